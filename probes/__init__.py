@@ -1,0 +1,47 @@
+"""Look inside one model: record attention to images, score it, and intervene.
+
+Names load on first use (PEP 562), so that importing the scores of this package loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probes.attention import attention_factors as attention_factors
+    from probes.attention import attention_layers as attention_layers
+    from probes.attention import pairwise_factors as pairwise_factors
+    from probes.estimates import Estimate as Estimate
+    from probes.inputs import ImageRef as ImageRef
+    from probes.inputs import Turn as Turn
+    from probes.model import HookedModel as HookedModel
+    from probes.model import Trace as Trace
+    from probes.scores import attention_accuracy as attention_accuracy
+    from probes.scores import focus as focus
+    from probes.spans import ImageSpan as ImageSpan
+    from probes.spans import find_image_spans as find_image_spans
+
+_HOME = {
+    "Estimate": "estimates",
+    "HookedModel": "model",
+    "ImageRef": "inputs",
+    "ImageSpan": "spans",
+    "Trace": "model",
+    "Turn": "inputs",
+    "attention_accuracy": "scores",
+    "attention_factors": "attention",
+    "attention_layers": "attention",
+    "find_image_spans": "spans",
+    "focus": "scores",
+    "pairwise_factors": "attention",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'probes' has no attribute {name!r}")
+    return getattr(import_module(f"probes.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Build the bundled benchmark from openly licensed images."""
