@@ -1,0 +1,47 @@
+# Set-up happens on first use: every target below works on a fresh machine with Python 3.11 and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_INSTALLED := $(VENV)/.run-installed
+TEST_INSTALLED := $(VENV)/.test-installed
+DEMO_RUN := runs/demo
+
+.PHONY: demo test test-all app bench lint format clean
+
+demo: $(RUN_INSTALLED)
+	$(BIN)/sightcheck audit --out $(DEMO_RUN) --overwrite
+
+app: $(RUN_INSTALLED)
+	$(BIN)/python app.py
+
+test: $(TEST_INSTALLED)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+test-all: $(TEST_INSTALLED) lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(RUN_INSTALLED)
+	$(BIN)/sightcheck bench capture --out docs/bench/capture.json
+
+lint: $(TEST_INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(TEST_INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf runs .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_INSTALLED): pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[explorer]"
+	touch $@
+
+$(TEST_INSTALLED): pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@ $(RUN_INSTALLED)

@@ -1,0 +1,1 @@
+"""The bundled dense model: what it is made of, and how it is trained."""

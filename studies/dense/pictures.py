@@ -1,0 +1,52 @@
+"""Pictures drawn beforehand for training, kept as pixels, with the pool that questions are composed over."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from studies.benchmark.questions import Pool, PoolEntry
+from studies.benchmark.rendering import CONCEPTS, Concept, draw
+from studies.benchmark.sources import NEEDLES, Sources
+
+
+class PictureStore:
+    """Pictures of one split: ``per_concept`` of each thing and ``per_needle`` that hide each small thing.
+
+    Attributes:
+        pixels: (pictures, 64, 64, 3) uint8.
+        pool: The pictures by what they show; a file name is the picture's index.
+        concepts: (pictures,) index into ``CONCEPTS``.
+        needles: (pictures,) 0 for none, else 1 + index into ``NEEDLES``.
+    """
+
+    def __init__(self, sources: Sources, per_concept: int, per_needle: int, seed: int) -> None:
+        rng = np.random.default_rng([seed, 1])
+        pictures = [draw(concept, sources, rng) for concept in CONCEPTS for _ in range(per_concept)]
+        hosts = [concept for concept in CONCEPTS if concept.kind == "emoji"]
+        for needle in NEEDLES:
+            pictures += [draw(hosts[int(rng.integers(len(hosts)))], sources, rng, needle) for _ in range(per_needle)]
+        order = {concept: index for index, concept in enumerate(CONCEPTS)}
+        self.pixels: NDArray[np.uint8] = np.stack([picture.pixels for picture in pictures])
+        self.entries = [PoolEntry(str(i), p.concept, p.needle, p.needle_box) for i, p in enumerate(pictures)]
+        self.pool = Pool(self.entries)
+        self.concepts = np.array([order[entry.concept] for entry in self.entries])
+        self.needles = np.array([0 if e.needle is None else 1 + NEEDLES.index(e.needle) for e in self.entries])
+
+    def __repr__(self) -> str:
+        return f"PictureStore({len(self.entries)} pictures)"
+
+    def concept(self, file: str) -> Concept:
+        """What the picture called ``file`` shows."""
+        return self.entries[int(file)].concept
+
+    def values(self, indices: NDArray[np.int64]) -> Tensor:
+        """The processor's values of the chosen pictures: (n, 3, 64, 64) float32 in [-1, 1]."""
+        return normalise(self.pixels[indices])
+
+
+def normalise(pixels: NDArray[np.uint8]) -> Tensor:
+    """Pixels (n, 64, 64, 3) uint8 to (n, 3, 64, 64) float32 in [-1, 1], as the bundled image processor does."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

@@ -1,0 +1,145 @@
+"""Token sequences for training and for watching it: the chat template's layout, written straight to token ids.
+
+A test holds the layout equal to what the saved processor makes of the same question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from studies.benchmark.questions import TASKS, Draft, compose, named
+from studies.dense.model import ASSISTANT_TOKEN, END_TOKEN, IMAGE_TOKEN, IMAGE_TOKENS, USER_TOKEN
+from studies.dense.pictures import PictureStore
+
+IGNORED = -100
+TASK_WEIGHTS = {"content": 2.0, "caption": 2.0, "needle": 2.5, "comparison": 1.5, "retrieval": 3.0, "giveaway": 1.0}
+
+
+class Batch(NamedTuple):
+    """``input_ids`` and ``labels`` (batch, tokens), ``pixel_values`` (images of all rows, 3, 64, 64)."""
+
+    input_ids: Tensor
+    labels: Tensor
+    pixel_values: Tensor
+
+
+class SequenceWriter:
+    """Writes a conversation as token ids: the first turn shows the images, later ones ask about the same."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._known: dict[str, list[int]] = {}
+        ids = tokenizer.convert_tokens_to_ids([USER_TOKEN, ASSISTANT_TOKEN, END_TOKEN, IMAGE_TOKEN])
+        self._user, self._assistant, self._end, self._image = ids
+
+    def question(self, draft: Draft, show_images: bool = True) -> list[int]:
+        """Token ids from the user mark to the assistant mark."""
+        ids = [self._user]
+        if show_images:
+            for number in range(1, len(draft.files) + 1):
+                ids += [*self.tokens(str(number)), *[self._image] * IMAGE_TOKENS]
+        text = draft.question_template.format(position=draft.target + 1)
+        return [*ids, *self.tokens(text), self._end, self._assistant]
+
+    def conversation(self, turns: Sequence[Draft]) -> tuple[list[int], list[int]]:
+        """Token ids and labels of all turns; labels are ignored outside answers and their end marks."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for number, turn in enumerate(turns):
+            asked = self.question(turn, show_images=number == 0)
+            answered = [*self.tokens(turn.answer), self._end]
+            ids += asked + answered
+            labels += [IGNORED] * len(asked) + answered
+        return ids, labels
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a piece of text."""
+        if text not in self._known:
+            self._known[text] = self.tokenizer.encode(text, add_special_tokens=False)
+        return self._known[text]
+
+
+class BatchMaker:
+    """Composes training batches over a picture store; draws come from the generator that the caller seeds."""
+
+    def __init__(self, tokenizer: Any, store: PictureStore, batch: int, most_turns: int) -> None:
+        self.store, self.size, self.most_turns = store, batch, most_turns
+        self.writer = SequenceWriter(tokenizer)
+        self._pad = tokenizer.pad_token_id
+
+    def batch(self, rng: np.random.Generator, n_images: int) -> Batch:
+        """One batch of sequences, each with ``n_images`` images.
+
+        Rows are padded on the right, so under the causal mask no real token sees padding and no mask is needed.
+        """
+        drafts = [compose(self._task(rng, n_images), self.store.pool, n_images, rng) for _ in range(self.size)]
+        rows = [self.writer.conversation([draft, *self._further_turns(draft, rng)]) for draft in drafts]
+        width = max(len(ids) for ids, _ in rows)
+        input_ids = torch.tensor([ids + [self._pad] * (width - len(ids)) for ids, _ in rows])
+        labels = torch.tensor([marks + [IGNORED] * (width - len(marks)) for _, marks in rows])
+        files = np.array([int(file) for draft in drafts for file in draft.files])
+        return Batch(input_ids, labels, self.store.values(files))
+
+    def _task(self, rng: np.random.Generator, n_images: int) -> str:
+        weights = dict(TASK_WEIGHTS)
+        if n_images < 3:
+            del weights["retrieval"]
+        if n_images > 4:
+            del weights["comparison"]
+        share = np.array(list(weights.values()))
+        return str(rng.choice(list(weights), p=share / share.sum()))
+
+    def _further_turns(self, draft: Draft, rng: np.random.Generator) -> list[Draft]:
+        """Content and caption questions about images that no earlier turn spoke of."""
+        if draft.task == "needle":
+            return []
+        free = [int(i) for i in rng.permutation(len(draft.files)) if i != draft.target]
+        if draft.last_fixed:
+            free = [i for i in free if i != len(draft.files) - 1]
+        turns = []
+        for target in free[: int(rng.integers(self.most_turns))]:
+            concept = self.store.concept(draft.files[target])
+            if rng.random() < 0.5:
+                turns.append(Draft("content", draft.files, target, "What is in image {position}?", concept.name))
+            else:
+                question = f"Which image shows {named(concept)}?"
+                turns.append(Draft("caption", draft.files, target, question, "{position}"))
+        return turns
+
+
+class DevSet:
+    """Questions over drawn pictures of the dev split, to watch training by. Chooses nothing."""
+
+    def __init__(self, store: PictureStore, per_task: int, seed: int) -> None:
+        rng = np.random.default_rng([seed, 4])
+        self.store = store
+        self.drafts: list[Draft] = []
+        for task in TASKS:
+            counts = {"comparison": (2, 3, 4), "retrieval": (3, 4, 6, 8)}.get(task, (2, 4, 6, 8))
+            for number in range(per_task):
+                self.drafts.append(compose(task, store.pool, counts[number % len(counts)], rng))
+
+    @torch.no_grad()
+    def accuracy(self, model: Any, tokenizer: Any) -> dict[str, float]:
+        """Share of questions, per task, whose first answer token is the most likely one."""
+        model.eval()
+        writer = SequenceWriter(tokenizer)
+        right: dict[str, list[bool]] = {task: [] for task in TASKS}
+        for drafts in self._equal_length(writer):
+            files = np.array([int(file) for draft in drafts for file in draft.files])
+            input_ids = torch.tensor([writer.question(draft) for draft in drafts])
+            logits = model(input_ids=input_ids, pixel_values=self.store.values(files), logits_to_keep=1).logits
+            for draft, token in zip(drafts, logits[:, -1].argmax(-1).tolist(), strict=True):
+                right[draft.task].append(token == writer.tokens(draft.answer)[0])
+        return {task: float(np.mean(values)) for task, values in right.items()}
+
+    def _equal_length(self, writer: SequenceWriter, most: int = 64) -> list[list[Draft]]:
+        by_shape: dict[tuple[int, int], list[Draft]] = {}
+        for draft in self.drafts:
+            by_shape.setdefault((len(draft.files), len(writer.question(draft))), []).append(draft)
+        return [group[i : i + most] for group in by_shape.values() for i in range(0, len(group), most)]

@@ -1,0 +1,111 @@
+"""The dense model's parts: token layout against the processor's own, a few training steps, and resuming them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from studies.benchmark.questions import TASKS, compose
+from studies.dense.model import IMAGE_TOKENS, SIZES, build_model, build_processor, build_tokenizer
+from studies.dense.pictures import PictureStore
+from studies.dense.sequences import IGNORED, BatchMaker, DevSet, SequenceWriter
+from studies.dense.training import STATE_FILE, TrainingConfig, load_state, train, train_tower
+from tests.studies.drawn import drawn_sources
+
+TINY = TrainingConfig(
+    size="small", tower_steps=3, tower_batch=8, steps=6, batch=4, warm_up=2, measure_every=3, dev_questions_per_task=2
+)
+
+
+@pytest.fixture(scope="module")
+def store() -> PictureStore:
+    return PictureStore(drawn_sources(), per_concept=2, per_needle=3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def processor(store: PictureStore) -> Any:
+    return build_processor(build_tokenizer(store.pool, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_sequences_are_what_the_processor_makes(task: str, store: PictureStore, processor: Any) -> None:
+    rng = np.random.default_rng(5)
+    draft = compose(task, store.pool, 3, rng)
+    pieces = draft.question.split("<image>")
+    content: list[dict[str, str]] = []
+    for number, piece in enumerate(pieces):
+        content += [{"type": "image"}] if number else []
+        content += [{"type": "text", "text": piece}] if piece.strip() else []
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    images = [Image.fromarray(store.pixels[int(file)]) for file in draft.files]
+    inputs = processor(text=[text], images=images, return_tensors="pt", add_special_tokens=False)
+    assert inputs["input_ids"][0].tolist() == SequenceWriter(processor.tokenizer).question(draft)
+    files = np.array([int(file) for file in draft.files])
+    torch.testing.assert_close(inputs["pixel_values"], store.values(files), atol=1e-6, rtol=0)
+
+
+def test_any_text_round_trips_through_the_tokenizer(processor: Any) -> None:
+    for text in ("zebra", "Größe 42 μm?", "<|user| not a mark", "猫はどこ"):
+        ids = processor.tokenizer.encode(text, add_special_tokens=False)
+        assert processor.tokenizer.decode(ids).strip() == text
+
+
+def test_labels_stand_on_answers_only(store: PictureStore, processor: Any) -> None:
+    writer = SequenceWriter(processor.tokenizer)
+    draft = compose("content", store.pool, 3, np.random.default_rng(1))
+    ids, labels = writer.conversation([draft, draft])
+    marked = [token for token, label in zip(ids, labels, strict=True) if label != IGNORED]
+    assert marked == [*writer.tokens(draft.answer), processor.tokenizer.eos_token_id] * 2
+    assert ids.count(processor.tokenizer.convert_tokens_to_ids("<image>")) == 3 * IMAGE_TOKENS
+
+
+def test_batches_hold_the_images_of_every_row(store: PictureStore, processor: Any) -> None:
+    batch = BatchMaker(processor.tokenizer, store, 5, most_turns=3).batch(np.random.default_rng(0), 4)
+    assert batch.pixel_values.shape == (20, 3, 64, 64)
+    assert batch.input_ids.shape == batch.labels.shape
+
+
+@pytest.mark.parametrize(("name", "millions"), [("small", 0.3), ("medium", 1.3), ("large", 4.0)])
+def test_sizes_are_about_what_they_are_called(name: str, millions: float, processor: Any) -> None:
+    model = build_model(SIZES[name], processor.tokenizer, seed=0)
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert 0.8 < count / millions < 1.25
+
+
+def fresh(processor: Any) -> Any:
+    return build_model(SIZES["small"], processor.tokenizer, seed=0)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(store: PictureStore, processor: Any, tmp_path: Path) -> None:
+    dev = DevSet(store, TINY.dev_questions_per_task, seed=0)
+    whole, broken, resumed = fresh(processor), fresh(processor), fresh(processor)
+    measured = list(train(whole, processor, store, dev, TINY, tmp_path / "whole"))
+    assert [m.step for m in measured] == [3, 6]
+    assert set(measured[0].accuracy) == set(TASKS)
+    next(train(broken, processor, store, dev, TINY, tmp_path / "broken"))
+    list(train(resumed, processor, store, dev, TINY, tmp_path / "broken", resume=True))
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weight, atol=0, rtol=0)
+    moved = [not torch.equal(a, b) for a, b in zip(whole.parameters(), fresh(processor).parameters(), strict=True)]
+    assert sum(moved) > len(moved) / 2
+
+
+def test_tower_training_lowers_nothing_but_the_tower(store: PictureStore, processor: Any) -> None:
+    model = fresh(processor)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert 0.0 <= train_tower(model, store, replace(TINY, tower_steps=2)) <= 1.0
+    for name, weight in model.state_dict().items():
+        if "vision_tower" not in name:
+            assert torch.equal(weight, before[name])
+
+
+def test_resuming_nothing_is_refused(processor: Any, tmp_path: Path) -> None:
+    model = fresh(processor)
+    with pytest.raises(FileNotFoundError, match=STATE_FILE):
+        load_state(model, torch.optim.AdamW(model.parameters()), tmp_path)
