@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,6 +47,14 @@ class PictureStore:
     def values(self, indices: NDArray[np.int64]) -> Tensor:
         """The processor's values of the chosen pictures: (n, 3, 64, 64) float32 in [-1, 1]."""
         return normalise(self.pixels[indices])
+
+
+@torch.no_grad()
+def tower_features(model: Any, store: PictureStore) -> Tensor:
+    """What the frozen tower makes of every picture: (pictures, 16, tower hidden) float32, class token left out."""
+    tower = model.model.vision_tower.eval()
+    parts = torch.arange(len(store.pixels)).split(512)
+    return torch.cat([tower(store.values(part.numpy())).last_hidden_state[:, 1:] for part in parts])
 
 
 def normalise(pixels: NDArray[np.uint8]) -> Tensor:

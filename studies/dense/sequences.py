@@ -21,11 +21,11 @@ TASK_WEIGHTS = {"content": 2.0, "caption": 2.0, "needle": 2.5, "comparison": 1.5
 
 
 class Batch(NamedTuple):
-    """``input_ids`` and ``labels`` (batch, tokens), ``pixel_values`` (images of all rows, 3, 64, 64)."""
+    """``input_ids`` and ``labels`` (batch, tokens), ``pictures`` (images of all rows) as indices into the store."""
 
     input_ids: Tensor
     labels: Tensor
-    pixel_values: Tensor
+    pictures: Tensor
 
 
 class SequenceWriter:
@@ -82,8 +82,7 @@ class BatchMaker:
         width = max(len(ids) for ids, _ in rows)
         input_ids = torch.tensor([ids + [self._pad] * (width - len(ids)) for ids, _ in rows])
         labels = torch.tensor([marks + [IGNORED] * (width - len(marks)) for _, marks in rows])
-        files = np.array([int(file) for draft in drafts for file in draft.files])
-        return Batch(input_ids, labels, self.store.values(files))
+        return Batch(input_ids, labels, torch.tensor([int(file) for draft in drafts for file in draft.files]))
 
     def _task(self, rng: np.random.Generator, n_images: int) -> str:
         weights = dict(TASK_WEIGHTS)

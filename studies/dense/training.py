@@ -1,4 +1,4 @@
-"""Train the bundled dense model: first the vision tower on single pictures, then the whole model on questions.
+"""Train the bundled dense model: first the vision tower on single pictures, then the rest on questions.
 
 Run as ``python -m studies.dense.training --emoji FOLDER --out FOLDER``. Batches are composed as training goes, from
 pictures drawn beforehand; every draw comes from the seed and the step, so a resumed run sees the same batches. Dev
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from studies.benchmark.rendering import CONCEPTS
 from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
 from studies.dense.model import SIZES, build_model, build_processor, build_tokenizer
-from studies.dense.pictures import PictureStore
-from studies.dense.sequences import IGNORED, BatchMaker, DevSet
+from studies.dense.pictures import PictureStore, tower_features
+from studies.dense.sequences import IGNORED, Batch, BatchMaker, DevSet
 
 STATE_FILE = "training_state.pt"
 CURRICULUM_SHARE = 0.3
@@ -36,10 +36,10 @@ class TrainingConfig:
 
     size: str = "medium"
     seed: int = 0
-    tower_steps: int = 1500
+    tower_steps: int = 1200
     tower_batch: int = 192
     tower_learning_rate: float = 2e-3
-    steps: int = 8000
+    steps: int = 6000
     batch: int = 32
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
@@ -71,7 +71,8 @@ def train_tower(model: Any, store: PictureStore, config: TrainingConfig) -> floa
     width = tower.config.hidden_size
     torch.manual_seed(config.seed + 100)
     heads = nn.ModuleList([nn.Linear(width, len(CONCEPTS)), nn.Linear(width, 1 + len(NEEDLES))])
-    optimiser = torch.optim.AdamW([*tower.parameters(), *heads.parameters()], lr=0.0, weight_decay=config.weight_decay)
+    learning = [*tower.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(learning, lr=0.0, weight_decay=config.weight_decay)
     rng = np.random.default_rng([config.seed, 2])
     right: list[float] = []
     for step in range(config.tower_steps):
@@ -81,7 +82,7 @@ def train_tower(model: Any, store: PictureStore, config: TrainingConfig) -> floa
         states = tower(store.values(chosen)).last_hidden_state[:, 1:]
         named, hidden = heads[0](states.mean(1)), heads[1](states).amax(1)
         loss = nn.functional.cross_entropy(named, concepts) + nn.functional.cross_entropy(hidden, needles)
-        _step(loss, [tower, heads], optimiser)
+        _step(loss, learning, optimiser)
         right.append(((named.argmax(-1) == concepts) & (hidden.argmax(-1) == needles)).float().mean().item())
     return float(np.mean(right[-100:]))
 
@@ -95,24 +96,27 @@ def train(
     out: Path,
     resume: bool = False,
 ) -> Iterator[Measurement]:
-    """Train on questions, yielding a measurement every ``config.measure_every`` steps and at the end.
+    """Train projector and decoder, yielding a measurement every ``config.measure_every`` steps and at the end.
 
     Raises:
         FileNotFoundError: ``resume`` without a state to go on from.
     """
     maker = BatchMaker(processor.tokenizer, store, config.batch, config.most_turns)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay, betas=(0.9, 0.98))
+    model.model.vision_tower.requires_grad_(False)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=0.0, weight_decay=config.weight_decay, betas=(0.9, 0.98))
     first = load_state(model, optimiser, out) if resume else 0
+    features = tower_features(model, store)
     started, losses = time.monotonic(), []
     model.train()
     for step in range(first, config.steps):
         rng = np.random.default_rng([config.seed, 3, step])
         _set_rate(optimiser, config.learning_rate * rate_share(step, config.steps, config.warm_up))
         batch = maker.batch(rng, int(rng.integers(2, _most_images(step, config.steps) + 1)))
-        states = model.model(input_ids=batch.input_ids, pixel_values=batch.pixel_values).last_hidden_state
+        states = states_of(model, batch, features)
         answered = batch.labels[:, 1:] != IGNORED
         loss = nn.functional.cross_entropy(model.lm_head(states[:, :-1][answered]), batch.labels[:, 1:][answered])
-        _step(loss, [model], optimiser)
+        _step(loss, learning, optimiser)
         losses.append(loss.item())
         if (step + 1) % config.measure_every == 0 or step + 1 == config.steps:
             seconds = (time.monotonic() - started) / (step + 1 - first)
@@ -143,10 +147,20 @@ def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _step(loss: Tensor, modules: list[Any], optimiser: torch.optim.Optimizer) -> None:
+def states_of(model: Any, batch: Batch, features: Tensor) -> Tensor:
+    """Last hidden states (batch, tokens, hidden), as the model makes them from pixels: the tower is frozen."""
+    embeddings = model.get_input_embeddings()(batch.input_ids)
+    images = model.model.multi_modal_projector(features[batch.pictures])
+    places = (batch.input_ids == model.config.image_token_id)[..., None].expand_as(embeddings)
+    embeddings = embeddings.masked_scatter(places, images)
+    states: Tensor = model.model.language_model(inputs_embeds=embeddings).last_hidden_state
+    return states
+
+
+def _step(loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_([p for module in modules for p in module.parameters()], 1.0)
+    nn.utils.clip_grad_norm_(parameters, 1.0)
     optimiser.step()
 
 

@@ -1,0 +1,178 @@
+"""Attention from chosen rows to images, recorded while the model runs as it always does.
+
+The model keeps its own attention (sdpa, flash, flex, eager); beside it the chosen rows' softmax is made again in fp32,
+in chunks of rows, and summed over each image's columns at once. Nothing of size tokens x tokens is allocated here
+(transformers itself makes such a mask for padded batches and sliding windows). Knows nothing of processors, families
+or questions: token columns in, numbers out.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from probes.attention_calls import UnsupportedAttention
+from probes.attention_columns import ImageColumns, Runs
+from probes.decoder import attention_modules
+from probes.inputs import InputError
+from probes.recorder import AttentionRecorder
+
+__all__ = [
+    "AttentionRecorder",
+    "UnsupportedAttention",
+    "attention_factors",
+    "attention_layers",
+    "pairwise_factors",
+]
+
+
+def attention_layers(model: nn.Module) -> list[int]:
+    """True indices of the text decoder's attention layers: the order of the factors' layer axis.
+
+    Raises:
+        UnsupportedAttention: If a layer holds several attentions, or for encoder-decoder models.
+    """
+    return list(attention_modules(model))
+
+
+def attention_factors(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    query_rows: Sequence[int] | Tensor,
+    image_spans: Sequence[Any],
+    per_head: bool = False,
+) -> Tensor:
+    """Attention factors of chosen rows, from one forward of the model.
+
+    `F[l, i]`, the mean over heads, rows and the tokens of image i of the attention in layer l (Implicit visual
+    misunderstanding paper's released code).
+
+    Args:
+        model: A transformers model, or its decoder. It runs without gradients and without a cache, and is left as
+            found.
+        inputs: What `model(**inputs)` takes, a batch.
+        query_rows: Token indices shared by the batch (negative ones count from the end), or bool (batch, tokens). Rows
+            that `attention_mask` marks as padding are not counted.
+        image_spans: See `AttentionRecorder`.
+        per_head: Keep heads apart.
+
+    Returns:
+        fp32 on the CPU, (batch, layers, images) or (batch, layers, heads, images), layers as `attention_layers`; NaN
+        where a batch row has fewer images.
+
+    Raises:
+        InputError: If rows or spans do not fit, or a batch row is left without a row.
+        UnsupportedAttention: If a layer's attention cannot be read.
+    """
+    real = _real_tokens(inputs)
+    rows = _row_mask(query_rows, real)
+    bare = (~rows.any(1)).nonzero().flatten().tolist()
+    if bare:
+        raise InputError(f"batch rows {bare} have no query row outside their padding: choose rows of their own tokens")
+    recorder = AttentionRecorder(model, image_spans, {"rows": rows}, per_head=per_head)
+    _run(model, inputs, recorder)
+    return recorder.factors("rows")
+
+
+class _TextColumns(NamedTuple):
+    runs: Runs
+
+
+def pairwise_factors(model: nn.Module, inputs: Mapping[str, Any], image_spans: Sequence[Any]) -> Tensor:
+    """How much each image, and the text behind the images, attends to each image and to the text.
+
+    Entry [l, j, k] is the mean over heads, over the rows of image j and over the columns of image k. Index n stands
+    for text: as rows the text tokens after the last image, as columns all text tokens (whatever lies in no image span
+    and is no padding: separators and template too). Under a causal mask an image sees nothing of a later one: 0.
+
+    Args:
+        model: A transformers model, or its decoder.
+        inputs: What `model(**inputs)` takes, a batch.
+        image_spans: See `AttentionRecorder`.
+
+    Returns:
+        fp32 on the CPU, (batch, layers, n + 1, n + 1) with n the most images of any batch row; NaN in the rows and
+        columns of images that a batch row lacks, and in the text's where there is none.
+
+    Raises:
+        InputError: If spans do not fit.
+        UnsupportedAttention: If a layer's attention cannot be read.
+    """
+    real = _real_tokens(inputs)
+    batch, tokens = real.shape
+    images = ImageColumns(image_spans, batch, tokens)
+    row_sets = {str(index): torch.zeros_like(real) for index in range(images.images + 1)}
+    columns: list[list[_TextColumns]] = []
+    has_text = []
+    for index, spans in enumerate(images.rows):
+        text = real[index].clone()
+        for image, runs in enumerate(spans):
+            for start, stop in runs:
+                row_sets[str(image)][index, start:stop] = real[index, start:stop]
+                text[start:stop] = False
+        last = max((stop for runs in spans for _, stop in runs), default=0)
+        row_sets[str(images.images)][index, last:] = text[last:]
+        text_runs = _runs(text)
+        has_text.append(bool(text_runs))
+        columns.append([_TextColumns(runs) for runs in (*spans, text_runs) if runs])
+    recorder = AttentionRecorder(model, columns, row_sets)
+    _run(model, inputs, recorder)
+    recorded = torch.stack([recorder.factors(name) for name in row_sets], dim=2)
+    factors = torch.full((batch, len(recorder.layers), len(row_sets), len(row_sets)), torch.nan)
+    for index, spans in enumerate(images.rows):
+        factors[index, :, :, : len(spans)] = recorded[index, :, :, : len(spans)]
+        if has_text[index]:
+            factors[index, :, :, -1] = recorded[index, :, :, len(spans)]
+    return factors
+
+
+def _runs(mask: Tensor) -> Runs:
+    """Half-open runs of True.
+
+    >>> _runs(torch.tensor([True, True, False, True]))
+    ((0, 2), (3, 4))
+    """
+    edges = torch.nn.functional.pad(mask.int(), (1, 1)).diff().nonzero().flatten().tolist()
+    return tuple(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _real_tokens(inputs: Mapping[str, Any]) -> Tensor:
+    """Bool (batch, tokens) on the CPU: which tokens are no padding."""
+    tokens = inputs.get("input_ids")
+    if tokens is None:
+        tokens = inputs.get("inputs_embeds")
+    if not isinstance(tokens, Tensor) or tokens.dim() < 2:
+        raise InputError("inputs need input_ids (batch, tokens), or inputs_embeds: they are what model(**inputs) takes")
+    mask = inputs.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.dim() == 2:
+        return mask.bool().cpu()
+    return torch.ones(tokens.shape[:2], dtype=torch.bool)
+
+
+def _row_mask(query_rows: Sequence[int] | Tensor, real: Tensor) -> Tensor:
+    tokens = real.shape[1]
+    if isinstance(query_rows, Tensor) and query_rows.dtype == torch.bool:
+        if query_rows.shape != real.shape:
+            raise InputError(f"query rows have shape {tuple(query_rows.shape)}, the inputs {tuple(real.shape)}")
+        return query_rows.cpu() & real
+    indices = [int(index) for index in query_rows]
+    outside = [index for index in indices if not -tokens <= index < tokens]
+    if outside or not indices:
+        raise InputError(f"query rows {outside or 'are empty'}: give token indices below {tokens}, or a bool mask")
+    mask = torch.zeros_like(real)
+    mask[:, indices] = True
+    return mask & real
+
+
+def _run(model: nn.Module, inputs: Mapping[str, Any], recorder: AttentionRecorder) -> None:
+    """One forward without gradients or cache, and with no more logits than one row where the model allows it."""
+    accepted = inspect.signature(model.forward).parameters
+    extra: dict[str, Any] = {"use_cache": False}
+    shares_keys = getattr(getattr(model, "config", None), "num_kv_shared_layers", 0)
+    # Layers that share keys are given one query row when one row of logits is asked for.
+    if "logits_to_keep" in accepted and "labels" not in inputs and not shares_keys:
+        extra["logits_to_keep"] = 1
+    with torch.no_grad(), recorder:
+        model(**{**extra, **inputs})

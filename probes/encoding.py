@@ -1,0 +1,285 @@
+"""Questions and answers into model inputs, and the sets of query rows that a trace reads.
+
+A batch is laid out as [left padding, prompt, answer, right padding], so every prompt ends at the same column and the
+columns are those of generation. This file builds inputs; it runs no model and reads no attention.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+
+from probes.inputs import InputError
+from probes.loading import context_length, first_line, image_token_ids
+from probes.prompts import Prompt, PromptWriter, Question
+from probes.spans import ImageSpan, find_image_spans
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Answer = str | Sequence[int]
+"""An answer as text, or as the token ids of one that was generated."""
+
+ROW_SETS = ("paper", "predicting", "answer", "anchor", "after")
+"""Names of the query-row sets; see `row_sets`."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of questions, with or without answers, ready for a model.
+
+    Attributes:
+        inputs: Tensors for `model(**inputs)`; `input_ids` is (batch, tokens).
+        spans: Per batch row, the span of each image; columns of `input_ids`.
+        image_sizes: Per batch row, the (width, height) of each image in pixels.
+        prompt_stop: The column at which every prompt ends and every answer begins.
+        prompt_lengths: Per batch row, the prompt's tokens without padding.
+        tail_lengths: Per batch row, how many tokens the chat template put after the user's last content.
+        answer_ids: Per batch row, the answer's tokens; the end-of-sequence token is not among them.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    spans: list[list[ImageSpan]]
+    image_sizes: tuple[tuple[tuple[int, int], ...], ...]
+    prompt_stop: int
+    prompt_lengths: tuple[int, ...]
+    tail_lengths: tuple[int, ...]
+    answer_ids: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt_lengths)
+
+    @property
+    def answer_lengths(self) -> tuple[int, ...]:
+        """Per batch row, the number of answer tokens."""
+        return tuple(map(len, self.answer_ids))
+
+    @property
+    def columns(self) -> int:
+        """Width of `input_ids`, padding included."""
+        return int(self.inputs["input_ids"].shape[1])
+
+
+class Encoder:
+    """Turns questions and answers into `Encoded` batches for one model and its processor.
+
+    Raises:
+        InputError: If the processor has no chat template.
+    """
+
+    def __init__(self, config: Any, processor: Any) -> None:
+        self._config = config
+        self._processor = processor
+        self._writer = PromptWriter(processor)
+        self._context = context_length(config)
+        names = ("video_token_id", "video_token_index", "audio_token_id", "audio_token_index")
+        others = {value for name in names if isinstance(value := getattr(config, name, None), int)}
+        self.placeholders = frozenset(image_token_ids(config) | others)
+        """Ids that stand for image, video or sound features, and that no answer can hold."""
+
+    def encode(
+        self, questions: Sequence[Question], answers: Sequence[Answer] | None = None, reserve: int = 0
+    ) -> Encoded:
+        """Encode questions, followed by their answers where given.
+
+        Args:
+            questions: At least one.
+            answers: One per question, or None.
+            reserve: Tokens that must still fit into the context behind the prompt and answer.
+
+        Raises:
+            InputError: If a question cannot be asked, an image read, or an answer tokenized; if image tokens are
+                truncated; or if prompt and answer are longer than the context. Of several questions the message names
+                the one at fault.
+        """
+        encoded, prompts = self._encode_prompts(questions)
+        if answers is not None:
+            if len(answers) != len(questions):
+                raise InputError(f"{len(questions)} questions need as many answers, and {len(answers)} are given")
+            ids = _each(zip(prompts, answers, strict=True), lambda pair: self.answer_ids(*pair))
+            encoded = self.append(encoded, ids)
+        self._refuse_too_long(encoded, reserve)
+        return encoded
+
+    def answer_ids(self, prompt: Prompt, answer: Answer) -> tuple[int, ...]:
+        """Tokens of an answer as they follow its prompt.
+
+        Text, stripped, is tokenized together with the prompt, after the white space that the template puts before a
+        reply; should prompt and answer fuse at their border, the answer is tokenized alone. Ids are taken as they are.
+
+        Raises:
+            InputError: If the text is blank, or an id stands for an image.
+        """
+        if isinstance(answer, str):
+            if not answer.strip():
+                raise InputError("the answer is empty, so it has no token to score")
+            reply = prompt.gap + answer.strip()
+            before = self._tokens(prompt.text)
+            whole = self._tokens(prompt.text + reply)
+            fused = whole[: len(before)] != before
+            ids = self._tokens(reply, special=False) if fused else whole[len(before) :]
+        else:
+            ids = [int(token) for token in answer]
+        if self.placeholders & set(ids):
+            raise InputError("the answer holds a token that stands for an image: take it out of the text")
+        return tuple(ids)
+
+    def append(self, encoded: Encoded, answer_ids: Sequence[Sequence[int]]) -> Encoded:
+        """Put answers behind the prompts, padded on the right."""
+        width = max(map(len, answer_ids))
+        ids = encoded.inputs["input_ids"]
+        if encoded.columns != encoded.prompt_stop:
+            raise ValueError("this batch has answers already")
+        added = torch.full((len(encoded), width), self._padding_id(), dtype=ids.dtype, device=ids.device)
+        filled = torch.zeros_like(added)
+        for row, answer in enumerate(answer_ids):
+            added[row, : len(answer)] = torch.tensor(answer, dtype=ids.dtype, device=ids.device)
+            filled[row, : len(answer)] = 1
+        inputs = dict(encoded.inputs)
+        for key, value in encoded.inputs.items():
+            if value.shape == ids.shape and not value.is_floating_point():
+                new = {"input_ids": added, "attention_mask": filled}.get(key, torch.zeros_like(added))
+                inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
+        return replace(encoded, inputs=inputs, answer_ids=tuple(map(tuple, answer_ids)))
+
+    def _encode_prompts(self, questions: Sequence[Question]) -> tuple[Encoded, list[Prompt]]:
+        if not questions:
+            raise InputError("no questions are given")
+        prompts = _each(questions, self._writer.write)
+        inputs = self._process(prompts)
+        sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)
+        spans = find_image_spans(
+            inputs,
+            self._config,
+            self._processor,
+            image_sizes=sizes,
+            images_per_row=[len(row) for row in sizes],
+        )
+        encoded = Encoded(
+            inputs=inputs,
+            spans=spans,
+            image_sizes=sizes,
+            prompt_stop=int(inputs["input_ids"].shape[1]),
+            prompt_lengths=tuple(inputs["attention_mask"].sum(dim=1).tolist()),
+            tail_lengths=tuple(map(self._tail_length, prompts)),
+            answer_ids=((),) * len(prompts),
+        )
+        return encoded, prompts
+
+    def _process(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+        try:
+            batch = self._processor(
+                text=[prompt.text for prompt in prompts],
+                images=[list(prompt.images) for prompt in prompts],
+                return_tensors="pt",
+                padding=len(prompts) > 1,
+                padding_side="left",
+                truncation=False,
+                add_special_tokens=self._adds_special_tokens(prompts[0].text),
+            )
+        # Processors differ in what they raise for images or texts that they cannot take.
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            raise InputError(f"the processor refuses these images or texts ({first_line(error)})") from error
+        inputs = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+        return inputs
+
+    def _adds_special_tokens(self, text: str) -> bool:
+        start = self._processor.tokenizer.bos_token
+        return not (start and text.startswith(start))
+
+    def _tokens(self, text: str, special: bool | None = None) -> list[int]:
+        special = self._adds_special_tokens(text) if special is None else special
+        return list(self._processor.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def _tail_length(self, prompt: Prompt) -> int:
+        """Tokens that hold template only; one fused with the end of the question is not among them."""
+        content = prompt.text[: len(prompt.text) - len(prompt.tail)]
+        return len(self._tokens(prompt.text)) - len(self._tokens(content, self._adds_special_tokens(prompt.text)))
+
+    def _padding_id(self) -> int:
+        given = self._processor.tokenizer.pad_token_id
+        return 0 if given is None or given in self.placeholders else int(given)
+
+    def _refuse_too_long(self, encoded: Encoded, reserve: int) -> None:
+        for row, (prompt, answer) in enumerate(zip(encoded.prompt_lengths, encoded.answer_lengths, strict=True)):
+            if self._context is None or prompt + answer + reserve <= self._context:
+                continue
+            spent = sum(len(span.tokens) for span in encoded.spans[row])
+            room = f", {reserve} for the new tokens" if reserve else ""
+            raise InputError(
+                f"{_place(row, len(encoded))}the prompt takes {prompt} tokens ({len(encoded.spans[row])} images: "
+                f"{spent}), the answer {answer}{room}, and the model has positions for {self._context}: "
+                "give fewer or smaller images, a shorter text, or fewer new tokens"
+            )
+
+
+def row_sets(encoded: Encoded, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Query rows of an encoded batch, as bool masks (batch, tokens).
+
+    "paper": text behind the last image, without the chat template's tail, and all answer tokens (Implicit visual
+    misunderstanding paper's released code, its fixed five tokens replaced by the tail as detected).
+    "answer": the answer's tokens.
+    "predicting": the rows whose next token is an answer token: the last prompt row and all answer rows but the last;
+    with an empty answer, the last prompt row, which then predicts the end.
+    "anchor": the tokens of the last image.
+    "after": all behind the last image: text, the template's tail and the answer.
+
+    Raises:
+        InputError: If a name is unknown, or "anchor" meets a question with a single image.
+    """
+    masks: dict[str, torch.Tensor] = {}
+    for name in names:
+        if name not in ROW_SETS:
+            raise InputError(f"unknown rows {name!r}: there are {', '.join(ROW_SETS)}")
+        mask = torch.zeros_like(encoded.inputs["input_ids"], dtype=torch.bool)
+        for row in range(len(encoded)):
+            mask[row, _rows(encoded, name, row)] = True
+        masks[name] = mask
+    return masks
+
+
+def _rows(encoded: Encoded, name: str, row: int) -> list[int]:
+    stop, length = encoded.prompt_stop, encoded.answer_lengths[row]
+    if name == "answer":
+        return list(range(stop, stop + length))
+    if name == "predicting":
+        return list(range(stop - 1, stop - 1 + max(length, 1)))
+    last = max(encoded.spans[row], key=lambda span: span.start)
+    if name == "anchor":
+        if len(encoded.spans[row]) < 2:
+            raise InputError(
+                f"{_place(row, len(encoded))}rows 'anchor' compare the last image with others, and there is only one "
+                "image: give two or more, or other rows"
+            )
+        return [int(token) for token in last.tokens]
+    if name == "after":
+        return list(range(last.stop, stop + length))
+    return [*range(last.stop, stop - encoded.tail_lengths[row]), *range(stop, stop + length)]
+
+
+def _place(row: int, count: int) -> str:
+    return f"question {row}: " if count > 1 else ""
+
+
+def _each(items: Iterable[Item], make: Callable[[Item], Result]) -> list[Result]:
+    """Apply `make` to each; of several items, an error names the one that it came from."""
+    todo = list(items)
+    done: list[Result] = []
+    for row, item in enumerate(todo):
+        try:
+            done.append(make(item))
+        except InputError as error:
+            raise InputError(f"{_place(row, len(todo))}{error}") from error
+    return done
+
+
+def to_device(encoded: Encoded, device: torch.device, dtype: torch.dtype) -> Encoded:
+    """Move the inputs to a device; pixel values take the model's dtype, ids and grids keep theirs."""
+
+    def move(value: torch.Tensor) -> torch.Tensor:
+        return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+    moved: Mapping[str, torch.Tensor] = {key: move(value) for key, value in encoded.inputs.items()}
+    return replace(encoded, inputs=dict(moved))

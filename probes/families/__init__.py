@@ -1,0 +1,36 @@
+"""The table of model families whose image tokens are understood; one small module each, loaded on first use.
+
+To add a family, write a module with the three functions of `probes.families.view.Family` and give its model types
+a row in `FAMILIES`. Everything generic (finding the tokens, dividing them among images, counting, errors, cells)
+lives in `probes.spans` and knows no family.
+"""
+
+from importlib import import_module
+from typing import cast
+
+from probes.families.view import Family
+from probes.inputs import InputError
+
+FAMILIES: dict[str, str] = {
+    "gemma3": "gemma3",
+    "idefics3": "idefics3",
+    "llava": "llava",
+    "qwen2_5_vl": "qwen2_vl",
+    "qwen2_vl": "qwen2_vl",
+    "smolvlm": "idefics3",
+}
+"""From `config.model_type` to the module of this package that knows it."""
+
+
+def family_of(model_type: str) -> Family:
+    """Return the module for a model type.
+
+    Raises:
+        InputError: If no module knows it.
+    """
+    if model_type not in FAMILIES:
+        raise InputError(
+            f"no image spans are known for model type {model_type!r} (known: {', '.join(sorted(FAMILIES))}): "
+            "pass spans by hand to attention_factors(image_spans=...)"
+        )
+    return cast(Family, import_module(f"probes.families.{FAMILIES[model_type]}"))

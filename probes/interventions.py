@@ -1,0 +1,180 @@
+"""What changes in an answer's probability when the model loses an image: the causal check beside attention.
+
+Each image in turn is replaced (by a neutral one, or by another sample's) or hidden (attention from the text to its
+span is knocked out), the same answer is scored again, and the effect is the drop in its log-probability. An effect is
+positive where the image spoke for the answer. Nothing here reads attention or compares it with effects.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from probes.encoding import Answer, row_sets
+from probes.inputs import ImageRef, InputError
+from probes.interface import AttentionKnockout
+from probes.model import HookedModel
+from probes.prompts import Question
+
+NEUTRALS = ("gray", "white", "mean")
+"""What an image can be blanked with: mid gray, white, or the image's own mean colour."""
+
+_GRAY, _WHITE = (128, 128, 128), (255, 255, 255)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def blank_effects(
+    model: HookedModel, question: Question, answer: Answer, neutral: str = "gray", batch_size: int = 16
+) -> FloatArray:
+    """Drop in the answer's log-probability when each image in turn is replaced by a neutral one of its size.
+
+    Args:
+        model: The model.
+        question: Images and text.
+        answer: Text, or the token ids of a trace.
+        neutral: "gray", "white" or "mean".
+        batch_size: Most variants in one forward pass.
+
+    Returns:
+        (images,) nats, positive where the image spoke for the answer.
+
+    Raises:
+        InputError: If the neutral is unknown, the answer has no tokens, or the model cannot take the question.
+    """
+    if neutral not in NEUTRALS:
+        raise InputError(f"unknown neutral {neutral!r}: there are {', '.join(NEUTRALS)}")
+    images = _decoded(question)
+    return _replacement_effects(model, question, images, [_blank(each, neutral) for each in images], answer, batch_size)
+
+
+def swap_effects(
+    model: HookedModel, question: Question, answer: Answer, others: Sequence[Any], batch_size: int = 16
+) -> FloatArray:
+    """Drop in the answer's log-probability when each image in turn is replaced by one of another sample.
+
+    Args:
+        model: The model.
+        question: Images and text.
+        answer: Text, or the token ids of a trace.
+        others: Images of another sample, in any form that ImageRef.of takes; image i is replaced by `others[i]`,
+            counted round if there are fewer, and resized so that the number of tokens stays.
+        batch_size: Most variants in one forward pass.
+
+    Returns:
+        (images,) nats, positive where the image spoke for the answer.
+
+    Raises:
+        InputError: If there are no others, one cannot be read, the answer has no tokens, or the model cannot take the
+            question.
+    """
+    if not others:
+        raise InputError("swapping needs at least one image of another sample, and none is given")
+    images = _decoded(question)
+    chosen = [ImageRef.of(others[place % len(others)]).open() for place in range(len(images))]
+    replacements = [new.resize(old.size) for old, new in zip(images, chosen, strict=True)]
+    return _replacement_effects(model, question, images, replacements, answer, batch_size)
+
+
+def knockout_effects(
+    model: HookedModel,
+    question: Question,
+    answer: Answer,
+    windows: Sequence[Collection[int]] | None = None,
+    rows: str = "after",
+    batch_size: int = 16,
+) -> FloatArray:
+    """Drop in the answer's log-probability when the query rows cannot see one image's tokens.
+
+    Only the direct way is cut: what other images' tokens, or text between images, have taken from the hidden image
+    still reaches the answer.
+
+    Args:
+        model: The model.
+        question: Images and text.
+        answer: Text, or the token ids of a trace.
+        windows: Sets of true layer indices in which attention is cut, one set per row of the result; None is a single
+            window of all attention layers. See `layer_windows`.
+        rows: Which rows are blinded; "after" is all behind the last image, the template's tail included (with "paper"
+            rows alone, the tail would still see the image). See `probes.encoding.row_sets`.
+        batch_size: Most images in one forward pass.
+
+    Returns:
+        (windows, images) nats, positive where the image spoke for the answer.
+
+    Raises:
+        InputError: If a window is empty or names a layer without attention, the rows are unknown, the answer has no
+            tokens, or the model cannot take the question.
+        UnsupportedAttention: If a layer's attention cannot be reached.
+    """
+    chosen = [sorted(set(window)) for window in ([model.layers] if windows is None else windows)]
+    if not chosen or not all(chosen):
+        raise InputError(f"each window needs at least one layer; this model's are {model.layers}")
+    baseline = _baseline(model, question, answer)
+    count = len(question.images)
+    effects = np.empty((len(chosen), count))
+    for images in _chunks(count, batch_size):
+        encoded = model.encode([question] * len(images), [answer] * len(images))
+        hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
+        blinded = row_sets(encoded, [rows])[rows]
+        for place, layers in enumerate(chosen):
+            with AttentionKnockout(model.model, blinded, hidden, layers):
+                effects[place, images] = baseline - model.score(encoded).log_probability
+    return effects
+
+
+def layer_windows(layers: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """Cut layers into neighbouring windows of `size`, the last one shorter if they do not divide.
+
+    >>> layer_windows([0, 1, 2, 3, 4], 2)
+    [(0, 1), (2, 3), (4,)]
+    """
+    if size < 1:
+        raise InputError(f"a window has at least one layer, and {size} are asked for")
+    return [tuple(layers[start : start + size]) for start in range(0, len(layers), size)]
+
+
+def _replacement_effects(
+    model: HookedModel,
+    question: Question,
+    images: Sequence[Image.Image],
+    replacements: Sequence[Image.Image],
+    answer: Answer,
+    batch_size: int,
+) -> FloatArray:
+    variants = [
+        Question([*images[:place], replacement, *images[place + 1 :]], question.text)
+        for place, replacement in enumerate(replacements)
+    ]
+    baseline = _baseline(model, question, answer)
+    scored = [
+        model.log_probability([variants[place] for place in places], [answer] * len(places)).log_probability
+        for places in _chunks(len(variants), batch_size)
+    ]
+    return baseline - np.concatenate(scored)
+
+
+def _baseline(model: HookedModel, question: Question, answer: Answer) -> float:
+    scores = model.log_probability([question], [answer])
+    if not scores.tokens[0]:
+        raise InputError("the answer is empty, so no intervention can change its probability")
+    return float(scores.log_probability[0])
+
+
+def _decoded(question: Question) -> list[Image.Image]:
+    return [ImageRef.of(image).open() for image in question.images]
+
+
+def _blank(image: Image.Image, neutral: str) -> Image.Image:
+    if neutral == "mean":
+        mean = np.asarray(image, dtype=np.float64).reshape(-1, 3).mean(axis=0).round().astype(int)
+        return Image.new("RGB", image.size, (int(mean[0]), int(mean[1]), int(mean[2])))
+    return Image.new("RGB", image.size, _GRAY if neutral == "gray" else _WHITE)
+
+
+def _chunks(count: int, size: int) -> list[list[int]]:
+    if size < 1:
+        raise InputError(f"batch_size must be at least 1, and is {size}")
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]

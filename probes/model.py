@@ -1,0 +1,313 @@
+"""A vision-language model with its processor: load, ask, and trace where the answer looked.
+
+Answers come first (generated greedily, or given), and one teacher-forced forward pass over prompt and answer is then
+read by the attention recorder. A generated and a given answer thus take the same path, a batch's finished rows add
+nothing behind their end, and log-probabilities, factors and maps all belong to the same pass; in exact arithmetic they
+equal those of the generation itself. This file holds no attention arithmetic and no family's details.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.attention import AttentionRecorder, UnsupportedAttention, attention_layers, pairwise_factors
+from probes.encoding import Answer, Encoded, Encoder, row_sets, to_device
+from probes.generation import greedy_ids, nan_message
+from probes.inputs import InputError
+from probes.loading import check_pair, first_line, load
+from probes.prompts import Question
+from probes.trace import Trace
+
+__all__ = ["AnswerScores", "HookedModel", "Question", "Trace"]
+
+
+class AnswerScores(NamedTuple):
+    """How probable answers are, given their prompts.
+
+    Attributes:
+        log_probability: (questions,) natural logarithm, summed over the answer's tokens, its end of sequence not
+            counted; NaN for an answer without tokens.
+        tokens: (questions,) how many tokens were summed.
+    """
+
+    log_probability: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.int64]
+
+
+class HookedModel:
+    """A transformers image-text-to-text model and its processor, in evaluation mode.
+
+    Args:
+        model: The model, on whatever device and in whatever precision it runs.
+        processor: What AutoProcessor gives for it; its chat template is the prompt format.
+
+    Raises:
+        InputError: If the model takes no images, the processor is incomplete or has no chat template, or the two do
+            not match.
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        check_pair(model, processor)
+        self.model = model.eval()
+        self.processor = processor
+        self._encoder = Encoder(model.config, processor)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device | None = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        revision: str | None = None,
+    ) -> "HookedModel":
+        """Load a checkpoint from a local folder or the hub; see `probes.loading.load` for the arguments.
+
+        Raises:
+            InputError: If the checkpoint is missing, text-only, without a processor, pickled or in want of code of its
+                own without leave, incomplete, or broken.
+        """
+        model, processor = load(
+            path_or_id,
+            dtype=dtype,
+            device=device,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            revision=revision,
+        )
+        return cls(model, processor)
+
+    @property
+    def layers(self) -> list[int]:
+        """Decoder layers that have attention, true indices."""
+        return attention_layers(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return torch.device(self.model.device)
+
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        precision = str(self.model.dtype).removeprefix("torch.")
+        return (
+            f"HookedModel({type(self.model).__name__}, {count / 1e6:,.1f} M parameters, attention in "
+            f"{len(self.layers)} layers, {precision} on {self.device})"
+        )
+
+    def encode(
+        self, questions: Sequence[Question], answers: Sequence[Answer] | None = None, reserve: int = 0
+    ) -> Encoded:
+        """Encode a batch of questions, followed by answers where given, on the model's device.
+
+        Prompts of unequal length are padded on the left. Batches of equal length spare the padding and the mask of
+        size tokens x tokens that transformers builds for it.
+
+        Args:
+            questions: At least one.
+            answers: Text, or token ids as `Trace.answer_ids` holds them.
+            reserve: Tokens that must still fit into the model's context.
+
+        Raises:
+            InputError: If a question has no image or no words, its marks do not fit its images, an image cannot be
+                read, image tokens are truncated, or prompt and answer are longer than the context.
+        """
+        encoded = self._encoder.encode([Question(*question) for question in questions], answers, reserve)
+        return to_device(encoded, self.device, self.model.dtype)
+
+    def generate(self, images: Sequence[Any], question: str, max_new_tokens: int = 32) -> str:
+        """Answer a question greedily.
+
+        Args:
+            images: In any form that ImageRef.of takes.
+            question: Text with `<image>` marks, or without (the images then come first).
+            max_new_tokens: Most tokens to write.
+
+        Raises:
+            InputError: As `encode`, and if the logits are not numbers.
+        """
+        return self.generate_batch([Question(images, question)], max_new_tokens)[0]
+
+    def generate_batch(self, questions: Sequence[Question], max_new_tokens: int = 32) -> list[str]:
+        """Answer several questions greedily; see `generate`."""
+        encoded = self.encode(questions, reserve=max_new_tokens)
+        return [self._text(ids) for ids in self._generate(encoded, max_new_tokens)]
+
+    def log_probability(self, questions: Sequence[Question], answers: Sequence[Answer]) -> AnswerScores:
+        """Score answers, teacher-forced.
+
+        Returns:
+            Per question the answer's summed log-probability and its number of tokens.
+
+        Raises:
+            InputError: As `encode`, if an answer is empty text, and if the logits are not numbers.
+        """
+        return self.score(self.encode(questions, answers))
+
+    def score(self, encoded: Encoded) -> AnswerScores:
+        """Score the answers of an encoded batch in one forward pass.
+
+        Raises:
+            InputError: If the model cannot take the inputs or its logits are not numbers.
+        """
+        logits = self._answer_logits(encoded)
+        totals = []
+        for row, ids in enumerate(encoded.answer_ids):
+            rows = logits[row, : max(len(ids), 1)].float()
+            if torch.isnan(rows).any():
+                raise InputError(nan_message(f"question {row}" if len(encoded) > 1 else "the question"))
+            chosen = torch.tensor(ids, dtype=torch.long, device=rows.device)
+            scores = rows.log_softmax(dim=-1)[: len(ids)].gather(1, chosen[:, None])
+            totals.append(float(scores.double().sum()) if ids else float("nan"))
+        return AnswerScores(np.array(totals, dtype=np.float64), np.array(encoded.answer_lengths, dtype=np.int64))
+
+    def trace(
+        self,
+        images: Sequence[Any],
+        question: str,
+        answer: Answer | None = None,
+        max_new_tokens: int = 32,
+        rows: str = "paper",
+        per_head: bool = False,
+        maps: bool = True,
+        image_to_image: bool = False,
+    ) -> Trace:
+        """Trace one question; see `trace_batch`."""
+        return self.trace_batch(
+            [Question(images, question)],
+            None if answer is None else [answer],
+            max_new_tokens,
+            (rows,),
+            per_head,
+            maps,
+            image_to_image,
+        )[0]
+
+    def trace_batch(
+        self,
+        questions: Sequence[Question],
+        answers: Sequence[Answer] | None = None,
+        max_new_tokens: int = 32,
+        rows: Sequence[str] = ("paper", "predicting"),
+        per_head: bool = False,
+        maps: bool = True,
+        image_to_image: bool = False,
+    ) -> list[Trace]:
+        """Answer questions, or take the answers given, and read the attention to each image.
+
+        Args:
+            questions: A batch; of equal length where speed and memory matter.
+            answers: Text or token ids per question; None generates them greedily.
+            max_new_tokens: Most tokens to generate.
+            rows: Row sets, the first of which is the traces' own: "paper", "predicting", "answer" or "anchor" (see
+                `probes.encoding.row_sets`).
+            per_head: Keep heads apart in the factors.
+            maps: Keep the attention to each image token.
+            image_to_image: Also trace attention between images (`Trace.pairwise`), by a second forward pass.
+
+        Raises:
+            InputError: As `encode`, if a row set is unknown, and if the logits are not numbers.
+            UnsupportedAttention: If a layer's attention cannot be read.
+        """
+        names = (rows,) if isinstance(rows, str) else tuple(rows)
+        if not names:
+            raise InputError("trace needs at least one row set, for example rows=('paper',)")
+        encoded = self._answered(questions, answers, max_new_tokens)
+        recorder = AttentionRecorder(self.model, encoded.spans, row_sets(encoded, names), per_head=per_head, cells=maps)
+        with recorder:
+            scores = self.score(encoded)
+        pairwise = self._pairwise(encoded) if image_to_image else None
+        factors = {name: recorder.factors(name).float().cpu().numpy() for name in names}
+        recorded = {name: recorder.maps(name) for name in names} if maps else {}
+        return [
+            Trace(
+                answer=given if isinstance(given := answers[row] if answers else None, str) else self._text(ids),
+                answer_ids=ids,
+                layers=list(recorder.layers),
+                rows=names[0],
+                factors_by_rows={name: _own_columns(name, value[row], encoded, row) for name, value in factors.items()},
+                maps_by_rows={
+                    name: tuple(each.float().cpu().numpy() for each in value[row]) for name, value in recorded.items()
+                },
+                log_probability=float(scores.log_probability[row]),
+                prompt_tokens=encoded.prompt_lengths[row],
+                answer_tokens=len(ids),
+                spans=tuple(encoded.spans[row]),
+                image_sizes=encoded.image_sizes[row],
+                pairwise=None if pairwise is None else _own_block(pairwise[row], len(encoded.spans[row])),
+            )
+            for row, ids in enumerate(encoded.answer_ids)
+        ]
+
+    def _answered(
+        self, questions: Sequence[Question], answers: Sequence[Answer] | None, max_new_tokens: int
+    ) -> Encoded:
+        if answers is not None:
+            return self.encode(questions, answers)
+        encoded = self.encode(questions, reserve=max_new_tokens)
+        return self._encoder.append(encoded, self._generate(encoded, max_new_tokens))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _forward_inputs(self, encoded: Encoded) -> dict[str, Any]:
+        """Inputs with the positions that generation gives them, which left padding would otherwise shift."""
+        inputs: dict[str, Any] = dict(encoded.inputs)
+        if not bool(inputs["attention_mask"].all()):
+            prepare = self.model._prepare_position_ids_for_generation
+            inputs["position_ids"] = prepare(inputs["input_ids"], dict(inputs))
+        return inputs
+
+    def _answer_logits(self, encoded: Encoded) -> torch.Tensor:
+        """Logits of the rows that predict the answer, (batch, answer tokens + 1, vocabulary)."""
+        rows = encoded.columns - encoded.prompt_stop + 1
+        with torch.inference_mode(), self._one_line_refusals():
+            output = self.model(**self._forward_inputs(encoded), use_cache=False, logits_to_keep=rows)
+        logits: torch.Tensor = output.logits
+        return logits[:, -rows:]
+
+    def _pairwise(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+        factors = pairwise_factors(self.model, self._forward_inputs(encoded), encoded.spans)
+        values: npt.NDArray[np.float32] = factors.float().cpu().numpy()
+        return values
+
+    def _generate(self, encoded: Encoded, max_new_tokens: int) -> list[tuple[int, ...]]:
+        placeholders = self._encoder.placeholders
+        with self._one_line_refusals():
+            return greedy_ids(self.model, self.processor.tokenizer, encoded.inputs, max_new_tokens, placeholders)
+
+    @contextmanager
+    def _one_line_refusals(self) -> Iterator[None]:
+        """Turn what transformers raises for inputs that do not fit the model into one clear line."""
+        try:
+            yield
+        except (InputError, UnsupportedAttention):
+            raise
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                f"{type(self.model).__name__} refuses these inputs ({first_line(error)}): "
+                "check that processor and model belong together"
+            ) from error
+
+
+def _own_columns(name: str, factors: npt.NDArray[np.float32], encoded: Encoded, row: int) -> npt.NDArray[np.float32]:
+    """One row's factors without the batch's padding; under "anchor", the last image's own column is NaN."""
+    spans = encoded.spans[row]
+    own = factors[..., : len(spans)].copy()
+    if name == "anchor":
+        own[..., max(range(len(spans)), key=lambda image: spans[image].start)] = np.nan
+    return own
+
+
+def _own_block(matrix: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float32]:
+    """One row's image-to-image block, text last, without the batch's padding."""
+    kept = [*range(images), matrix.shape[-1] - 1]
+    return matrix[:, kept][:, :, kept]

@@ -1,0 +1,319 @@
+"""Which prompt tokens belong to which image, and which pixels of the original image each of them covers.
+
+This file finds, divides and counts the tokens; what a model family does with an image is in `probes.families`.
+It knows nothing of attention, imports no torch, and reads tensors through their shapes and `tolist`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probes.families import family_of
+from probes.families.geometry import Box as Box
+from probes.families.geometry import Tile as Tile
+from probes.families.view import Family, ImageView, Settings
+from probes.inputs import InputError
+
+Sizes = Sequence[Sequence[tuple[int, int]]]
+"""(width, height) in pixels per batch row, per image."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image token and the pixels that it covers."""
+
+    token: int
+    """Place among the image's own tokens, from 0: `span.tokens[token]` is its place in the prompt, and a map over
+    the image's tokens has its value at `token`."""
+    box: Box
+    """In pixels of the original image, cut at the image's edge: its area is 0 where the token saw only padding."""
+    tile: int
+    """Index into the span's tiles."""
+    row: int
+    column: int
+    thumbnail: bool
+    frame: int
+    kept: bool = True
+    """Whether the model kept the token (False where a family prunes it)."""
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """The tokens of one image in one prompt. Unpacks as `start, stop`.
+
+    Args:
+        image: Index of the image in its prompt, from 0.
+        start: First image token.
+        stop: One past the last image token; text may lie between (separators, row marks).
+        runs: Half-open ranges that hold image tokens only, in order.
+        tiles: What the vision tower saw, in the order of the tokens.
+        size: (width, height) of the original image in pixels; None if not known.
+
+    >>> start, stop = ImageSpan(0, 3, 9, runs=((3, 5), (7, 9)))
+    >>> start, stop, ImageSpan(0, 3, 9, runs=((3, 5), (7, 9))).tokens
+    (3, 9, array([3, 4, 7, 8]))
+    """
+
+    image: int
+    start: int
+    stop: int
+    runs: tuple[tuple[int, int], ...]
+    tiles: tuple[Tile, ...] = ()
+    size: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.start, self.stop))
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """Places of the image's tokens in the prompt (tokens,)."""
+        return np.concatenate([np.arange(start, stop, dtype=np.int64) for start, stop in self.runs])
+
+    def cells(self) -> list[Cell]:
+        """The tokens that cover pixels, in the order of the prompt. Tokens without pixels (a class token) have none.
+
+        Raises:
+            InputError: If the image's size or the processor was not given when the span was found.
+        """
+        if self.size is None or not self.tiles or not all(tile.box.known for tile in self.tiles):
+            raise InputError(
+                f"image {self.image}: the pixels of its tokens are not known: give image_sizes and processor to "
+                "find_image_spans"
+            )
+        cells, first = [], 0
+        for index, tile in enumerate(self.tiles):
+            for row in range(tile.rows):
+                for column in range(tile.columns):
+                    box = tile.box.cell(row, column, tile.rows, tile.columns).clip(*self.size)
+                    token = first + tile.offset(row, column)
+                    cells.append(Cell(token, box, index, row, column, tile.thumbnail, tile.frame))
+            first += tile.tokens
+        return cells
+
+    def grid(self, values: NDArray[Any], thumbnail: bool = False, frame: int = 0) -> NDArray[Any]:
+        """Lay values per token out as the image lies.
+
+        Args:
+            values: (tokens,) or (..., tokens), one per image token.
+            thumbnail: Take the coarse view of the whole image instead of the tiles.
+            frame: Which frame of a video.
+
+        Returns:
+            (..., rows, columns): the tiles side by side, or the one tile there is.
+
+        Raises:
+            InputError: If there is no such tile, the number of values differs from the number of tokens, or the
+                tiles do not form a lattice.
+
+        >>> span = ImageSpan(0, 0, 4, ((0, 4),), (Tile(2, 2, Box(0, 0, 8, 8)),), (8, 8))
+        >>> span.grid(np.arange(4))
+        array([[0, 1], [2, 3]])
+        """
+        expected = sum(tile.tokens for tile in self.tiles)
+        if values.shape[-1] != expected:
+            raise InputError(f"image {self.image}: {values.shape[-1]} values for {expected} tokens; give one per token")
+        placed = []
+        first = 0
+        for tile in self.tiles:
+            if tile.thumbnail == thumbnail and tile.frame == frame:
+                index = first + np.array([[tile.offset(r, c) for c in range(tile.columns)] for r in range(tile.rows)])
+                placed.append((tile.box, values[..., index]))
+            first += tile.tokens
+        return _lattice(placed, f"image {self.image}")
+
+
+def _lattice(placed: list[tuple[Box, NDArray[Any]]], name: str) -> NDArray[Any]:
+    if len(placed) == 1:
+        return placed[0][1]
+    tops = sorted({box.top for box, _ in placed})
+    lefts = sorted({box.left for box, _ in placed})
+    if not placed or len(placed) != len(tops) * len(lefts):
+        raise InputError(f"{name}: {len(placed)} such tiles do not form one grid; use cells()")
+    ordered = sorted(placed, key=lambda item: (item[0].top, item[0].left))
+    blocks = [values for _, values in ordered]
+    bands = [np.concatenate(blocks[at : at + len(lefts)], axis=-1) for at in range(0, len(blocks), len(lefts))]
+    return np.concatenate(bands, axis=-2)
+
+
+def find_image_spans(
+    inputs: Mapping[str, Any],
+    config: Any,
+    processor: Any = None,
+    image_sizes: Sizes | None = None,
+    images_per_row: Sequence[int] | None = None,
+    processor_kwargs: Mapping[str, Any] | None = None,
+) -> list[list[ImageSpan]]:
+    """Find the tokens of each image in each prompt of a batch.
+
+    The geometry is that of transformers' processors and models (read in their source): each family's boxes are
+    tested against its real processor and vision tower.
+
+    Args:
+        inputs: What the processor returned: `input_ids` (batch, tokens) and, where there are any, `attention_mask`,
+            pixel values and grids.
+        config: The model's configuration.
+        processor: The processor that made the inputs; needed for pixel boxes in most families, and for splitting.
+        image_sizes: (width, height) of each original image, as a list per batch row.
+        images_per_row: Number of images of each row, where the sizes are not given.
+        processor_kwargs: Arguments given to the processor in that call, if they changed how images are processed.
+
+    Returns:
+        Per batch row, per image, its span. A row without images has an empty list.
+
+    Raises:
+        InputError: If the model type is unknown, image tokens are missing (as after truncation) or left over, or
+            images, sizes, placeholders and pixels do not fit each other.
+    """
+    family = family_of(str(getattr(config, "model_type", "")))
+    rows = _token_rows(inputs["input_ids"])
+    counts = _image_counts(len(rows), image_sizes, images_per_row)
+    finder = _Finder(
+        family=family,
+        inputs=inputs,
+        config=config,
+        processor=processor,
+        settings=Settings(processor, dict(processor_kwargs or {})),
+        available=family.pixel_tiles(inputs),
+    )
+    wanted = list(family.image_token_ids(config, processor))
+    kept = _kept_ranges(inputs.get("attention_mask"), rows)
+    found = []
+    for row, ids in enumerate(rows):
+        start, stop = kept[row]
+        places = start + np.flatnonzero(np.isin(ids[start:stop], wanted))
+        found.append(finder.row(row, places, counts[row], image_sizes[row] if image_sizes is not None else None))
+    finder.check_pixels()
+    return found
+
+
+@dataclass
+class _Finder:
+    """Walks the images of a batch in order, counting the tiles that they use up."""
+
+    family: Family
+    inputs: Mapping[str, Any]
+    config: Any
+    processor: Any
+    settings: Settings
+    available: int | None
+    used: int = 0
+
+    def row(
+        self, row: int, places: NDArray[np.int64], count: int | None, sizes: Sequence[tuple[int, int]] | None
+    ) -> list[ImageSpan]:
+        """Divide one row's image tokens among its images: `count` of them, or as many as the tokens fill."""
+        spans: list[ImageSpan] = []
+        taken = 0
+        while len(spans) < count if count is not None else taken < len(places):
+            image = len(spans)
+            name = f"row {row}, image {image}"
+            if taken == len(places):
+                raise InputError(_missing(row, taken, image, count or 0))
+            size = None if sizes is None else _checked_size(sizes[image], name)
+            tiles = self._tiles(name, size)
+            need = sum(tile.tokens for tile in tiles)
+            if taken + need > len(places):
+                raise InputError(_cut(name, need, len(places) - taken))
+            spans.append(_span(image, places[taken : taken + need], tiles, size))
+            taken += need
+        if taken < len(places):
+            raise InputError(
+                f"row {row}: {len(places)} image tokens, of which its {count} images account for {taken}: give one "
+                "image per placeholder, and the sizes, processor and processor_kwargs that made the inputs"
+            )
+        return spans
+
+    def _tiles(self, name: str, size: tuple[int, int] | None) -> list[Tile]:
+        if self.available is not None and self.used >= self.available:
+            raise InputError(
+                f"{name}: the prompts place more images than the inputs hold pixels for ({self.available} tiles): "
+                "give one image per placeholder"
+            )
+        view = ImageView(name, self.used, size, self.inputs, self.config, self.processor, self.settings)
+        tiles = self.family.tiles(view)
+        if sum(tile.tokens for tile in tiles) < 1:
+            raise InputError(f"{name}: too small for a single image token; give a larger image")
+        self.used += len(tiles)
+        return tiles
+
+    def check_pixels(self) -> None:
+        """Raise if pixels are left that no prompt places."""
+        if self.available is not None and self.used != self.available:
+            raise InputError(
+                f"the inputs hold pixels of {self.available} tiles, and the prompts place {self.used}: give one image "
+                "per placeholder, and the sizes, processor and processor_kwargs that made the inputs"
+            )
+
+
+def _missing(row: int, taken: int, found: int, count: int) -> str:
+    if taken == 0:
+        return (
+            f"row {row}: {count} images are given, and the prompt holds no image tokens: put the images into the "
+            "chat template's message, or <image> marks into the text"
+        )
+    return (
+        f"row {row}: {count} images are given, and the prompt holds the tokens of {found}: give one image per "
+        "placeholder, and do not truncate"
+    )
+
+
+def _cut(name: str, need: int, left: int) -> str:
+    return (
+        f"{name}: it needs {need} image tokens and {left} are left: the prompt was truncated, or was made with other "
+        "sizes or processor settings: raise max_length, use fewer or smaller images, or pass what made the inputs"
+    )
+
+
+def _span(image: int, places: NDArray[np.int64], tiles: list[Tile], size: tuple[int, int] | None) -> ImageSpan:
+    runs = []
+    for _, group in groupby(enumerate(places.tolist()), key=lambda item: item[1] - item[0]):
+        run = [place for _, place in group]
+        runs.append((run[0], run[-1] + 1))
+    return ImageSpan(image, runs[0][0], runs[-1][1], tuple(runs), tuple(tiles), size)
+
+
+def _to_list(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _token_rows(input_ids: Any) -> list[NDArray[np.int64]]:
+    ids = [_to_list(row) for row in _to_list(input_ids)]
+    if ids and not isinstance(ids[0], Sequence):
+        raise InputError("input_ids must be (batch, tokens): put a single prompt into a batch of one")
+    return [np.asarray(row, dtype=np.int64) for row in ids]
+
+
+def _kept_ranges(mask: Any, rows: list[NDArray[np.int64]]) -> list[tuple[int, int]]:
+    """From the first to the last token that is no padding; some tokenizers pad with the image token."""
+    masks = _to_list(mask)
+    if masks is None or len(masks) != len(rows) or not isinstance(masks[0], Sequence):
+        return [(0, len(row)) for row in rows]
+    ranges = []
+    for row, kept in zip(rows, masks, strict=True):
+        places = np.flatnonzero(np.asarray(kept)) if len(kept) == len(row) else np.arange(len(row))
+        ranges.append((int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0))
+    return ranges
+
+
+def _image_counts(rows: int, sizes: Sizes | None, counts: Sequence[int] | None) -> list[int | None]:
+    for name, given in (("image_sizes", sizes), ("images_per_row", counts)):
+        if given is not None and len(given) != rows:
+            raise InputError(f"{name} has {len(given)} entries for {rows} prompts: give one per prompt")
+    if sizes is None:
+        return [None] * rows if counts is None else [int(count) for count in counts]
+    from_sizes: list[int | None] = [len(row) for row in sizes]
+    if counts is not None and from_sizes != [int(count) for count in counts]:
+        raise InputError(f"image_sizes count {from_sizes} images and images_per_row {list(counts)}: give one of them")
+    return from_sizes
+
+
+def _checked_size(size: Any, name: str) -> tuple[int, int]:
+    values = tuple(_to_list(size)) if hasattr(size, "tolist") or isinstance(size, Sequence) else ()
+    if len(values) != 2 or not all(isinstance(side, int) and math.isfinite(side) and side > 0 for side in values):
+        raise InputError(f"{name}: {size!r} is no size: give image_sizes=[[(width, height), …], …], a list per prompt")
+    return int(values[0]), int(values[1])

@@ -1,0 +1,140 @@
+"""What a model did with the images of one question: attention factors, maps and the answer, as plain arrays.
+
+A trace is a record: it holds no model and no tensor, and everything here is arithmetic on arrays and boxes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from probes.inputs import InputError
+
+if TYPE_CHECKING:
+    from probes.spans import Cell, ImageSpan
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Trace:
+    """One question, its answer, and how strongly the answer's rows attended to each image.
+
+    Attributes:
+        answer: The text that was generated, or given.
+        answer_ids: Its tokens, without the end of sequence. Give them back as `answer` to score the very same tokens.
+        layers: Decoder layers that have attention, true indices; the layer axis of all arrays.
+        rows: Name of the query rows behind `factors`.
+        factors_by_rows: Per row set, attention factors (layers, images): the mean over heads, rows and the image's
+            tokens of the attention probability [with `per_head`: (layers, heads, images), not averaged over heads].
+            NaN where a row set is empty, and for the anchor image itself under "anchor".
+        maps_by_rows: Per row set and image, (layers, image tokens): the mean over heads and rows, per image token.
+            Empty without maps.
+        log_probability: Natural logarithm of the answer's probability given the prompt, summed over its tokens. The
+            end of sequence is not counted, so that a cut answer and a finished one compare; NaN for an empty answer.
+        prompt_tokens: Length of the prompt, images included.
+        answer_tokens: Length of the answer.
+        spans: Token range of each image; columns of the model's input, left padding included.
+        image_sizes: (width, height) of each image in pixels.
+        pairwise: (layers, images + 1, images + 1) attention from image j to image k; the last index is text. None
+            unless asked for.
+    """
+
+    answer: str
+    answer_ids: tuple[int, ...]
+    layers: list[int]
+    rows: str
+    factors_by_rows: Mapping[str, FloatArray]
+    maps_by_rows: Mapping[str, tuple[FloatArray, ...]]
+    log_probability: float
+    prompt_tokens: int
+    answer_tokens: int
+    spans: tuple["ImageSpan", ...]
+    image_sizes: tuple[tuple[int, int], ...]
+    pairwise: FloatArray | None = None
+
+    @property
+    def factors(self) -> FloatArray:
+        """Attention factors of the chosen rows, (layers, images) [with `per_head`: (layers, heads, images)]."""
+        return self.factors_by_rows[self.rows]
+
+    def __repr__(self) -> str:
+        return (
+            f"Trace({len(self.spans)} images, answer={self.answer!r}, {len(self.layers)} layers, rows={self.rows!r}, "
+            f"log_probability={self.log_probability:.3f})"
+        )
+
+    def focus(self, rule: str = "M-LND", last: int = 4) -> int:
+        """Return the 0-based index of the image that the rule picks from the last layers; see `probes.focus`.
+
+        Raises:
+            ValueError: If the rule is unknown or `last` is below 1.
+        """
+        from probes.scores import focus
+
+        factors = self.factors if self.factors.ndim == 2 else self.factors.mean(axis=1)
+        return focus(factors, rule, last)
+
+    def cells(self, image: int = 0) -> list["Cell"]:
+        """Return the box of each token of an image that covers pixels: the primary form for tiles and frames.
+
+        `scores(image)[cell.token]` is the attention to a cell.
+
+        Raises:
+            InputError: If there is no such image.
+        """
+        return self.spans[self._image(image)].cells()
+
+    def scores(self, image: int = 0, layer: int = -1, rows: str | None = None) -> FloatArray:
+        """Return the attention to each token of an image, (image tokens,).
+
+        Raises:
+            InputError: If there is no such image, layer or row set, or the trace was made without maps.
+        """
+        name = rows or self.rows
+        if not self.maps_by_rows:
+            raise InputError("this trace holds no maps: trace with maps=True")
+        if name not in self.maps_by_rows:
+            raise InputError(f"no maps for rows {name!r}: this trace has {', '.join(self.maps_by_rows)}")
+        scores: FloatArray = self.maps_by_rows[name][self._image(image)][self._layer(layer)]
+        return scores
+
+    def map(self, image: int = 0, layer: int = -1, rows: str | None = None) -> FloatArray:
+        """Return an image's attention in the image's own frame.
+
+        Args:
+            image: 0-based.
+            layer: Negative numbers count from the end of `layers`; others are true layer indices.
+            rows: Row set; None takes the trace's own.
+
+        Returns:
+            (rows, cols), top left first. Tiles are stitched by their boxes and a thumbnail is left out.
+
+        Raises:
+            InputError: If there is no such image or layer, the trace was made without maps, or the image's tokens form
+                no single grid (several frames, tiles of unlike size): read `cells` and `scores` then.
+        """
+        span = self.spans[self._image(image)]
+        scores = self.scores(image, layer, rows)
+        frames = len({tile.frame for tile in span.tiles if not tile.thumbnail})
+        if frames > 1:
+            raise InputError(
+                f"image {image} has {frames} frames and no single map: read trace.cells({image}) and "
+                f"trace.scores({image}) instead"
+            )
+        grid: FloatArray = span.grid(scores)
+        return grid
+
+    def _image(self, image: int) -> int:
+        if -len(self.spans) <= image < len(self.spans):
+            return image % len(self.spans)
+        raise InputError(f"no image {image}: this trace has {len(self.spans)}, counted from 0")
+
+    def _layer(self, layer: int) -> int:
+        if layer in self.layers:
+            return self.layers.index(layer)
+        if -len(self.layers) <= layer < 0:
+            return layer % len(self.layers)
+        raise InputError(f"no attention in layer {layer}: this trace has layers {', '.join(map(str, self.layers))}")

@@ -1,0 +1,108 @@
+"""Hooked tiny models with real processors, pictures and an eager reference, for the tests of models and interventions.
+
+Weights are enlarged until attention is sharp: near-uniform attention would pass any formula.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from probes.model import HookedModel, Question
+from tests.probes import processors, tiny_models
+
+FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
+NEVER = -1
+"""An end of sequence that no model writes."""
+
+
+@cache
+def hooked(family: str, attention: str = "sdpa", seed: int = 0) -> HookedModel:
+    """One family's sharp tiny model with its processor; answers end at their length only. Shared: leave it as found."""
+    model = HookedModel(sharp_model(family, seed), processors.build_processor(family))
+    model.model.set_attn_implementation(attention)
+    model.model.generation_config.eos_token_id = NEVER
+    return model
+
+
+def sharp_model(family: str, seed: int = 0) -> Any:
+    """The bare model, with weights of the seed."""
+    processor = processors.build_processor(family)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        changes = {"tie_word_embeddings": False} if family == "gemma3" else {}
+        model = processors.build_model(family, processor, seed, **changes)
+        tiny_models.enlarge_weights(model)
+    for name, parameter in model.named_parameters():
+        # Gemma divides by a fixed scalar meant for heads of 256, and norms queries and keys.
+        if family == "gemma3" and name.endswith(("q_norm.weight", "k_norm.weight")) and "language" in name:
+            torch.nn.init.constant_(parameter, 3.0)
+    return model
+
+
+def picture(width: int = 32, height: int = 32, seed: int = 0) -> Image.Image:
+    """A picture of random colours."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def questions() -> list[Question]:
+    """Three questions of unequal length: marks between words, no marks, and an image as the last thing said."""
+    first, second, third = picture(32, 32, 1), picture(64, 32, 2), picture(32, 64, 3)
+    return [
+        Question([first, second, third], "1 <image> 2 <image> 3 <image> Which image shows the red ball?"),
+        Question([second], "How many digits?"),
+        Question([third, first], "Which is it: <image> or <image>"),
+    ]
+
+
+class Reference(NamedTuple):
+    """One question alone, through eager attention, by a path of its own."""
+
+    attentions: list[np.ndarray[Any, np.dtype[np.float32]]]
+    """Per layer (heads, rows, columns)."""
+    logits: torch.Tensor
+    """(tokens, vocabulary)."""
+    images: list[list[int]]
+    """Per image, its token columns."""
+    prompt: int
+    """Length of the prompt."""
+
+
+def reference(family: str, question: Question, answer_ids: Sequence[int], seed: int = 0) -> Reference:
+    """Attention as transformers itself returns it, for prompt and answer in one unpadded eager forward."""
+    eager = hooked(family, "eager", seed)
+    processor, model = eager.processor, eager.model
+    text = processors.chat(processor, question.images, question.text)
+    special = not text.startswith(processor.tokenizer.bos_token)
+    images = [list(question.images)]
+    inputs = dict(processor(text=[text], images=images, return_tensors="pt", add_special_tokens=special))
+    prompt = inputs["input_ids"].shape[1]
+    answer = torch.tensor([list(answer_ids)], dtype=torch.long)
+    for key, new in (("input_ids", answer), ("attention_mask", torch.ones_like(answer))):
+        inputs[key] = torch.cat([inputs[key], new], dim=1)
+    for key in {"mm_token_type_ids", "token_type_ids"} & set(inputs):
+        inputs[key] = torch.cat([inputs[key], torch.zeros_like(answer)], dim=1)
+    with torch.no_grad():
+        output = model(**inputs, output_attentions=True, use_cache=False)
+    attentions = [layer[0].numpy() for layer in output.attentions]
+    return Reference(attentions, output.logits[0], _image_columns(eager, question, inputs["input_ids"][0]), prompt)
+
+
+def _image_columns(model: HookedModel, question: Question, ids: torch.Tensor) -> list[list[int]]:
+    """Columns of each image: as many image tokens as the image makes when it is asked about alone."""
+    config = model.model.config
+    token = getattr(config, "image_token_id", None) or config.image_token_index
+    columns = (ids == token).nonzero().flatten().tolist()
+    found = []
+    for image in question.images:
+        text = processors.chat(model.processor, [image], "<image> it")
+        alone = model.processor(text=[text], images=[[image]], return_tensors="pt")
+        count = int((alone["input_ids"] == token).sum())
+        found.append(columns[:count])
+        columns = columns[count:]
+    assert not columns
+    return found
