@@ -87,7 +87,7 @@ def _wording(pool: Pool, rng: np.random.Generator) -> list[str]:
     for task in TASKS:
         for _ in range(400):
             questions.append(compose(task, pool, image_count(task, rng), rng).question.split(IMAGE_TOKEN)[-1])
-    return words * 20 + questions
+    return words * 20 + questions + ["List them by number.", "List them by name."] * 20
 
 
 def build_processor(tokenizer: Any) -> Any:

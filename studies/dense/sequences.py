@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studies.benchmark.questions import TASKS, Draft, compose, named
+from studies.benchmark.questions import TASKS, Draft, compose
 from studies.dense.model import ASSISTANT_TOKEN, END_TOKEN, IMAGE_TOKEN, IMAGE_TOKENS, USER_TOKEN
 from studies.dense.pictures import PictureStore
 
@@ -28,8 +28,19 @@ class Batch(NamedTuple):
     pictures: Tensor
 
 
+class Listing(NamedTuple):
+    """A later turn that goes through the images: for each pair the first is given and the second asked for.
+
+    A lone answer gives one token to learn from; a listing gives one per image, and from the same two look-ups, number
+    to content and content to number, that the questions need. Without listings the look-ups are hardly ever found.
+    """
+
+    question: str
+    pairs: list[tuple[str, str]]
+
+
 class SequenceWriter:
-    """Writes a conversation as token ids: the first turn shows the images, later ones ask about the same."""
+    """Writes a conversation as token ids: the first turn shows the images, listings go through them again."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -37,24 +48,32 @@ class SequenceWriter:
         ids = tokenizer.convert_tokens_to_ids([USER_TOKEN, ASSISTANT_TOKEN, END_TOKEN, IMAGE_TOKEN])
         self._user, self._assistant, self._end, self._image = ids
 
-    def question(self, draft: Draft, show_images: bool = True) -> list[int]:
+    def question(self, draft: Draft) -> list[int]:
         """Token ids from the user mark to the assistant mark."""
         ids = [self._user]
-        if show_images:
-            for number in range(1, len(draft.files) + 1):
-                ids += [*self.tokens(str(number)), *[self._image] * IMAGE_TOKENS]
+        for number in range(1, len(draft.files) + 1):
+            ids += [*self.tokens(str(number)), *[self._image] * IMAGE_TOKENS]
         text = draft.question_template.format(position=draft.target + 1)
         return [*ids, *self.tokens(text), self._end, self._assistant]
 
-    def conversation(self, turns: Sequence[Draft]) -> tuple[list[int], list[int]]:
-        """Token ids and labels of all turns; labels are ignored outside answers and their end marks."""
-        ids: list[int] = []
-        labels: list[int] = []
-        for number, turn in enumerate(turns):
-            asked = self.question(turn, show_images=number == 0)
-            answered = [*self.tokens(turn.answer), self._end]
-            ids += asked + answered
-            labels += [IGNORED] * len(asked) + answered
+    def conversation(self, draft: Draft, listings: Sequence[Listing] = ()) -> tuple[list[int], list[int]]:
+        """Token ids and labels of a question, its answer and listings of the same images.
+
+        Labels are ignored but on the answer, on what each listing asks for, and on the end marks.
+        """
+        ids = self.question(draft)
+        answer = [*self.tokens(draft.answer), self._end]
+        labels = [IGNORED] * len(ids) + answer
+        ids = ids + answer
+        for listing in listings:
+            asked = [self._user, *self.tokens(listing.question), self._end, self._assistant]
+            ids += asked
+            labels += [IGNORED] * len(asked)
+            for given, wanted in listing.pairs:
+                ids += [*self.tokens(given), *self.tokens(wanted)]
+                labels += [IGNORED] * len(self.tokens(given)) + self.tokens(wanted)
+            ids.append(self._end)
+            labels.append(self._end)
         return ids, labels
 
     def tokens(self, text: str) -> list[int]:
@@ -67,8 +86,8 @@ class SequenceWriter:
 class BatchMaker:
     """Composes training batches over a picture store; draws come from the generator that the caller seeds."""
 
-    def __init__(self, tokenizer: Any, store: PictureStore, batch: int, most_turns: int) -> None:
-        self.store, self.size, self.most_turns = store, batch, most_turns
+    def __init__(self, tokenizer: Any, store: PictureStore, batch: int) -> None:
+        self.store, self.size = store, batch
         self.writer = SequenceWriter(tokenizer)
         self._pad = tokenizer.pad_token_id
 
@@ -78,7 +97,7 @@ class BatchMaker:
         Rows are padded on the right, so under the causal mask no real token sees padding and no mask is needed.
         """
         drafts = [compose(self._task(rng, n_images), self.store.pool, n_images, rng) for _ in range(self.size)]
-        rows = [self.writer.conversation([draft, *self._further_turns(draft, rng)]) for draft in drafts]
+        rows = [self.writer.conversation(draft, self._listings(draft, rng)) for draft in drafts]
         width = max(len(ids) for ids, _ in rows)
         input_ids = torch.tensor([ids + [self._pad] * (width - len(ids)) for ids, _ in rows])
         labels = torch.tensor([marks + [IGNORED] * (width - len(marks)) for _, marks in rows])
@@ -93,22 +112,17 @@ class BatchMaker:
         share = np.array(list(weights.values()))
         return str(rng.choice(list(weights), p=share / share.sum()))
 
-    def _further_turns(self, draft: Draft, rng: np.random.Generator) -> list[Draft]:
-        """Content and caption questions about images that no earlier turn spoke of."""
-        if draft.task == "needle":
-            return []
-        free = [int(i) for i in rng.permutation(len(draft.files)) if i != draft.target]
-        if draft.last_fixed:
-            free = [i for i in free if i != len(draft.files) - 1]
-        turns = []
-        for target in free[: int(rng.integers(self.most_turns))]:
-            concept = self.store.concept(draft.files[target])
-            if rng.random() < 0.5:
-                turns.append(Draft("content", draft.files, target, "What is in image {position}?", concept.name))
-            else:
-                question = f"Which image shows {named(concept)}?"
-                turns.append(Draft("caption", draft.files, target, question, "{position}"))
-        return turns
+    def _listings(self, draft: Draft, rng: np.random.Generator) -> list[Listing]:
+        """Both listings of the images, each in an order of its own; a retrieval's anchor is left out."""
+        shown = [self._content(draft, file) for file in draft.files[: len(draft.files) - int(draft.last_fixed)]]
+        pairs = [(str(number), content) for number, content in enumerate(shown, start=1)]
+        by_number = [pairs[i] for i in rng.permutation(len(pairs))]
+        by_content = [(pairs[i][1], pairs[i][0]) for i in rng.permutation(len(pairs))]
+        return [Listing("List them by number.", by_number), Listing("List them by name.", by_content)]
+
+    def _content(self, draft: Draft, file: str) -> str:
+        entry = self.store.entries[int(file)]
+        return entry.needle if draft.task == "needle" and entry.needle is not None else entry.concept.name
 
 
 class DevSet:

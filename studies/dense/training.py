@@ -46,7 +46,6 @@ class TrainingConfig:
     warm_up: int = 200
     pictures_per_concept: int = 220
     pictures_per_needle: int = 500
-    most_turns: int = 4
     measure_every: int = 500
     dev_questions_per_task: int = 120
 
@@ -101,7 +100,7 @@ def train(
     Raises:
         FileNotFoundError: ``resume`` without a state to go on from.
     """
-    maker = BatchMaker(processor.tokenizer, store, config.batch, config.most_turns)
+    maker = BatchMaker(processor.tokenizer, store, config.batch)
     model.model.vision_tower.requires_grad_(False)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=0.0, weight_decay=config.weight_decay, betas=(0.9, 0.98))

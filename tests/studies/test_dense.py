@@ -14,7 +14,7 @@ from PIL import Image
 from studies.benchmark.questions import TASKS, compose
 from studies.dense.model import IMAGE_TOKENS, SIZES, build_model, build_processor, build_tokenizer
 from studies.dense.pictures import PictureStore, tower_features
-from studies.dense.sequences import IGNORED, BatchMaker, DevSet, SequenceWriter
+from studies.dense.sequences import IGNORED, BatchMaker, DevSet, Listing, SequenceWriter
 from studies.dense.training import STATE_FILE, TrainingConfig, load_state, states_of, train, train_tower
 from tests.studies.drawn import drawn_sources
 
@@ -59,14 +59,17 @@ def test_any_text_round_trips_through_the_tokenizer(processor: Any) -> None:
 def test_labels_stand_on_answers_only(store: PictureStore, processor: Any) -> None:
     writer = SequenceWriter(processor.tokenizer)
     draft = compose("content", store.pool, 3, np.random.default_rng(1))
-    ids, labels = writer.conversation([draft, draft])
+    listing = Listing("List them by number.", [("2", "cat"), ("1", "bag")])
+    ids, labels = writer.conversation(draft, [listing])
     marked = [token for token, label in zip(ids, labels, strict=True) if label != IGNORED]
-    assert marked == [*writer.tokens(draft.answer), processor.tokenizer.eos_token_id] * 2
+    end = processor.tokenizer.eos_token_id
+    assert marked == [*writer.tokens(draft.answer), end, *writer.tokens("cat"), *writer.tokens("bag"), end]
+    assert [label for label in labels if label != IGNORED] == marked
     assert ids.count(processor.tokenizer.convert_tokens_to_ids("<image>")) == 3 * IMAGE_TOKENS
 
 
 def test_batches_hold_the_images_of_every_row(store: PictureStore, processor: Any) -> None:
-    batch = BatchMaker(processor.tokenizer, store, 5, most_turns=3).batch(np.random.default_rng(0), 4)
+    batch = BatchMaker(processor.tokenizer, store, 5).batch(np.random.default_rng(0), 4)
     assert batch.pictures.shape == (20,)
     assert batch.input_ids.shape == batch.labels.shape
 
@@ -100,7 +103,7 @@ def test_a_resumed_run_equals_an_unbroken_one(store: PictureStore, processor: An
 
 def test_frozen_features_give_the_states_that_pixels_give(store: PictureStore, processor: Any) -> None:
     model = fresh(processor).eval()
-    batch = BatchMaker(processor.tokenizer, store, 3, most_turns=2).batch(np.random.default_rng(0), 3)
+    batch = BatchMaker(processor.tokenizer, store, 3).batch(np.random.default_rng(0), 3)
     pixels = store.values(batch.pictures.numpy())
     whole = model.model(input_ids=batch.input_ids, pixel_values=pixels).last_hidden_state
     torch.testing.assert_close(states_of(model, batch, tower_features(model, store)), whole, atol=1e-5, rtol=0)
