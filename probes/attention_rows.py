@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probes.attention_calls import AttentionCall, Place, seen
 
-CHUNK_BYTES = {"cpu": 2**20}
+CHUNK_BYTES = {"cpu": 2**21}
 """Logits held at once by kind of device; on a CPU a chunk that stays in its cache is also the fastest."""
 CHUNK_BYTES_ELSEWHERE = 2**26
 KEY_CHUNK = 1024

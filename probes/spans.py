@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from probes.families import family_of
 from probes.families.geometry import Box as Box
 from probes.families.geometry import Tile as Tile
-from probes.families.view import Family, ImageView, Settings
+from probes.families.view import Family, ImageView, Settings, shape_of
 from probes.inputs import InputError
 
 Sizes = Sequence[Sequence[tuple[int, int]]]
@@ -290,11 +290,11 @@ def _token_rows(input_ids: Any) -> list[NDArray[np.int64]]:
 
 def _kept_ranges(mask: Any, rows: list[NDArray[np.int64]]) -> list[tuple[int, int]]:
     """From the first to the last token that is no padding; some tokenizers pad with the image token."""
-    masks = _to_list(mask)
-    if masks is None or len(masks) != len(rows) or not isinstance(masks[0], Sequence):
+    shape = shape_of(mask)
+    if mask is None or (shape is not None and len(shape) != 2) or len(mask) != len(rows):
         return [(0, len(row)) for row in rows]
     ranges = []
-    for row, kept in zip(rows, masks, strict=True):
+    for row, kept in zip(rows, _to_list(mask), strict=True):
         places = np.flatnonzero(np.asarray(kept)) if len(kept) == len(row) else np.arange(len(row))
         ranges.append((int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0))
     return ranges

@@ -1,0 +1,234 @@
+"""Families under settings of their own, and what their tokens really saw: shared by the tests of spans."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from probes.spans import Box, ImageSpan, find_image_spans
+from tests.probes.processors import build_config, build_model, build_processor, chat
+
+Size = tuple[int, int]
+Floats = NDArray[np.float64]
+
+torch.set_num_threads(1)
+
+
+class Case(NamedTuple):
+    """A family under one setting of its processor and model."""
+
+    name: str
+    family: str
+    image_settings: dict[str, Any]
+    call: dict[str, Any]
+    changes: dict[str, Any]
+    cell: int = 8
+    """Pixels of the processed picture along a token's side."""
+
+
+def _full(processor: Any) -> None:
+    processor.vision_feature_select_strategy = "full"
+
+
+def _padding(processor: Any) -> None:
+    from transformers import LlavaImageProcessor
+
+    processor.image_processor = LlavaImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, do_pad=True
+    )
+
+
+def _siglip(processor: Any) -> None:
+    from transformers import SiglipImageProcessor
+
+    _full(processor)
+    processor.num_additional_image_tokens = 0
+    processor.image_processor = SiglipImageProcessor(size={"height": 32, "width": 32})
+
+
+SIGLIP = {
+    "model_type": "siglip_vision_model",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+    "vision_use_head": False,
+}
+
+
+def _published(processor: Any) -> None:
+    """Token counts of the published checkpoints."""
+    processor.patch_size = 14
+    processor.image_seq_len = 169
+    if hasattr(processor, "full_image_sequence"):
+        processor.image_seq_length = 256
+        tokenizer = processor.tokenizer
+        soft = tokenizer.image_token * 256
+        processor.full_image_sequence = f"\n\n{tokenizer.boi_token}{soft}{tokenizer.eoi_token}\n\n"
+
+
+CLIP_336 = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
+PUBLISHED = (
+    Case(
+        "llava 1.5",
+        "llava",
+        {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}},
+        {},
+        {"vision_config": CLIP_336},
+        14,
+    ),
+    Case(
+        "qwen2.5-vl 7b",
+        "qwen2_5_vl",
+        {"patch_size": 14, "size": {"shortest_edge": 3136, "longest_edge": 1003520}},
+        {},
+        {},
+    ),
+    Case(
+        "idefics3 8b",
+        "idefics3",
+        {"size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}},
+        {},
+        {"vision_config": {"image_size": 364, "patch_size": 14}},
+        28,
+    ),
+    Case(
+        "gemma3 4b",
+        "gemma3",
+        {"size": {"height": 896, "width": 896}},
+        {"do_pan_and_scan": True},
+        {"vision_config": {"image_size": 896, "patch_size": 14}, "mm_tokens_per_image": 256},
+        56,
+    ),
+)
+SCAN = {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 16}
+ADAPT: dict[str, Callable[[Any], None]] = {
+    "llava, class token": _full,
+    "llava, padded": _padding,
+    "llava, siglip": _siglip,
+}
+CASES = {
+    case.name: case
+    for case in (
+        Case("llava", "llava", {}, {}, {}),
+        Case("llava, class token", "llava", {}, {}, {"vision_feature_select_strategy": "full"}),
+        Case("llava, padded", "llava", {}, {}, {}),
+        Case("llava, siglip", "llava", {}, {}, {"vision_feature_select_strategy": "full", "vision_config": SIGLIP}),
+        Case("llava, wide crop", "llava", {"size": {"shortest_edge": 27}}, {}, {}),
+        Case("qwen2_vl", "qwen2_vl", {}, {}, {}),
+        Case("qwen2_5_vl", "qwen2_5_vl", {}, {}, {}),
+        Case("idefics3", "idefics3", {}, {}, {}),
+        Case("idefics3, odd edge", "idefics3", {"size": {"longest_edge": 80}}, {}, {}),
+        Case("idefics3, whole", "idefics3", {"do_image_splitting": False}, {}, {}),
+        Case("smolvlm", "smolvlm", {}, {}, {}),
+        Case("gemma3", "gemma3", {}, {}, {}),
+        Case("gemma3, pan and scan", "gemma3", {}, SCAN, {}),
+    )
+}
+PADS = {"llava, padded", "llava, wide crop"}
+
+
+class Encoded(NamedTuple):
+    processor: Any
+    config: Any
+    inputs: Any
+    spans: list[list[ImageSpan]]
+
+
+_processors: dict[tuple[str, str], Any] = {}
+_models: dict[str, Any] = {}
+
+
+def processor_of(case: Case, side: str = "left") -> Any:
+    """The case's processor, made once."""
+    if (case.name, side) not in _processors:
+        processor = build_processor(case.family, side, **case.image_settings)
+        ADAPT.get(case.name, _published if case in PUBLISHED else lambda _: None)(processor)
+        _processors[case.name, side] = processor
+    return _processors[case.name, side]
+
+
+def model_of(case: Case) -> Any:
+    """The case's tiny random model, made once."""
+    if case.name not in _models:
+        _models[case.name] = build_model(case.family, processor_of(case), **case.changes)
+    return _models[case.name]
+
+
+def encode(case: Case, rows: list[list[Image.Image]], side: str = "left") -> Encoded:
+    processor = processor_of(case, side)
+    config = build_config(case.family, processor, **case.changes)
+    texts = [
+        chat(processor, images, " and ".join(["<image>"] * len(images)) + "?" * row) for row, images in enumerate(rows)
+    ]
+    inputs = processor(text=texts, images=rows, return_tensors="pt", padding=True, **case.call)
+    sizes = [[image.size for image in images] for images in rows]
+    spans = find_image_spans(inputs, config, processor, sizes, processor_kwargs=case.call)
+    return Encoded(processor, config, inputs, spans)
+
+
+def coordinates(size: Size) -> Image.Image:
+    """Red is x and green is y, from 0 at one edge to 255 at the other."""
+    width, height = size
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    return Image.fromarray(np.rint(np.stack([x, y, np.zeros_like(x)], -1) * 255).astype(np.uint8))
+
+
+def token_colours(case: Case, encoded: Encoded) -> Floats:
+    """(tokens, 3): mean colour in 0 to 1 of the pixels behind each image token, in the prompt's order."""
+    pixels = encoded.inputs["pixel_values"].double().numpy()
+    processor = encoded.processor.image_processor
+    if case.family.startswith("qwen"):
+        patches = pixels.reshape(len(pixels), 3, -1).mean(-1)
+        tokens = patches.reshape(-1, 4, 3).mean(1)
+    else:
+        pixels = pixels.reshape(-1, *pixels.shape[-3:])
+        if "pixel_attention_mask" in encoded.inputs:
+            pixels = pixels[encoded.inputs["pixel_attention_mask"].flatten(0, 1).numpy().any((1, 2))]
+        cell = case.cell
+        count, channels, height, width = pixels.shape
+        blocks = pixels.reshape(count, channels, height // cell, cell, width // cell, cell).mean((3, 5))
+        tokens = blocks.transpose(0, 2, 3, 1).reshape(count, -1, channels)
+        if case.name == "llava, class token":
+            tokens = np.concatenate([np.full((count, 1, channels), np.nan), tokens], 1)
+        tokens = tokens.reshape(-1, channels)
+    result: Floats = tokens * np.array(processor.image_std) + np.array(processor.image_mean)
+    return result
+
+
+def assert_tiles_exactly(span: ImageSpan) -> None:
+    """Cells share their tile without gap or overlap; tiles beside the thumbnail share their union likewise."""
+    cells = span.cells()
+    for index, tile in enumerate(span.tiles):
+        grid = {(cell.row, cell.column): cell.box for cell in cells if cell.tile == index}
+        assert len(grid) == tile.rows * tile.columns
+        for (row, column), box in grid.items():
+            right, below = grid.get((row, column + 1)), grid.get((row + 1, column))
+            assert right is None or (box.right == right.left and box.top == right.top and box.bottom == right.bottom)
+            assert below is None or (box.bottom == below.top and box.left == below.left and box.right == below.right)
+        assert span.size is not None
+        assert sum(box.area for box in grid.values()) == pytest.approx(tile.box.clip(*span.size).area)
+    fine = [tile.box for tile in span.tiles if not tile.thumbnail]
+    union = Box(*(f(box[at] for box in fine) for at, f in enumerate((min, min, max, max))))
+    assert sum(box.area for box in fine) == pytest.approx(union.area)
+    assert all(box.area == pytest.approx(union.area) for box in (tile.box for tile in span.tiles if tile.thumbnail))
+
+
+def assert_tokens(encoded: Encoded) -> None:
+    """Spans hold the image tokens of their row, all of them, once, and nothing else."""
+    token = encoded.config.image_token_id
+    for ids, spans in zip(encoded.inputs["input_ids"], encoded.spans, strict=True):
+        places = torch.nonzero(ids == token).flatten().tolist()
+        assert [place for span in spans for place in span.tokens.tolist()] == places
+        for span in spans:
+            assert len(span.tokens) == sum(tile.tokens for tile in span.tiles)
+            assert tuple(span) == (span.start, span.stop) == (span.tokens[0], span.tokens[-1] + 1)
+            assert [run for run in span.runs if run[0] >= run[1]] == []
+            tokens = [cell.token for cell in span.cells()]
+            assert len(set(tokens)) == len(tokens) and tokens == sorted(tokens)
