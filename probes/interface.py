@@ -230,20 +230,21 @@ def require_called(modules: dict[int, nn.Module], places: Places, rows: int = 1)
     Raises:
         UnsupportedAttention: For the first such layer.
     """
+    out_of_reach = (
+        "compiled and hand-written attentions are out of reach: use a model of another family, uncompiled, with "
+        'attn_implementation="sdpa"'
+    )
     for layer, module in modules.items():
         count = places.seen.get(layer, 0)
         if not places.seen:
             raise refusal(
-                module, layer, "no attention layer was called in this thread", "call the model inside the block"
-            )
-        if not count:
-            raise refusal(
                 module,
                 layer,
-                "it never called transformers' attention interface",
-                "compiled and hand-written attentions are out of reach: load the model uncompiled with "
-                'attn_implementation="sdpa", or leave it out',
+                "neither it nor another layer called transformers' attention interface in this thread",
+                f"call the model inside the block; {out_of_reach}",
             )
+        if not count:
+            raise refusal(module, layer, "it never called transformers' attention interface", out_of_reach)
         if count < rows:
             raise refusal(
                 module,

@@ -5,7 +5,6 @@ A test holds the layout equal to what the saved processor makes of the same ques
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,8 @@ from studies.dense.model import ASSISTANT_TOKEN, END_TOKEN, IMAGE_TOKEN, IMAGE_T
 from studies.dense.pictures import PictureStore
 
 IGNORED = -100
+BY_NUMBER_SHARE = 0.35
+"""Looking up by number is learned sooner than by name."""
 TASK_WEIGHTS = {"content": 2.0, "caption": 2.0, "needle": 2.5, "comparison": 1.5, "retrieval": 3.0, "giveaway": 1.0}
 
 
@@ -32,7 +33,7 @@ class Listing(NamedTuple):
     """A later turn that goes through the images: for each pair the first is given and the second asked for.
 
     A lone answer gives one token to learn from; a listing gives one per image, and from the same two look-ups, number
-    to content and content to number, that the questions need. Without listings the look-ups are hardly ever found.
+    to content and content to number, that the questions need. Without it the look-ups are hardly ever found.
     """
 
     question: str
@@ -40,7 +41,7 @@ class Listing(NamedTuple):
 
 
 class SequenceWriter:
-    """Writes a conversation as token ids: the first turn shows the images, listings go through them again."""
+    """Writes a conversation as token ids: the first turn shows the images, a listing goes through them again."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -56,16 +57,16 @@ class SequenceWriter:
         text = draft.question_template.format(position=draft.target + 1)
         return [*ids, *self.tokens(text), self._end, self._assistant]
 
-    def conversation(self, draft: Draft, listings: Sequence[Listing] = ()) -> tuple[list[int], list[int]]:
-        """Token ids and labels of a question, its answer and listings of the same images.
+    def conversation(self, draft: Draft, listing: Listing | None = None) -> tuple[list[int], list[int]]:
+        """Token ids and labels of a question, its answer and a listing of the same images.
 
-        Labels are ignored but on the answer, on what each listing asks for, and on the end marks.
+        Labels are ignored but on the answer, on what the listing asks for, and on the end marks.
         """
         ids = self.question(draft)
         answer = [*self.tokens(draft.answer), self._end]
         labels = [IGNORED] * len(ids) + answer
         ids = ids + answer
-        for listing in listings:
+        if listing is not None:
             asked = [self._user, *self.tokens(listing.question), self._end, self._assistant]
             ids += asked
             labels += [IGNORED] * len(asked)
@@ -97,7 +98,7 @@ class BatchMaker:
         Rows are padded on the right, so under the causal mask no real token sees padding and no mask is needed.
         """
         drafts = [compose(self._task(rng, n_images), self.store.pool, n_images, rng) for _ in range(self.size)]
-        rows = [self.writer.conversation(draft, self._listings(draft, rng)) for draft in drafts]
+        rows = [self.writer.conversation(draft, self._listing(draft, rng)) for draft in drafts]
         width = max(len(ids) for ids, _ in rows)
         input_ids = torch.tensor([ids + [self._pad] * (width - len(ids)) for ids, _ in rows])
         labels = torch.tensor([marks + [IGNORED] * (width - len(marks)) for _, marks in rows])
@@ -112,13 +113,17 @@ class BatchMaker:
         share = np.array(list(weights.values()))
         return str(rng.choice(list(weights), p=share / share.sum()))
 
-    def _listings(self, draft: Draft, rng: np.random.Generator) -> list[Listing]:
-        """Both listings of the images, each in an order of its own; a retrieval's anchor is left out."""
+    def _listing(self, draft: Draft, rng: np.random.Generator) -> Listing:
+        """The images listed by number or by name, in any order; a retrieval's anchor is left out.
+
+        Never both in one sequence: the second could be copied from the first without looking at an image.
+        """
         shown = [self._content(draft, file) for file in draft.files[: len(draft.files) - int(draft.last_fixed)]]
         pairs = [(str(number), content) for number, content in enumerate(shown, start=1)]
-        by_number = [pairs[i] for i in rng.permutation(len(pairs))]
-        by_content = [(pairs[i][1], pairs[i][0]) for i in rng.permutation(len(pairs))]
-        return [Listing("List them by number.", by_number), Listing("List them by name.", by_content)]
+        shuffled = [pairs[i] for i in rng.permutation(len(pairs))]
+        if rng.random() < BY_NUMBER_SHARE:
+            return Listing("List them by number.", shuffled)
+        return Listing("List them by name.", [(content, number) for number, content in shuffled])
 
     def _content(self, draft: Draft, file: str) -> str:
         entry = self.store.entries[int(file)]

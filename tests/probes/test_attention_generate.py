@@ -86,6 +86,12 @@ def test_a_static_cache_and_a_chunked_prefill_change_nothing() -> None:
     static = AttentionRecorder(tiny.model, tiny.spans, {"rows": rows}, ("rows",))
     generate(tiny, static, cache_implementation="static", disable_compile=True)
     torch.testing.assert_close(static.factors("rows"), expected.factors("rows"), atol=TOLERANCE, rtol=0)
+    windowed = build("gemma3", RAGGED, padding="left", sliding_window=8)
+    static = AttentionRecorder(windowed.model, windowed.spans, {"rows": last_rows(windowed, 4)}, ("rows",))
+    generate(windowed, static, cache_implementation="static", disable_compile=True)
+    dense, _ = dense_generate("gemma3", windowed, NEW, sliding_window=8)
+    mask = rows_with_generated(last_rows(windowed, 4), True)
+    assert worst(static.factors("rows"), dense_factors(dense, mask, windowed.spans).mean(axis=2)) < TOLERANCE
 
     decoder, ids = tiny.model.get_decoder(), tiny.inputs["input_ids"] % 60
     whole = AttentionRecorder(decoder, tiny.spans, {"rows": rows})
@@ -96,6 +102,21 @@ def test_a_static_cache_and_a_chunked_prefill_change_nothing() -> None:
         with parts:
             cache = decoder(input_ids=ids[:, :20], use_cache=True).past_key_values
             decoder(input_ids=ids[:, 20:], past_key_values=cache)
+    torch.testing.assert_close(parts.factors("rows"), whole.factors("rows"), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("first", [7, 20, 30])
+def test_a_chunked_prefill_through_sliding_caches_changes_nothing(first: int) -> None:
+    tiny = build("gemma3", RAGGED[:1], sliding_window=8)
+    decoder, ids = tiny.model.get_decoder(), tiny.inputs["input_ids"] % 60
+    whole, parts = (AttentionRecorder(decoder, tiny.spans, {"rows": last_rows(tiny, 30)}) for _ in range(2))
+    with torch.no_grad():
+        with whole:
+            decoder(input_ids=ids)
+        with parts:
+            cache = decoder(input_ids=ids[:, :first], use_cache=True).past_key_values
+            for start in range(first, ids.shape[1], 5):
+                cache = decoder(input_ids=ids[:, start : start + 5], past_key_values=cache).past_key_values
     torch.testing.assert_close(parts.factors("rows"), whole.factors("rows"), atol=TOLERANCE, rtol=0)
 
 

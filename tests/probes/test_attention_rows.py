@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes.attention import UnsupportedAttention
 from probes.attention_calls import AttentionCall, Block, Place, Places
@@ -243,3 +244,31 @@ def test_image_sums_are_the_same_for_shared_and_separate_columns() -> None:
     assert cells.shape == (2, 7)
     torch.testing.assert_close(cells[:, 2:3], masses.mean(1)[0, :, :1])
     assert float(cells[:, [0, 1, 3]].abs().sum()) == 0
+
+
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the size of the largest tensor that any operation gives, views of what was there before left out."""
+
+    def __init__(self, *known: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.untyped_storage().data_ptr() not in self.known:
+            self.numel = max(self.numel, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_no_more_than_a_chunk_of_rows_by_keys_is_ever_held(masked: bool) -> None:
+    count = 400
+    made = call(queries=count, keys=count)
+    mask = torch.ones(BATCH, 1, count, count).tril().bool()
+    made = AttentionCall(made.module, "sdpa", made.query, made.key, made.value, mask if masked else None)
+    rows, weights = torch.arange(count).expand(BATCH, -1), torch.ones(BATCH, 1, count)
+    largest = Largest(mask, made.query, made.key)
+    with largest:
+        column_masses(made, Place(0, 0), rows, weights, row_chunk=8)
+    assert BATCH * count * 8 <= largest.numel <= BATCH * HEADS * count * 8 < count * count

@@ -60,7 +60,7 @@ def test_labels_stand_on_answers_only(store: PictureStore, processor: Any) -> No
     writer = SequenceWriter(processor.tokenizer)
     draft = compose("content", store.pool, 3, np.random.default_rng(1))
     listing = Listing("List them by number.", [("2", "cat"), ("1", "bag")])
-    ids, labels = writer.conversation(draft, [listing])
+    ids, labels = writer.conversation(draft, listing)
     marked = [token for token, label in zip(ids, labels, strict=True) if label != IGNORED]
     end = processor.tokenizer.eos_token_id
     assert marked == [*writer.tokens(draft.answer), end, *writer.tokens("cat"), *writer.tokens("bag"), end]

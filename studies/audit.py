@@ -1,0 +1,301 @@
+"""One audit: model and questions in, run folder out. Reads the config, prepares, and calls the parts in order.
+
+It knows the order of the work and what a user did wrong. Batches are computed in `audit_run`, numbers in `finalise`,
+pictures in `audit_figures`, the page in `report`. Importing it loads no torch.
+"""
+
+import shlex
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from probes.model import HookedModel
+    from studies.audit_run import Work
+    from studies.runs import RunFolder
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+BUNDLED_MODEL = ASSETS / "dense"
+BUNDLED_DATA = ASSETS / "benchmark"
+
+MAP_SAMPLE = 200
+"""Samples whose maps are kept under `--maps sample`."""
+
+_NOT_IDENTITY = ("out", "resume", "overwrite", "model", "data", "answers", "trust_remote_code", "allow_pickle")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Audit a vision-language model: does it look at the right image before it answers?
+
+    Writes a run folder with one row per sample, attention to each image in each layer, metrics with intervals,
+    figures and a self-contained report.html. Without options it audits the bundled model on the bundled benchmark.
+    """
+
+    model: str = str(BUNDLED_MODEL)
+    """Folder or hub id of the model; its processor must lie beside it."""
+    data: str = str(BUNDLED_DATA)
+    """Folder, file or hub id of the questions."""
+    out: Path = Path("runs/audit")
+    """The run folder to write; it must be new, unless --resume is given."""
+    format: str | None = None
+    """Format of the questions, such as blink or vlmevalkit; recognised by its columns if not given."""
+    split: str | None = None
+    """Take only this split. The focus rule is chosen on the split `dev`; without it a fixed rule is used."""
+    limit: int | None = None
+    """Take at most this many samples, drawn evenly over splits and tasks."""
+    batch_size: int = 32
+    """Most samples in a batch; batches hold prompts of equal length."""
+    max_new_tokens: int = 32
+    """Longest answer, in tokens."""
+    maps: Literal["errors", "sample", "all", "none"] = "errors"
+    """Maps to keep: of wrong answers and right answers from the wrong image, of 200 drawn samples, all, or none."""
+    per_head: bool = False
+    """Keep the attention factors of every head besides their mean."""
+    position_study: bool = False
+    """Ask every test question again with its target image at every place."""
+    causal: int = 0
+    """Test samples on which images are blanked, swapped and knocked out, to see how far the maps can be trusted."""
+    answers: Path | None = None
+    """File of answers made elsewhere (JSON, JSONL, CSV or TSV by sample id): score these, generate none."""
+    resume: bool = False
+    """Go on with a run that was interrupted."""
+    overwrite: bool = False
+    """Replace the run that --out holds, once model and data have proved usable."""
+    seed: int = 0
+    """Seed of every draw; answers are generated greedily."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto takes the checkpoint's."""
+    device: str | None = None
+    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint brings along. Only for checkpoints that you trust."""
+    allow_pickle: bool = False
+    """Load pickled weights, which can run code. Only for checkpoints that you trust."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an audit holds before its first batch: nothing has been written yet."""
+
+    config: AuditConfig
+    model: "HookedModel"
+    work: "Work"
+    identity: Mapping[str, Any]
+    """What is read, by name and digest."""
+
+
+def run(config: AuditConfig) -> int:
+    """Audit a model and say what was found.
+
+    Returns:
+        0 if every sample went well, 1 if some failed, 130 if interrupted.
+
+    Raises:
+        InputError: If arguments, model or data cannot be used; nothing has been written then.
+    """
+    from studies.audit_figures import draw_figures
+    from studies.finalise import finalise
+    from studies.report import write_report
+    from studies.summary import failures, print_summary
+
+    check(config)
+    prepared = prepare(config)
+    moved = prepare_moved(prepared) if config.position_study else None
+    if config.overwrite:
+        remove_run(config.out)
+    with _open_folder(prepared) as folder:
+        try:
+            _compute(prepared, moved, folder)
+            final = finalise(folder)
+            write_report(folder, final, draw_figures(folder, final))
+        except KeyboardInterrupt:
+            print(f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command(config)}", file=sys.stderr)
+            return 130
+        failed = failures(folder)
+        print_summary(folder.path, final.entries, failed)
+    return 1 if failed else 0
+
+
+def check(config: AuditConfig) -> None:
+    """Refuse impossible options before anything is loaded.
+
+    Raises:
+        InputError: Naming the option and what it takes.
+    """
+    from probes.inputs import InputError
+
+    for name, least in (("batch_size", 1), ("max_new_tokens", 1), ("limit", 1), ("causal", 0), ("seed", 0)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    if config.answers is not None and config.position_study:
+        raise InputError("--position-study asks moved questions, which --answers has no answers to: leave one out")
+    if config.answers is not None and not config.answers.is_file():
+        raise InputError(f"--answers {config.answers}: no such file")
+    if config.resume and config.overwrite:
+        raise InputError("--resume goes on with a run and --overwrite replaces it: leave one out")
+    if config.out.exists() and not config.out.is_dir():
+        raise InputError(f"--out {config.out} is a file; give a folder")
+    if (config.out / "manifest.json").exists() and not (config.resume or config.overwrite):
+        raise InputError(f"--out {config.out} holds a run: give --resume to go on, --overwrite, or another folder")
+
+
+def prepare(config: AuditConfig) -> Prepared:
+    """Read questions and model, check every sample, and plan the batches. Writes nothing.
+
+    Raises:
+        InputError: If the data hold no sample, or the model cannot be used.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from probes.inputs import InputError
+    from probes.model import HookedModel
+    from studies.audit_inputs import (
+        check_answers,
+        check_device,
+        check_samples,
+        data_digest,
+        file_digest,
+        items,
+        model_digest,
+    )
+    from studies.audit_plan import draw, draw_evenly, plan_batches
+    from studies.audit_run import Settings, Work, preflight
+    from studies.causal import pair_up
+    from studies.image_facts import ImageFacts
+    from studies.multi_image import read_answers, read_questions
+
+    questions = read_questions(config.data, format=config.format, split=config.split)
+    groups = {record.id: f"{record.split}\0{record.task}" for record in questions.records}
+    kept = set(draw_evenly(groups, config.limit, config.seed))
+    answers = None if config.answers is None else read_answers(config.answers)
+    disable_progress_bar()
+    check_device(config.device)
+    model = HookedModel.from_pretrained(
+        config.model,
+        dtype=config.dtype,
+        device=config.device,
+        trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
+    )
+    facts = ImageFacts()
+    records, refused = check_samples((each for each in questions.records if each.id in kept), questions.bad, facts)
+    if answers is not None:
+        records, unanswered = check_answers(records, answers)
+        refused |= unanswered
+    if not records and not refused:
+        raise InputError(f"{config.data} holds no sample: give other data")
+    settings = Settings(
+        max_new_tokens=config.max_new_tokens,
+        per_head=config.per_head,
+        maps=config.maps,
+        map_ids=frozenset(draw([record.id for record in records], MAP_SAMPLE, config.seed)),
+        partners=pair_up(records, config.causal, config.seed),
+        answers=answers,
+    )
+    preflight(model, records, settings)
+    identity = {
+        "model": config.model,
+        "model_digest": model_digest(config.model, model),
+        "data": config.data,
+        "data_digest": data_digest(records, {name: refusal.error for name, refusal in refused.items()}, facts),
+        "answers_digest": None if config.answers is None else file_digest(config.answers),
+    }
+    plan = plan_batches(items(model, records, facts), config.batch_size, list(refused))
+    work = Work(plan, {record.id: record for record in records}, refused, settings, facts)
+    return Prepared(config, model, work, identity)
+
+
+def resume_command(config: AuditConfig) -> str:
+    """The command line that goes on with this run.
+
+    >>> resume_command(AuditConfig(model="my model", causal=5))
+    "sightcheck audit --model 'my model' --causal 5 --resume"
+    """
+    words = ["sightcheck", "audit"]
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if entry.name not in ("resume", "overwrite") and value != entry.default:
+            words.append(f"--{entry.name.replace('_', '-')}")
+            words += [] if value is True else [str(value)]
+    return shlex.join([*words, "--resume"])
+
+
+def remove_run(path: Path) -> None:
+    """Remove a run folder, and nothing that is not one.
+
+    Raises:
+        InputError: If the folder holds something else than a run.
+    """
+    from probes.inputs import InputError
+
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if not (path / "manifest.json").is_file():
+        raise InputError(f"--overwrite: {path} holds no run, so it is left alone; give another --out")
+    shutil.rmtree(path)
+
+
+def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
+    from studies.runs import Manifest, RunFolder
+
+    config = prepared.config
+    shown = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name not in _NOT_IDENTITY}
+    named = {key: value for key, value in prepared.identity.items() if key not in ("model_digest", "data_digest")}
+    manifest = Manifest(
+        config={"study": "audit", **shown, **named},
+        batches=len(prepared.work.plan),
+        seeds={"seed": config.seed},
+        model_digest=prepared.identity["model_digest"],
+        data_digest=prepared.identity["data_digest"],
+    )
+    return RunFolder.create(config.out if path is None else path, manifest, resume=config.resume)
+
+
+def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder") -> None:
+    from studies.audit_run import run_batches
+    from studies.finalise import POSITION_FOLDER
+
+    run_batches(prepared.model, prepared.work, folder, "audit")
+    if moved is not None:
+        with _open_folder(moved, folder.path / POSITION_FOLDER) as inner:
+            run_batches(moved.model, moved.work, inner, "position study")
+            inner.finish()
+    folder.finish()
+
+
+def prepare_moved(prepared: Prepared) -> Prepared:
+    """Plan the position study of an audit: its test samples, their targets at every place.
+
+    Raises:
+        InputError: If no test sample can be moved; says why.
+    """
+    from probes.inputs import InputError
+    from studies.audit_inputs import data_digest, items
+    from studies.audit_plan import plan_batches
+    from studies.audit_run import Work
+    from studies.position import position_study
+
+    work = prepared.work
+    moved, left_out = position_study(record for record in work.records.values() if record.split != "dev")
+    if not moved:
+        why = next(iter(left_out.values()), "the data have no test sample")
+        raise InputError(f"--position-study: no sample can be moved ({why})")
+    settings = replace(work.settings, maps="none", per_head=False, partners={})
+    plan = plan_batches(items(prepared.model, moved, work.facts), prepared.config.batch_size)
+    identity = {
+        **prepared.identity,
+        "data_digest": data_digest(moved, left_out, work.facts),
+        "left_out": dict(Counter(left_out.values())),
+    }
+    return Prepared(
+        config=replace(prepared.config, resume=True),
+        model=prepared.model,
+        work=Work(plan, {record.id: record for record in moved}, {}, settings, work.facts),
+        identity=identity,
+    )

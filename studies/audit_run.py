@@ -1,0 +1,206 @@
+"""Computes the batches of a plan and writes each to the run folder. It knows models; it draws and averages nothing.
+
+A sample that cannot be asked becomes a row with its error, and the rest of its batch goes on.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from probes.inputs import InputError
+from probes.scores import focus
+from studies.audit_inputs import Refusal
+from studies.audit_plan import Batch
+from studies.audit_tables import Tables, effect_rows
+from studies.image_facts import ImageFacts
+from studies.multi_image import MultiImageQuestion
+from studies.position import is_anchored
+from studies.progress import Counter
+
+if TYPE_CHECKING:
+    from probes.model import HookedModel, Question, Trace
+    from studies.runs import RunFolder
+
+PREFLIGHT_SAMPLES = 8
+"""Samples that are tried before anything is written; one that works is enough."""
+
+TEXT_ROWS = ("paper", "predicting")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How samples are asked and what of each is kept."""
+
+    max_new_tokens: int = 32
+    per_head: bool = False
+    maps: Literal["errors", "sample", "all", "none"] = "errors"
+    map_ids: frozenset[str] = frozenset()
+    """Samples whose maps are kept under `maps="sample"`."""
+    partners: Mapping[str, MultiImageQuestion] = field(default_factory=dict)
+    """Samples of the causal check, each with the other sample that lends its images."""
+    answers: Mapping[str, str] | None = None
+    """Given answers by sample id; None generates them greedily."""
+
+
+def preflight(model: "HookedModel", records: Sequence[MultiImageQuestion], settings: Settings) -> None:
+    """Ask one sample before anything is written, so that a model that cannot work is refused in one line.
+
+    Raises:
+        InputError: If none of the first samples can be asked; gives the first one's reason.
+    """
+    first: InputError | None = None
+    for record in records[:PREFLIGHT_SAMPLES]:
+        answers = None if settings.answers is None else [settings.answers[record.id]]
+        try:
+            model.trace_batch([_question(record)], answers=answers, max_new_tokens=1, rows=("predicting",), maps=False)
+            return
+        except InputError as error:
+            first = first or error
+    if first is not None:
+        raise first
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done: the plan, and everything that its batches name."""
+
+    plan: Sequence[Batch]
+    records: Mapping[str, MultiImageQuestion]
+    """Samples to trace, by id."""
+    refused: Mapping[str, Refusal]
+    """Samples that cannot be asked, by id."""
+    settings: Settings
+    facts: ImageFacts
+
+
+def run_batches(model: "HookedModel", work: Work, folder: "RunFolder", label: str) -> None:
+    """Compute and write every batch that the folder lacks.
+
+    Args:
+        model: The model under audit.
+        work: What is to be done; batches that the folder has are skipped.
+        folder: Where to write.
+        label: What the progress line calls this.
+
+    Raises:
+        MemoryError: If a batch does not fit in memory.
+    """
+    done = folder.done_batches()
+    keeper = _Keeper(folder, work.facts)
+    before = sum(len(batch.ids) for batch in work.plan if batch.index in done)
+    with Counter(label, sum(len(batch.ids) for batch in work.plan), before) as counter:
+        for batch in work.plan:
+            if batch.index in done:
+                continue
+            tables = Tables(work.facts)
+            if batch.kind == "refused":
+                for name in batch.ids:
+                    tables.add_failed(name, work.refused[name].record, work.refused[name].error)
+            else:
+                _trace_batch(model, [work.records[name] for name in batch.ids], work.settings, keeper, tables)
+            folder.write_batch(batch.index, tables.rows)
+            counter.advance(len(batch.ids))
+
+
+class _Keeper:
+    """Keeps images for the explorer, each once."""
+
+    def __init__(self, folder: "RunFolder", facts: ImageFacts) -> None:
+        self._folder = folder
+        self._facts = facts
+        self._kept: set[str] = set()
+
+    def keep(self, record: MultiImageQuestion) -> None:
+        for image in record.images:
+            digest = self._facts.of(image).digest
+            if digest not in self._kept:
+                self._folder.save_image(image)
+                self._kept.add(digest)
+
+
+def _trace_batch(
+    model: "HookedModel",
+    records: list[MultiImageQuestion],
+    settings: Settings,
+    keeper: "_Keeper",
+    tables: Tables,
+) -> None:
+    start = time.perf_counter()
+    traced = _ask(model, records, settings)
+    seconds = (time.perf_counter() - start) / len(records)
+    for record, trace in zip(records, traced, strict=True):
+        if isinstance(trace, InputError):
+            tables.add_failed(record.id, record, str(trace))
+            continue
+        try:
+            tables.add_traced(record, trace, seconds)
+        except InputError as error:
+            tables.add_failed(record.id, record, str(error))
+            continue
+        if keeps_maps(record, trace, settings):
+            tables.add_maps(record.id, trace)
+            keeper.keep(record)
+        if record.id in settings.partners and trace.answer_tokens:
+            from studies.causal import measure_effects
+
+            effects = measure_effects(model, record, trace, settings.partners[record.id])
+            tables.add("effects", effect_rows(record.id, effects))
+
+
+def _ask(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace | InputError]":
+    """One trace per record, or the error that keeps it from having one."""
+    try:
+        return list(_trace(model, records, settings))
+    except InputError as error:
+        if len(records) == 1:
+            return [error]
+    return [result for record in records for result in _ask(model, [record], settings)]
+
+
+def _trace(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace]":
+    import torch
+
+    anchored = is_anchored(records[0])
+    try:
+        return model.trace_batch(
+            [_question(record) for record in records],
+            answers=None if settings.answers is None else [settings.answers[record.id] for record in records],
+            max_new_tokens=settings.max_new_tokens,
+            rows=(*TEXT_ROWS, "anchor") if anchored else TEXT_ROWS,
+            per_head=settings.per_head,
+            maps=settings.maps != "none" or any(record.boxes for record in records),
+            image_to_image=anchored,
+        )
+    except torch.OutOfMemoryError:
+        raise MemoryError(
+            f"out of memory with {len(records)} samples at once: take a smaller --batch-size and a new --out"
+        ) from None
+
+
+def keeps_maps(record: MultiImageQuestion, trace: "Trace", settings: Settings) -> bool:
+    """Whether the policy keeps this sample's maps.
+
+    Under "errors" these are wrong answers, and right answers whose focus is not the target: by M-LND over the last
+    four layers of the rows "paper" at this point, because the run's own rule is fixed only when it ends.
+    """
+    from studies.multi_image import answer_correct
+
+    if settings.maps == "sample":
+        return record.id in settings.map_ids
+    if settings.maps == "errors":
+        if answer_correct(record, trace.answer) is False:
+            return True
+        return record.target is not None and _focus(trace) != record.target
+    return settings.maps == "all"
+
+
+def _focus(trace: "Trace") -> int:
+    factors = trace.factors_by_rows[TEXT_ROWS[0]]
+    return focus(factors if factors.ndim == 2 else factors.mean(axis=1))
+
+
+def _question(record: MultiImageQuestion) -> "Question":
+    from probes.model import Question
+
+    return Question(record.images, record.question)

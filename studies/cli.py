@@ -1,0 +1,224 @@
+"""The command `sightcheck`: reads arguments, starts one study, turns its outcome into an exit status.
+
+It knows the verbs and where each lives, and nothing of what they compute. Nothing heavy is imported before a verb
+is chosen, so that `--help` answers at once.
+
+Exit status: 0 finished; 1 finished, and some samples failed; 2 bad arguments or bad input, with one line on stderr;
+130 interrupted by Ctrl-C.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGES = ("probes", "rewardmodels", "viz", "studies")
+"""The top-level packages of this distribution."""
+
+EXIT_DONE = 0
+EXIT_SAMPLES_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class Verb(NamedTuple):
+    """One verb: the module that holds it, its config dataclass, its function `(config) -> exit status`, help."""
+
+    module: str
+    config: str
+    function: str
+    summary: str
+    example: str
+
+
+VERBS = {
+    "audit": Verb(
+        "studies.audit",
+        "AuditConfig",
+        "run",
+        "does a model look at the right image before it answers?",
+        "sightcheck audit --model path/to/model --data path/to/questions.jsonl --out runs/first --causal 100",
+    ),
+    "untrained": Verb(
+        "studies.untrained",
+        "UntrainedConfig",
+        "run",
+        "the same measure on untrained weights: the line that chance draws",
+        "sightcheck untrained --model path/to/model --out runs/untrained --seeds 20",
+    ),
+    "bench capture": Verb(
+        "studies.cli_bench",
+        "CaptureBench",
+        "run",
+        "what recording attention costs beside a plain forward pass",
+        "sightcheck bench capture --lengths 1024 4096 --out runs/capture.json",
+    ),
+    "app": Verb(
+        "studies.cli_app",
+        "AppConfig",
+        "run",
+        "the explorer, in the browser",
+        "sightcheck app --runs runs",
+    ),
+}
+
+
+class CommandError(ValueError):
+    """Bad arguments; the message is the one line that the user sees."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status.
+
+    Args:
+        arguments: what follows `sightcheck` on the command line; None reads `sys.argv`.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        check_packages()
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        print("sightcheck: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_DONE
+    except Exception as error:
+        if not _is_input_error(error):
+            raise
+        print(f"sightcheck: {_one_line(str(error))}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def check_packages(finder: Callable[[str], Any] = find_spec, home: Path | None = None) -> None:
+    """Refuse to start when another package is imported under one of our names.
+
+    Args:
+        finder: how a name is resolved, `importlib.util.find_spec`.
+        home: the folder that must hold the packages; the one this file is in.
+
+    Raises:
+        CommandError: names the package, the intruder's place and the way forward.
+    """
+    home = Path(__file__).resolve().parent.parent if home is None else home
+    for name in PACKAGES:
+        spec = finder(name)
+        if spec is None:
+            raise CommandError(f"the package '{name}' of sightcheck is missing from {home}; install sightcheck again")
+        found = spec.origin or next(iter(spec.submodule_search_locations or ()), "an unknown place")
+        if Path(found).resolve() != home / name / "__init__.py":
+            raise CommandError(
+                f"the package '{name}' is shadowed by {found}; sightcheck needs the one in {home}: rename or "
+                "uninstall the other, or take its folder out of PYTHONPATH"
+            )
+
+
+def usage() -> str:
+    """The text of `sightcheck --help`."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
+    return (
+        "usage: sightcheck VERB [options]\n\n"
+        "Find out whether a multimodal model looks at the image before it answers.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "options:\n  -h, --help  show this message; after a verb, its options\n  --version   show the version\n\n"
+        f"example:\n  {VERBS['audit'].example}\n"
+    )
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage(), end="", file=sys.stdout if words else sys.stderr)
+        return EXIT_DONE if words else EXIT_BAD_INPUT
+    if words[0] == "--version":
+        print(f"sightcheck {version()}")
+        return EXIT_DONE
+    name, rest = _split_verb(words)
+    verb = VERBS[name]
+    module = import_module(verb.module)
+    config = parse(getattr(module, verb.config), rest, prog=f"sightcheck {name}", example=verb.example)
+    if config is None:
+        return EXIT_DONE
+    status: int = getattr(module, verb.function)(config)
+    return status
+
+
+def _split_verb(words: list[str]) -> tuple[str, list[str]]:
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if len(words) >= length and name in VERBS:
+            return name, words[length:]
+    family = [name for name in VERBS if name.split()[0] == words[0]]
+    if family and (len(words) == 1 or words[1] in ("-h", "--help")):
+        return family[0], ["--help"]
+    known = ", ".join(family or VERBS)
+    raise CommandError(f"no verb '{' '.join(words[: 2 if family else 1])}'; there are: {known} (see sightcheck --help)")
+
+
+def parse(config: type[Any], arguments: Sequence[str], prog: str, example: str) -> Any | None:
+    """Read arguments into a config dataclass; None when they asked for help, which has then been printed.
+
+    Raises:
+        CommandError: what is wrong with the arguments, in one line.
+    """
+    import tyro
+
+    description = f"{cleandoc(config.__doc__ or '')}\n\nExample: {example}"
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                config,
+                prog=prog,
+                description=description,
+                args=list(arguments),
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            return None
+        raise CommandError(f"{_first_paragraph(complaint.getvalue())} (see {prog} --help)") from None
+
+
+def version() -> str:
+    """The installed version; "0+source" when run from a folder that was never installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("sightcheck")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def _is_input_error(error: Exception) -> bool:
+    if isinstance(error, CommandError | MemoryError):
+        return True
+    inputs = sys.modules.get("probes.inputs")
+    return inputs is not None and isinstance(error, inputs.InputError)
+
+
+def _first_paragraph(box: str) -> str:
+    """What a boxed message of the argument parser says, on one line, without its frame."""
+    lines: list[str] = []
+    for line in box.splitlines():
+        text = line.strip("│╭╮╰╯ ")
+        if text.startswith("─") and not lines:
+            continue
+        if not text or set(text) == {"─"}:
+            break
+        lines.append(text)
+    return _one_line(" ".join(lines)).rstrip(".") or "bad arguments"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

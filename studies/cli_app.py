@@ -1,0 +1,53 @@
+"""`sightcheck app`: starts the explorer. It knows options and no views. Importing it loads no gradio."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class AppConfig:
+    """Open the explorer in the browser: ask a model about images, and browse run folders.
+
+    The page is served on this machine only.
+    """
+
+    model: str | None = None
+    """Folder or hub id of the model to ask; the bundled model if not given."""
+    runs: Path = Path("runs")
+    """Folder that holds run folders; nothing above it is read."""
+    benchmark: Path | None = None
+    """Where the examples come from; the bundled benchmark if not given."""
+    port: int | None = None
+    """Port; the first free one from 7860 if not given."""
+    open_browser: bool = False
+    """Open the page in the browser."""
+    device: str | None = None
+    """Where the model runs; by default a GPU if there is one."""
+    dtype: str = "auto"
+    """Number format of the weights; auto takes the checkpoint's."""
+
+
+def run(config: AppConfig) -> int:
+    """Serve the explorer until Ctrl-C; returns 0.
+
+    Raises:
+        InputError: If gradio is not installed, or model or benchmark cannot be used.
+    """
+    from importlib.util import find_spec
+
+    from probes.inputs import InputError
+
+    if find_spec("gradio") is None:
+        raise InputError("the explorer needs gradio: pip install 'sightcheck[explorer]'")
+    from studies.explorer.app import launch
+
+    launch(
+        model=config.model,
+        runs=config.runs,
+        benchmark=config.benchmark,
+        port=config.port,
+        open_browser=config.open_browser,
+        device=config.device,
+        dtype=config.dtype,
+    )
+    return 0

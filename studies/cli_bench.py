@@ -1,0 +1,21 @@
+"""`sightcheck bench capture`: measures what recording costs. It knows the exit status; the measuring is `bench`."""
+
+from studies.bench import CaptureBench
+
+__all__ = ["CaptureBench", "run"]
+
+
+def run(config: CaptureBench) -> int:
+    """Measure and print; returns 0 if every bar holds, 1 if one is missed.
+
+    Raises:
+        InputError: If lengths, rows or repeats are empty or not positive.
+    """
+    from probes.inputs import InputError
+    from studies.bench import run_capture
+
+    try:
+        results = run_capture(config=config)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return 0 if results.passes else 1

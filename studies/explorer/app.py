@@ -1,0 +1,158 @@
+"""Builds the page of the two views and serves it on this machine only.
+
+Knows which views there are and how the page is guarded; what a view does is in its own file.
+"""
+
+import atexit
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from probes.inputs import InputError
+from studies.explorer.examples import bundled_assets, read_examples
+from studies.explorer.guard import LocalOnly
+from studies.explorer.look import make_look
+from studies.explorer.runs_view import make_runs
+from studies.explorer.style import CSS, theme
+
+if TYPE_CHECKING:
+    from probes.model import HookedModel
+
+HOST = "127.0.0.1"
+_TITLE = "<h1>Sightcheck</h1><span>Does the model look at the image before it answers?</span>"
+
+
+def build(
+    model: "HookedModel | None" = None,
+    runs: str | Path = "runs",
+    benchmark: str | Path | None = None,
+    why_not: str = "No model is loaded: start the explorer with a model to ask it questions.",
+) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        model: The model behind the Look view; without one, only the Runs view works.
+        runs: Folder whose run folders the Runs view opens; nothing above it is read.
+        benchmark: Where the examples come from; the bundled benchmark where None.
+        why_not: What the Look view says where there is no model.
+
+    Returns:
+        The page, not yet served. The theme and style go to `launch`.
+    """
+    examples = read_examples(bundled_assets() / "benchmark" if benchmark is None else Path(benchmark))
+    with gr.Blocks(title="Sightcheck", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        gr.HTML(_TITLE, elem_id="title", apply_default_css=False)
+        with gr.Tabs():
+            with gr.Tab("Look"):
+                make_look(model, why_not, examples)
+            with gr.Tab("Runs"):
+                make_runs(Path(runs), blocks)
+    return blocks
+
+
+def launch(
+    model: str | Path | None = None,
+    runs: str | Path = "runs",
+    benchmark: str | Path | None = None,
+    port: int | None = None,
+    open_browser: bool = False,
+    block: bool = True,
+    device: str | None = None,
+    dtype: str = "auto",
+) -> str:
+    """Load a model and serve the page at 127.0.0.1.
+
+    Args:
+        model: Folder or hub id; the bundled model where None.
+        runs: Folder whose run folders the Runs view opens.
+        benchmark: Where the examples come from; the bundled benchmark where None.
+        port: Port to serve on; the first free one from 7860 where None.
+        open_browser: Open the page in the user's browser.
+        block: Serve until interrupted; otherwise return at once and serve from a thread.
+        device: Where the model runs; the best there is where None.
+        dtype: Number type of the model's weights.
+
+    Returns:
+        The page's address.
+
+    Raises:
+        InputError: If a named model cannot be loaded, a named benchmark is not there, or the port is taken.
+    """
+    if benchmark is not None and not Path(benchmark).exists():
+        raise InputError(f"benchmark {benchmark} does not exist: give a folder or file with questions")
+    loaded, why_not = _load(model, device, dtype)
+    _private_folder()
+    return serve(build(loaded, runs, benchmark, why_not), port, open_browser, block)
+
+
+def serve(blocks: gr.Blocks, port: int | None = None, open_browser: bool = False, block: bool = True) -> str:
+    """Serve a built page at 127.0.0.1, with nothing reachable from it but its own files.
+
+    Args:
+        blocks: The page.
+        port: Port; the first free one from 7860 where None.
+        open_browser: Open the page in the user's browser.
+        block: Serve until interrupted.
+
+    Returns:
+        The page's address.
+
+    Raises:
+        InputError: If the port is taken.
+    """
+    if port is not None and not _is_free(port):
+        raise InputError(f"port {port} cannot be used: something else listens there, or it is none; choose another")
+    guards: dict[str, Any] = {"middleware": [Middleware(LocalOnly)], "docs_url": None, "redoc_url": None}
+    _, address, _ = blocks.queue(default_concurrency_limit=4).launch(
+        server_name=HOST,
+        server_port=port,
+        inbrowser=open_browser,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        footer_links=[],
+        allowed_paths=[],
+        max_file_size="32mb",
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme(),
+        css=CSS,
+        app_kwargs={**guards, "openapi_url": None},
+    )
+    print(f"Sightcheck is at {address} (stop it with Ctrl-C)", flush=True)
+    if block:
+        blocks.block_thread()
+    return str(address)
+
+
+def _load(model: str | Path | None, device: str | None, dtype: str) -> "tuple[HookedModel | None, str]":
+    from probes.model import HookedModel
+
+    bundled = bundled_assets() / "dense"
+    if model is None and not bundled.is_dir():
+        return None, "The bundled model is not in this checkout: start the explorer with --model FOLDER."
+    return HookedModel.from_pretrained(str(model or bundled), dtype=dtype, device=device), ""
+
+
+def _private_folder() -> None:
+    folder = tempfile.mkdtemp(prefix="sightcheck-app-")
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+    return True

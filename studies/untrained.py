@@ -1,0 +1,226 @@
+"""The untrained control: random weights in the model's own architecture, asked the same questions.
+
+An untrained model has no right answers, so P(focus = target | right) is undefined for it. Its control is P(focus =
+target) with the right answer teacher-forced, over target places that are balanced, ties shared, over many seeds of
+the weights. If the measure favoured any place or row by itself, it would show here. Importing it loads no torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from probes.inputs import InputError
+from probes.scores import RULES, chance_level, shared_focus_rate
+from studies.evidence import FloatArray, IntArray
+from studies.multi_image import MultiImageQuestion
+from studies.run_files import write_json
+
+if TYPE_CHECKING:
+    from probes.model import HookedModel
+
+ROWS = ("paper", "predicting")
+LAST = 4
+LEAST_SEEDS = 20
+"""Seeds below which the control is not called one: its interval is over seeds."""
+
+
+@dataclass(frozen=True)
+class UntrainedConfig:
+    """Ask an untrained copy of a model the same questions: the line that chance draws.
+
+    The right answer is teacher-forced, every question is asked with its target at every place, ties are shared, and
+    intervals are clustered by the seed of the weights. Writes untrained.json and layers.png.
+    """
+
+    model: str = str(Path(__file__).resolve().parent / "assets" / "dense")
+    """Folder or hub id of the model whose architecture and processor are used."""
+    data: str = str(Path(__file__).resolve().parent / "assets" / "benchmark")
+    """Folder, file or hub id of the questions."""
+    out: Path = Path("runs/untrained")
+    """The folder to write."""
+    seeds: int = LEAST_SEEDS
+    """Seeds of the weights, at least 20."""
+    samples: int = 40
+    """Questions, drawn evenly over tasks; each is asked with its target at every place."""
+    batch_size: int = 32
+    """Most samples in a batch."""
+    seed: int = 0
+    """Seed of the draw, and of the first weights."""
+
+
+class Traced(NamedTuple):
+    """Factors of all samples under all seeds, one row each."""
+
+    layers: tuple[int, ...]
+    factors: dict[str, FloatArray]
+    """By row set (seeds * samples, layers, images), padded with NaN."""
+    target: IntArray
+    seed: IntArray
+
+
+def run(config: UntrainedConfig) -> int:
+    """Run the control, write its numbers and figure, and print them; returns 0.
+
+    Raises:
+        InputError: If there are too few seeds, no sample can be moved, or the model cannot be used.
+    """
+    from studies.audit_figures import untrained_figure
+    from studies.run_files import write_bytes
+
+    if config.seeds < LEAST_SEEDS:
+        raise InputError(f"--seeds must be at least {LEAST_SEEDS}, not {config.seeds}: the interval is over seeds")
+    records = balanced(config)
+    trained = _load(config.model)
+    traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config)
+    entries = untrained_metrics(traced)
+    write_json(config.out / "untrained.json", {"config": _plain(config), "samples": len(records), "entries": entries})
+    write_bytes(config.out / "layers.png", untrained_figure(entries))
+    for entry in entries:
+        if entry["layer"] is None:
+            estimate, chance = entry["estimate"], entry["chance"]
+            print(
+                f"{entry['rows']}, {entry['rule']} over the last {entry['last']}: P(focus = target) "
+                f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], chance {chance:.3f} "
+                f"({config.seeds} seeds, {len(records)} samples)"
+            )
+    held = sum(_holds_chance(entry) for entry in entries)
+    print(f"{held} of {len(entries)} intervals (rules and single layers) hold chance; 95 % of them should.")
+    print(f"Written: {config.out / 'untrained.json'}")
+    return 0
+
+
+def balanced(config: UntrainedConfig) -> list[MultiImageQuestion]:
+    """Draw questions and put each one's target at every place.
+
+    Raises:
+        InputError: If no sample of the data can be moved.
+    """
+    from studies.audit_plan import draw_evenly
+    from studies.multi_image import read_questions
+    from studies.position import is_anchored, position_study, why_fixed
+
+    found = [
+        record
+        for record in read_questions(config.data).records
+        if record.split != "dev" and why_fixed(record) is None and not is_anchored(record)
+    ]
+    chosen = set(draw_evenly({record.id: record.task for record in found}, config.samples, config.seed))
+    moved, _ = position_study(record for record in found if record.id in chosen)
+    if not moved:
+        raise InputError(f"{config.data} has no test sample whose target can be moved to every place")
+    return moved
+
+
+def reinitialised(trained: "HookedModel", seed: int) -> "HookedModel":
+    """The model's architecture with fresh weights, as transformers initialises them, and the same processor."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    from probes.model import HookedModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForImageTextToText.from_config(trained.model.config, dtype=torch.float32)
+    return HookedModel(model.to(trained.device), trained.processor)
+
+
+def trace_seeds(
+    build: Callable[[int], "HookedModel"], records: Sequence[MultiImageQuestion], config: UntrainedConfig
+) -> Traced:
+    """Trace all samples, right answers teacher-forced, under every seed.
+
+    Args:
+        build: Makes the model of a seed.
+        records: Samples with balanced target places.
+        config: Number of seeds and batch size.
+    """
+    from studies.audit_inputs import items
+    from studies.audit_plan import plan_batches
+    from studies.image_facts import ImageFacts
+    from studies.progress import Counter
+
+    by_id = {record.id: record for record in records}
+    plan = plan_batches(items(build(config.seed), records, ImageFacts()), config.batch_size)
+    widest = max(len(record.images) for record in records)
+    parts: dict[str, list[FloatArray]] = {rows: [] for rows in ROWS}
+    layers: tuple[int, ...] = ()
+    order = [by_id[name] for batch in plan for name in batch.ids]
+    with Counter("untrained control", config.seeds * len(records)) as counter:
+        for number in range(config.seeds):
+            model = build(config.seed + number)
+            for batch in plan:
+                traces = _traces(model, [by_id[name] for name in batch.ids])
+                layers = tuple(traces[0].layers)
+                for rows, part in parts.items():
+                    part += [_padded(trace.factors_by_rows[rows], widest) for trace in traces]
+                counter.advance(len(batch.ids))
+    return Traced(
+        layers=layers,
+        factors={rows: np.stack(part) for rows, part in parts.items()},
+        target=np.tile([record.target or 0 for record in order], config.seeds).astype(np.int64),
+        seed=np.repeat(np.arange(config.seeds), len(order)).astype(np.int64),
+    )
+
+
+def untrained_metrics(traced: Traced) -> list[dict[str, Any]]:
+    """P(focus = target), ties shared, by rule and by layer, clustered by weight seed, with the chance line."""
+    entries: list[dict[str, Any]] = []
+    for rows, factors in traced.factors.items():
+        chance = chance_level((~np.isnan(factors).all(axis=1)).sum(axis=-1))
+        for rule, last, layer, table in _views(factors, traced.layers):
+            estimate = shared_focus_rate(table, traced.target, rule, last, traced.seed)
+            entries.append(
+                {
+                    "name": "untrained_focus_on_target",
+                    "rows": rows,
+                    "rule": None if layer is not None else rule,
+                    "last": None if layer is not None else last,
+                    "layer": layer,
+                    "estimate": estimate.to_dict(),
+                    "chance": chance,
+                }
+            )
+    return entries
+
+
+def _holds_chance(entry: dict[str, Any]) -> bool:
+    return bool(entry["estimate"]["low"] <= entry["chance"] <= entry["estimate"]["high"])
+
+
+def _views(factors: FloatArray, layers: Sequence[int]) -> Iterator[tuple[str, int, int | None, FloatArray]]:
+    for rule in RULES:
+        yield rule, min(LAST, len(layers)), None, factors
+    for index, layer in enumerate(layers):
+        yield RULES[0], 1, layer, factors[:, [index]]
+
+
+def _traces(model: "HookedModel", records: Sequence[MultiImageQuestion]) -> list[Any]:
+    from probes.model import Question
+
+    questions = [Question(record.images, record.question) for record in records]
+    return list(model.trace_batch(questions, answers=[record.answer for record in records], rows=ROWS, maps=False))
+
+
+def _padded(factors: Any, widest: int) -> FloatArray:
+    table = np.full((factors.shape[0], widest), np.nan)
+    table[:, : factors.shape[1]] = factors
+    return table
+
+
+def _load(path_or_id: str) -> "HookedModel":
+    from transformers.utils.logging import disable_progress_bar
+
+    from probes.model import HookedModel
+
+    disable_progress_bar()
+    return HookedModel.from_pretrained(path_or_id)
+
+
+def _plain(config: UntrainedConfig) -> dict[str, Any]:
+    from studies.run_manifest import plain_config
+
+    plain: dict[str, Any] = plain_config(config)
+    return plain

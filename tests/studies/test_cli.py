@@ -1,0 +1,198 @@
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from studies import cli
+from studies.cli import PACKAGES, VERBS, CommandError, check_packages, main, parse
+from tests.studies.small_audit import save_model, save_questions
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*words: str, path: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path[:0] = [p for p in {path!r}.split(':') if p] + [{str(ROOT)!r}]; "
+    code += "from studies.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+def test_help_is_quick_and_names_every_verb() -> None:
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        shown = command("--help")
+        took.append(time.perf_counter() - start)
+    assert shown.returncode == 0
+    assert all(verb in shown.stdout for verb in VERBS)
+    # The bar is half a second; a busy test machine gets some room.
+    assert min(took) < 1.0
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help_with_an_example(verb: str, capsys: Any) -> None:
+    assert main([*verb.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Example: sightcheck {verb}" in re.sub(r"\s+", " ", shown)
+    assert "--out" in shown or "--runs" in shown
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_examples_are_valid(verb: str) -> None:
+    from importlib import import_module
+
+    entry = VERBS[verb]
+    words = entry.example.split()[1 + len(verb.split()) :]
+    assert parse(getattr(import_module(entry.module), entry.config), words, "sightcheck", entry.example) is not None
+
+
+def test_version(capsys: Any) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"sightcheck \S+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["audti"], "no verb 'audti'"),
+        (["bench", "x"], "no verb 'bench x'"),
+        (["audit", "--nope"], "--nope"),
+        (["audit", "--maps", "some"], "--maps"),
+        (["audit", "--limit", "many"], "--limit"),
+        (["audit", "--limit", "0"], "--limit must be at least 1"),
+        (["audit", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["audit", "--answers", "/nowhere.json"], "/nowhere.json"),
+        (["audit", "--resume", "--overwrite"], "leave one out"),
+        (["untrained", "--seeds", "3"], "at least 20"),
+    ],
+)
+def test_bad_arguments_are_one_line_on_stderr(words: list[str], said: str, capsys: Any) -> None:
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1 and said in shown.err and shown.err.startswith("sightcheck: ")
+
+
+def test_no_verb_shows_usage_on_stderr(capsys: Any) -> None:
+    assert main([]) == 2
+    assert "usage: sightcheck" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_refuses_to_start_when_a_package_is_shadowed(name: str, tmp_path: Path) -> None:
+    def finder(asked: str) -> SimpleNamespace:
+        home = tmp_path if asked == name else ROOT
+        return SimpleNamespace(origin=str(home / asked / "__init__.py"), submodule_search_locations=[])
+
+    with pytest.raises(CommandError, match=rf"'{name}' is shadowed by .*{tmp_path.name}"):
+        check_packages(finder)
+    check_packages(lambda asked: SimpleNamespace(origin=str(ROOT / asked / "__init__.py")))
+
+
+@pytest.mark.parametrize("name", ["viz", "probes", "rewardmodels"])
+@pytest.mark.parametrize("kind", ["package", "module"])
+def test_a_shadow_on_the_path_is_named(name: str, kind: str, tmp_path: Path) -> None:
+    intruder = tmp_path / name / "__init__.py" if kind == "package" else tmp_path / f"{name}.py"
+    intruder.parent.mkdir(exist_ok=True)
+    intruder.write_text("")
+    shown = command("--help", path=str(tmp_path))
+    assert shown.returncode == 2
+    assert f"'{name}' is shadowed by" in shown.stderr and str(intruder) in shown.stderr
+    assert shown.stderr.count("\n") == 1 and not shown.stdout
+
+
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(CommandError, match="'probes' of sightcheck is missing"):
+        check_packages(lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_questions(tmp_path_factory.mktemp("data") / "data", count=4, dev=2)
+
+
+def audit(capsys: Any, out: Path, model: Path | str, data: Path | str, *words: str) -> tuple[int, str]:
+    named = ["--model", str(model), "--data", str(data), "--out", str(out)]
+    status = main(["audit", *named, "--max-new-tokens", "2", *words])
+    return status, capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_nothing_is_written(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "run"
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "notes.txt").write_text("no questions")
+    cases: list[tuple[Path | str, Path | str, tuple[str, ...], str]] = [
+        (tmp_path / "nowhere", data, (), "nowhere"),
+        (model, tmp_path / "nowhere.jsonl", (), "nowhere.jsonl"),
+        (model, tmp_path / "empty.jsonl", (), "no row"),
+        (model, tmp_path / "notes.txt", (), "notes.txt"),
+        (tmp_path, data, (), "config.json"),
+        (model, data, ("--split", "train"), "train"),
+        (model, data, ("--device", "warp:9"), "warp"),
+    ]
+    for given_model, given_data, words, said in cases:
+        status, shown = audit(capsys, out, given_model, given_data, *words)
+        assert status == 2, said
+        assert said in shown and shown.strip().count("\n") == 0, shown
+        assert "Traceback" not in shown
+        assert not out.exists(), said
+
+
+def test_broken_weights_are_refused_before_anything_is_written(
+    model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "model"
+    shutil.copytree(model, broken)
+    weights = load_file(broken / "model.safetensors")
+    name = next(key for key in weights if "norm" in key and "language_model" in key)
+    weights[name] = weights[name] * float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    status, shown = audit(capsys, tmp_path / "run", broken, data)
+    assert status == 2 and "NaN" in shown and shown.strip().count("\n") == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_overwrite_leaves_alone_what_is_no_run(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("all of it")
+    for words in ((), ("--overwrite",), ("--resume",)):
+        status, shown = audit(capsys, tmp_path / "run", model, data, *words)
+        assert status == 2 and "run" in shown
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "all of it"
+    (tmp_path / "file").write_text("")
+    status, shown = audit(capsys, tmp_path / "file", model, data)
+    assert status == 2 and "is a file" in shown
+
+
+def test_position_study_cannot_take_given_answers(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "answers.json").write_text("{}")
+    words = ("--position-study", "--answers", str(tmp_path / "answers.json"))
+    status, shown = audit(capsys, tmp_path / "run", model, data, *words)
+    assert status == 2 and "--position-study" in shown
+
+
+def test_errors_of_our_own_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "check_packages", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["--help"])
+
+
+def test_first_paragraph_of_a_box() -> None:
+    box = "╭─ Value error ─╮\n│ Error parsing │\n│ --limit. │\n│ │\n│ Got errors │\n╰───╯\n"
+    assert cli._first_paragraph(box) == "Error parsing --limit"
+    assert cli._first_paragraph("") == "bad arguments"

@@ -1,0 +1,160 @@
+"""The arrows between packages, what importing loads, and what the wheel ships."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("probes", "rewardmodels", "viz", "studies")
+MAY_IMPORT = {
+    "viz": {"viz"},
+    "probes": {"probes"},
+    "rewardmodels": {"rewardmodels", "probes"},
+    "studies": {"studies", "probes", "rewardmodels", "viz"},
+}
+HEAVY = ("torch", "transformers", "datasets", "gradio", "matplotlib.pyplot", "plotly")
+WITHOUT_TORCH = (
+    "viz",
+    "viz.papers",
+    "viz.screens",
+    "probes",
+    "probes.inputs",
+    "probes.estimates",
+    "probes.scores",
+    "studies",
+    "studies.cli",
+    "studies.runs",
+    "studies.multi_image",
+    "studies.audit",
+    "studies.audit_plan",
+    "studies.audit_run",
+    "studies.causal",
+    "studies.evidence",
+    "studies.finalise",
+    "studies.metrics",
+    "studies.position",
+    "studies.report",
+    "studies.untrained",
+)
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file names in an import statement, relative ones resolved."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            yield ".".join([*base, *([node.module] if node.module else [])])
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
+            yield from (str(part.value) for part in node.args[:1] if isinstance(part, ast.Constant))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows(package: str) -> None:
+    assert sources(package)
+    for path in sources(package):
+        ours = {name.split(".")[0] for name in imports(path)} & {*PACKAGES, "tests", "app"}
+        assert ours <= MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {sorted(ours - MAY_IMPORT[package])}"
+
+
+def test_rewardmodels_use_the_public_names_of_probes_only() -> None:
+    for path in sources("rewardmodels"):
+        for name in imports(path):
+            assert not any(part.startswith("_") for part in name.split(".")), path
+
+
+def test_viz_knows_no_torch() -> None:
+    for path in sources("viz"):
+        assert not {name.split(".")[0] for name in imports(path)} & {"torch", "transformers"}, path
+
+
+def test_app_starts_the_explorer_and_nothing_else() -> None:
+    assert set(imports(ROOT / "app.py")) == {"studies.explorer.app"}
+
+
+def test_the_check_of_arrows_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "viz").mkdir()
+    for line in ("import studies.runs", "from probes import focus", "def f():\n    from studies import cli"):
+        (tmp_path / "viz" / "a.py").write_text(line)
+        with pytest.raises(AssertionError, match="imports"):
+            test_arrows("viz")
+    (tmp_path / "viz" / "a.py").write_text("from . import b")
+    test_arrows("viz")
+
+
+def loaded_by(code: str) -> set[str]:
+    """Which heavy packages a fresh interpreter holds after running some code."""
+    script = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}\n"
+    script += f"print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rsplit("LOADED", 1)[1].split())
+
+
+def test_imports_load_no_torch() -> None:
+    checks = "\n".join(
+        f"import {name}\nassert not {{'torch', 'transformers', 'gradio', 'datasets'}} & set(sys.modules), {name!r}"
+        for name in WITHOUT_TORCH
+    )
+    assert not loaded_by(checks) & {"torch", "transformers", "gradio", "datasets"}
+
+
+def test_scores_of_probes_load_no_torch() -> None:
+    code = "import probes\nprobes.focus, probes.attention_accuracy, probes.Estimate, probes.ImageRef, probes.Turn"
+    assert not loaded_by(code) & {"torch", "transformers"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["audit", "--help"], ["app", "--help"]])
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    assert loaded_by(f"from studies.cli import main\nassert main({words!r}) == 0") == set()
+
+
+def test_the_check_of_imports_sees_torch() -> None:
+    assert "torch" in loaded_by("import torch")
+
+
+def test_public_names_are_there() -> None:
+    import probes
+
+    names = {"HookedModel", "attention_factors", "attention_layers", "attention_accuracy", "focus", "find_image_spans"}
+    names |= {"pairwise_factors", "ImageSpan", "ImageRef", "Estimate"}
+    assert names <= set(dir(probes))
+    assert all(getattr(probes, name) is not None for name in names)
+
+
+def test_wheel_ships_every_package_and_no_tests() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    listed = settings["packages"]
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert sorted(listed) == sorted(there)
+    assert not [name for name in listed if name.split(".")[0] not in PACKAGES]
+    data = settings["package-data"]
+    assert all("py.typed" in data[package] and (ROOT / package / "py.typed").is_file() for package in PACKAGES)
+    assert any(pattern.startswith("templates/") for pattern in data["studies"])
+
+
+def test_no_module_lies_outside_a_package() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            assert (path.parent / "__init__.py").is_file(), path
+
+
+def test_command_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"sightcheck": "studies.cli:main"}
