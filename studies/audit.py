@@ -1,7 +1,7 @@
 """One audit: model and questions in, run folder out. Reads the config, prepares, and calls the parts in order.
 
-It knows the order of the work and what a user did wrong. Batches are computed in `audit_run`, numbers in `finalise`,
-pictures in `audit_figures`, the page in `report`. Importing it loads no torch.
+It knows the order of the work and what a user did wrong. Batches are computed in `auditing.run`, numbers in `finalise`,
+pictures in `auditing.figures`, the page in `report`. Importing it loads no torch.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
-    from studies.audit_run import Work
+    from studies.auditing.run import Work
     from studies.runs import RunFolder
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -98,10 +98,10 @@ def run(config: AuditConfig) -> int:
     Raises:
         InputError: If arguments, model or data cannot be used; nothing has been written then.
     """
-    from studies.audit_figures import draw_figures
-    from studies.finalise import finalise
-    from studies.report import write_report
-    from studies.summary import failures, print_summary
+    from studies.auditing.figures import draw_figures
+    from studies.auditing.finalise import finalise
+    from studies.auditing.report import write_report
+    from studies.auditing.summary import failures, print_summary
 
     check(config)
     prepared = prepare(config)
@@ -155,7 +155,9 @@ def prepare(config: AuditConfig) -> Prepared:
 
     from probes.inputs import InputError
     from probes.model import HookedModel
-    from studies.audit_inputs import (
+    from studies.auditing.causal import pair_up
+    from studies.auditing.image_facts import ImageFacts
+    from studies.auditing.inputs import (
         check_answers,
         check_device,
         check_samples,
@@ -164,10 +166,8 @@ def prepare(config: AuditConfig) -> Prepared:
         items,
         model_digest,
     )
-    from studies.audit_plan import draw, draw_evenly, plan_batches
-    from studies.audit_run import Settings, Work, preflight
-    from studies.causal import pair_up
-    from studies.image_facts import ImageFacts
+    from studies.auditing.plan import draw, draw_evenly, plan_batches
+    from studies.auditing.run import Settings, Work, preflight
     from studies.multi_image import read_answers, read_questions
 
     questions = read_questions(config.data, format=config.format, split=config.split)
@@ -258,8 +258,8 @@ def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
 
 
 def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder") -> None:
-    from studies.audit_run import run_batches
-    from studies.finalise import POSITION_FOLDER
+    from studies.auditing.finalise import POSITION_FOLDER
+    from studies.auditing.run import run_batches
 
     run_batches(prepared.model, prepared.work, folder, "audit")
     if moved is not None:
@@ -276,9 +276,9 @@ def prepare_moved(prepared: Prepared) -> Prepared:
         InputError: If no test sample can be moved; says why.
     """
     from probes.inputs import InputError
-    from studies.audit_inputs import data_digest, items
-    from studies.audit_plan import plan_batches
-    from studies.audit_run import Work
+    from studies.auditing.inputs import data_digest, items
+    from studies.auditing.plan import plan_batches
+    from studies.auditing.run import Work
     from studies.position import position_study
 
     work = prepared.work

@@ -16,7 +16,7 @@ from studies.readers import blink, mirb, muirbench, own, stme, vlmevalkit
 from studies.readers.hub import PREFERRED_SPLITS, is_hub_id, read_hub
 from studies.readers.rows import Row
 from studies.readers.sources import RawRow, Source, read_source
-from studies.run_files import write_bytes
+from studies.run_folder.files import write_bytes
 from studies.scoring import answer_correct, check_answer
 
 __all__ = [

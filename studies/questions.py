@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from probes.inputs import ImageRef, InputError
-from studies.run_files import write_bytes
+from studies.run_folder.files import write_bytes
 
 IMAGE_MARK = "<image>"
 Scoring = Literal["exact", "choice", "contains", "caption"]

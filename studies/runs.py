@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from probes.inputs import ImageRef, InputError
-from studies.run_files import (
+from studies.run_folder.files import (
     WriterLock,
     clean_temporaries,
     digest_of_folder,
@@ -29,13 +29,13 @@ from studies.run_files import (
     write_bytes,
     write_json,
 )
-from studies.run_images import image_path, save_image
-from studies.run_manifest import Manifest
-from studies.run_parts import Parts
-from studies.run_reading import check_columns, page, projected, steadily
-from studies.run_start import refuse_foreign, taken_up
-from studies.run_tables import BATCH_TABLES, TABLES, Rows, conform, table_schema
-from studies.run_verify import Verification, verify
+from studies.run_folder.images import image_path, save_image
+from studies.run_folder.manifest import Manifest
+from studies.run_folder.parts import Parts
+from studies.run_folder.reading import check_columns, page, projected, steadily
+from studies.run_folder.start import refuse_foreign, taken_up
+from studies.run_folder.tables import BATCH_TABLES, TABLES, Rows, conform, table_schema
+from studies.run_folder.verify import Verification, verify
 
 __all__ = ["BATCH_TABLES", "TABLES", "Manifest", "RunFolder", "Verification", "digest_of_folder"]
 
@@ -276,7 +276,7 @@ class RunFolder:
         Raises:
             InputError: the SQL is wrong; the message is DuckDB's.
         """
-        from studies.run_query import query
+        from studies.run_folder.query import query
 
         return steadily(lambda: query({name: self._parts.files(name) for name in TABLES}, sql, parameters))
 

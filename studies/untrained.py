@@ -14,9 +14,9 @@ import numpy as np
 
 from probes.inputs import InputError
 from probes.scores import RULES, chance_level, shared_focus_rate
-from studies.evidence import FloatArray, IntArray
+from studies.auditing.evidence import FloatArray, IntArray
 from studies.multi_image import MultiImageQuestion
-from studies.run_files import write_json
+from studies.run_folder.files import write_json
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -67,8 +67,8 @@ def run(config: UntrainedConfig) -> int:
     Raises:
         InputError: If there are too few seeds, no sample can be moved, or the model cannot be used.
     """
-    from studies.audit_figures import untrained_figure
-    from studies.run_files import write_bytes
+    from studies.auditing.figures import untrained_figure
+    from studies.run_folder.files import write_bytes
 
     if config.seeds < LEAST_SEEDS:
         raise InputError(f"--seeds must be at least {LEAST_SEEDS}, not {config.seeds}: the interval is over seeds")
@@ -98,7 +98,7 @@ def balanced(config: UntrainedConfig) -> list[MultiImageQuestion]:
     Raises:
         InputError: If no sample of the data can be moved.
     """
-    from studies.audit_plan import draw_evenly
+    from studies.auditing.plan import draw_evenly
     from studies.multi_image import read_questions
     from studies.position import is_anchored, position_study, why_fixed
 
@@ -137,10 +137,10 @@ def trace_seeds(
         records: Samples with balanced target places.
         config: Number of seeds and batch size.
     """
-    from studies.audit_inputs import items
-    from studies.audit_plan import plan_batches
-    from studies.image_facts import ImageFacts
-    from studies.progress import Counter
+    from studies.auditing.image_facts import ImageFacts
+    from studies.auditing.inputs import items
+    from studies.auditing.plan import plan_batches
+    from studies.auditing.progress import Counter
 
     by_id = {record.id: record for record in records}
     plan = plan_batches(items(build(config.seed), records, ImageFacts()), config.batch_size)
@@ -220,7 +220,7 @@ def _load(path_or_id: str) -> "HookedModel":
 
 
 def _plain(config: UntrainedConfig) -> dict[str, Any]:
-    from studies.run_manifest import plain_config
+    from studies.run_folder.manifest import plain_config
 
     plain: dict[str, Any] = plain_config(config)
     return plain

@@ -31,14 +31,14 @@ WITHOUT_TORCH = (
     "studies.runs",
     "studies.multi_image",
     "studies.audit",
-    "studies.audit_plan",
-    "studies.audit_run",
-    "studies.causal",
-    "studies.evidence",
-    "studies.finalise",
-    "studies.metrics",
+    "studies.auditing.plan",
+    "studies.auditing.run",
+    "studies.auditing.causal",
+    "studies.auditing.evidence",
+    "studies.auditing.finalise",
+    "studies.auditing.metrics",
     "studies.position",
-    "studies.report",
+    "studies.auditing.report",
     "studies.untrained",
 )
 
@@ -146,7 +146,7 @@ def test_wheel_ships_every_package_and_no_tests() -> None:
     assert not [name for name in listed if name.split(".")[0] not in PACKAGES]
     data = settings["package-data"]
     assert all("py.typed" in data[package] and (ROOT / package / "py.typed").is_file() for package in PACKAGES)
-    assert any(pattern.startswith("templates/") for pattern in data["studies"])
+    assert any(pattern.startswith("templates/") for pattern in data["studies.auditing"])
 
 
 def test_no_module_lies_outside_a_package() -> None:

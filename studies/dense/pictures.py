@@ -53,7 +53,7 @@ class PictureStore:
 def tower_features(model: Any, store: PictureStore) -> Tensor:
     """What the frozen tower makes of every picture: (pictures, 16, tower hidden) float32, class token left out."""
     tower = model.model.vision_tower.eval()
-    parts = torch.arange(len(store.pixels)).split(512)
+    parts = torch.split(torch.arange(len(store.pixels)), 512)
     return torch.cat([tower(store.values(part.numpy())).last_hidden_state[:, 1:] for part in parts])
 
 

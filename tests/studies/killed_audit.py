@@ -67,7 +67,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    patch("studies.audit_figures.draw_figures", no_figures).start()
+    patch("studies.auditing.figures.draw_figures", no_figures).start()
     random.seed(seed)
     audit(model, data, folder / "warm", resume=False)
     child = in_child(model, data, folder / "whole", resume=False)

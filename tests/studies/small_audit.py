@@ -32,7 +32,7 @@ class Small:
         from studies.cli import main
 
         named = ["--model", str(self.model), "--data", str(data or self.data), "--out", str(out)]
-        with nullcontext() if figures else patch("studies.audit_figures.draw_figures", return_value=[]):
+        with nullcontext() if figures else patch("studies.auditing.figures.draw_figures", return_value=[]):
             return main(["audit", *named, "--max-new-tokens", "4", "--batch-size", "4", *words])
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from probes.inputs import InputError
 from probes.scores import Rule
-from studies.evidence import Effects, Evidence
-from studies.metrics import DEFAULT_RULE, Choice, audit_metrics, choose, find, position_metrics
+from studies.auditing.evidence import Effects, Evidence
+from studies.auditing.metrics import DEFAULT_RULE, Choice, audit_metrics, choose, find, position_metrics
 from tests.studies.small_audit import Small
 
 pytestmark = pytest.mark.filterwarnings("ignore")

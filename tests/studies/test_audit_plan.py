@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies.audit_plan import REFUSED_SIZE, Item, draw, draw_evenly, plan_batches
+from studies.auditing.plan import REFUSED_SIZE, Item, draw, draw_evenly, plan_batches
 
 shapes = st.tuples(st.integers(1, 4), st.integers(10, 14))
 item_lists = st.lists(st.tuples(shapes, st.booleans()), max_size=40).map(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from studies.run_tables import TABLES
+from studies.run_folder.tables import TABLES
 from studies.runs import RunFolder
 from tests.studies.small_audit import save_model, save_questions
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from probes.inputs import ImageRef, InputError
-from studies.causal import measure_effects, pair_up, windows
+from studies.auditing.causal import measure_effects, pair_up, windows
 from studies.multi_image import MultiImageQuestion, read_questions
 from tests.studies.small_audit import save_model, save_questions
 

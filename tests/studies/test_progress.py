@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from studies.progress import LINE_EVERY, Counter
+from studies.auditing.progress import LINE_EVERY, Counter
 
 
 class Terminal(io.StringIO):

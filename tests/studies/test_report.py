@@ -65,8 +65,8 @@ def test_sections_and_their_links(small: Small) -> None:
 
 
 def test_numbers_are_those_of_the_metrics(small: Small) -> None:
-    from studies.metrics import find
-    from studies.summary import percent
+    from studies.auditing.metrics import find
+    from studies.auditing.summary import percent
 
     text = (small.out / "report.html").read_text()
     entries = small.run.read_metrics()

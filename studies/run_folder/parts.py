@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from studies.run_files import clean_temporaries, digest_of_file, read_json, write_atomically, write_json
-from studies.run_tables import BATCH_TABLES
+from studies.run_folder.files import clean_temporaries, digest_of_file, read_json, write_atomically, write_json
+from studies.run_folder.tables import BATCH_TABLES
 
 _MERGED = "part-merged.parquet"
 _GROUP_ROWS = 16_384

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
 
-from studies.evidence import FloatArray
+from studies.auditing.evidence import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

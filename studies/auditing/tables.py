@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from probes.inputs import InputError
 from probes.scores import region_attention_accuracy
-from studies.evidence import REGION_MEASURES
-from studies.image_facts import ImageFacts
+from studies.auditing.evidence import REGION_MEASURES
+from studies.auditing.image_facts import ImageFacts
 from studies.multi_image import MultiImageQuestion, answer_correct
 
 if TYPE_CHECKING:

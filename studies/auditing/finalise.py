@@ -6,8 +6,8 @@ It knows the order of these steps and the files they touch; the numbers are made
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from studies.evidence import Evidence, gather
-from studies.metrics import Choice, Entry, audit_metrics, choose, focus_of, position_metrics
+from studies.auditing.evidence import Evidence, gather
+from studies.auditing.metrics import Choice, Entry, audit_metrics, choose, focus_of, position_metrics
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from probes.inputs import InputError
 from probes.scores import focus
-from studies.audit_inputs import Refusal
-from studies.audit_plan import Batch
-from studies.audit_tables import Tables, effect_rows
-from studies.image_facts import ImageFacts
+from studies.auditing.image_facts import ImageFacts
+from studies.auditing.inputs import Refusal
+from studies.auditing.plan import Batch
+from studies.auditing.progress import Counter
+from studies.auditing.tables import Tables, effect_rows
 from studies.multi_image import MultiImageQuestion
 from studies.position import is_anchored
-from studies.progress import Counter
 
 if TYPE_CHECKING:
     from probes.model import HookedModel, Question, Trace
@@ -142,7 +142,7 @@ def _trace_batch(
             tables.add_maps(record.id, trace)
             keeper.keep(record)
         if record.id in settings.partners and trace.answer_tokens:
-            from studies.causal import measure_effects
+            from studies.auditing.causal import measure_effects
 
             effects = measure_effects(model, record, trace, settings.partners[record.id])
             tables.add("effects", effect_rows(record.id, effects))

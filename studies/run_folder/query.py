@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from probes.inputs import InputError
-from studies.run_tables import table_schema
+from studies.run_folder.tables import table_schema
 
 
 def query(

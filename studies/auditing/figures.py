@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from probes.estimates import Estimate
-from studies.audit_plan import draw, draw_evenly
-from studies.evidence import FloatArray
-from studies.finalise import Final
-from studies.metrics import Entry, find, focus_of
-from studies.summary import headline_split
+from studies.auditing.evidence import FloatArray
+from studies.auditing.finalise import Final
+from studies.auditing.metrics import Entry, find, focus_of
+from studies.auditing.plan import draw, draw_evenly
+from studies.auditing.summary import headline_split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -173,7 +173,7 @@ def _image_to_image(folder: "RunFolder", final: Final, split: str | None) -> Dra
 
 
 def _overlays(folder: "RunFolder", final: Final, split: str | None) -> Drawn:
-    from studies.audit_overlays import overlay_of
+    from studies.auditing.overlays import overlay_of
 
     if "paper" not in final.choices or not folder.count("maps"):
         return

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.inputs import InputError
-from studies.audit_plan import draw, rank
+from studies.auditing.plan import draw, rank
 from studies.multi_image import MultiImageQuestion
 
 if TYPE_CHECKING:

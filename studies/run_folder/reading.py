@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from probes.inputs import InputError
-from studies.run_tables import table_schema
+from studies.run_folder.tables import table_schema
 
 _Result = TypeVar("_Result")
 

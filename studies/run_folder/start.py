@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 
 from probes.inputs import InputError
-from studies.run_files import OWN_LEFTOVERS, TEMPORARY, read_json
-from studies.run_manifest import Manifest
+from studies.run_folder.files import OWN_LEFTOVERS, TEMPORARY, read_json
+from studies.run_folder.manifest import Manifest
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studies.run_files import digest_of_file
-from studies.run_parts import Parts
+from studies.run_folder.files import digest_of_file
+from studies.run_folder.parts import Parts
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder

@@ -30,7 +30,7 @@ from probes.scores import (
     position_study,
     scoreboard,
 )
-from studies.evidence import BoolArray, Evidence, FloatArray, IntArray
+from studies.auditing.evidence import BoolArray, Evidence, FloatArray, IntArray
 
 Entry = dict[str, Any]
 DEFAULT_RULE = Rule("M-LND", 4)

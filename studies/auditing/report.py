@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from studies.audit_figures import Figure
-from studies.finalise import Final
-from studies.metrics import Entry, find
-from studies.summary import COLUMNS, failures, headline_split, percent, rule_lines, table_rows
+from studies.auditing.figures import Figure
+from studies.auditing.finalise import Final
+from studies.auditing.metrics import Entry, find
+from studies.auditing.summary import COLUMNS, failures, headline_split, percent, rule_lines, table_rows
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from probes.inputs import InputError
-from studies.run_files import now
-from studies.run_tables import SCHEMA_VERSION
+from studies.run_folder.files import now
+from studies.run_folder.tables import SCHEMA_VERSION
 
 _PACKAGES = ("sightcheck", "torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "pyarrow")
 

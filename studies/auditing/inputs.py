@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.inputs import IMAGE_MARK, InputError
-from studies.audit_plan import Item
-from studies.image_facts import ImageFacts
+from studies.auditing.image_facts import ImageFacts
+from studies.auditing.plan import Item
 from studies.multi_image import BadRecord, MultiImageQuestion
 from studies.position import is_anchored
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.compute as pc
 
 from probes.scores import Rule
-from studies.metrics import DEV, Entry, find
+from studies.auditing.metrics import DEV, Entry, find
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder
@@ -34,7 +34,7 @@ COLUMNS = (
 
 def failures(folder: "RunFolder") -> list[Failure]:
     """The samples of a run that failed, with their errors, those of its position study included."""
-    from studies.finalise import POSITION_FOLDER
+    from studies.auditing.finalise import POSITION_FOLDER
     from studies.runs import RunFolder
 
     inner = folder.path / POSITION_FOLDER

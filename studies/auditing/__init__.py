@@ -1,0 +1,1 @@
+"""The parts of an audit. `studies.audit` is the way in."""

@@ -1,0 +1,1 @@
+"""The parts of the run folder. `studies.runs` is the way in."""
