@@ -11,15 +11,10 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from inspect import cleandoc
-from pathlib import Path
 from typing import Any, NamedTuple
-
-PACKAGES = ("probes", "rewardmodels", "viz", "studies")
-"""The top-level packages of this distribution."""
 
 EXIT_DONE = 0
 EXIT_SAMPLES_FAILED = 1
@@ -81,7 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        check_packages()
         return _dispatch(words)
     except KeyboardInterrupt:
         print("sightcheck: interrupted", file=sys.stderr)
@@ -93,29 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"sightcheck: {_one_line(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
-
-
-def check_packages(finder: Callable[[str], Any] = find_spec, home: Path | None = None) -> None:
-    """Refuse to start when another package is imported under one of our names.
-
-    Args:
-        finder: how a name is resolved, `importlib.util.find_spec`.
-        home: the folder that must hold the packages; the one this file is in.
-
-    Raises:
-        CommandError: names the package, the intruder's place and the way forward.
-    """
-    home = Path(__file__).resolve().parent.parent if home is None else home
-    for name in PACKAGES:
-        spec = finder(name)
-        if spec is None:
-            raise CommandError(f"the package '{name}' of sightcheck is missing from {home}; install sightcheck again")
-        found = spec.origin or next(iter(spec.submodule_search_locations or ()), "an unknown place")
-        if Path(found).resolve() != home / name / "__init__.py":
-            raise CommandError(
-                f"the package '{name}' is shadowed by {found}; sightcheck needs the one in {home}: rename or "
-                "uninstall the other, or take its folder out of PYTHONPATH"
-            )
 
 
 def usage() -> str:

@@ -157,4 +157,4 @@ def test_no_module_lies_outside_a_package() -> None:
 
 def test_command_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"sightcheck": "studies.cli:main"}
+    assert project["scripts"] == {"sightcheck": "sightcheck:main"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,21 @@ from studies.benchmark.rendering import CONCEPTS, Concept, draw
 from studies.benchmark.sources import NEEDLES, Sources
 
 
+@dataclass(frozen=True)
+class PictureCounts:
+    """How many pictures are drawn of each emoji, digit and garment, and of each small thing to hide.
+
+    Digits vary most from one to the next, so they are drawn most.
+    """
+
+    emoji: int = 220
+    digits: int = 900
+    clothes: int = 400
+    needles: int = 500
+
+
 class PictureStore:
-    """Pictures of one split: ``per_concept`` of each thing and ``per_needle`` that hide each small thing.
+    """Pictures of one split, drawn as many times as ``counts`` says.
 
     Attributes:
         pixels: (pictures, 64, 64, 3) uint8.
@@ -24,12 +38,15 @@ class PictureStore:
         needles: (pictures,) 0 for none, else 1 + index into ``NEEDLES``.
     """
 
-    def __init__(self, sources: Sources, per_concept: int, per_needle: int, seed: int) -> None:
+    def __init__(self, sources: Sources, counts: PictureCounts, seed: int) -> None:
         rng = np.random.default_rng([seed, 1])
-        pictures = [draw(concept, sources, rng) for concept in CONCEPTS for _ in range(per_concept)]
+        per_kind = {"emoji": counts.emoji, "digit": counts.digits, "clothes": counts.clothes}
+        pictures = [draw(concept, sources, rng) for concept in CONCEPTS for _ in range(per_kind[concept.kind])]
         hosts = [concept for concept in CONCEPTS if concept.kind == "emoji"]
         for needle in NEEDLES:
-            pictures += [draw(hosts[int(rng.integers(len(hosts)))], sources, rng, needle) for _ in range(per_needle)]
+            pictures += [
+                draw(hosts[int(rng.integers(len(hosts)))], sources, rng, needle) for _ in range(counts.needles)
+            ]
         order = {concept: index for index, concept in enumerate(CONCEPTS)}
         self.pixels: NDArray[np.uint8] = np.stack([picture.pixels for picture in pictures])
         self.entries = [PoolEntry(str(i), p.concept, p.needle, p.needle_box) for i, p in enumerate(pictures)]

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from studies.benchmark.rendering import CONCEPTS
 from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
 from studies.dense.model import SIZES, build_model, build_processor, build_tokenizer
-from studies.dense.pictures import PictureStore, tower_features
+from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, Batch, BatchMaker, DevSet
 
+WATCHED = PictureCounts(emoji=12, digits=40, clothes=40, needles=60)
 STATE_FILE = "training_state.pt"
 CURRICULUM_SHARE = 0.3
 """The number of images grows from 2 to 8 over this share of the steps."""
@@ -36,7 +37,7 @@ class TrainingConfig:
 
     size: str = "medium"
     seed: int = 0
-    tower_steps: int = 1200
+    tower_steps: int = 2400
     tower_batch: int = 192
     tower_learning_rate: float = 2e-3
     steps: int = 6000
@@ -44,8 +45,7 @@ class TrainingConfig:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warm_up: int = 200
-    pictures_per_concept: int = 220
-    pictures_per_needle: int = 500
+    pictures: PictureCounts = field(default_factory=PictureCounts)
     measure_every: int = 500
     dev_questions_per_task: int = 120
 
@@ -210,10 +210,8 @@ def main(
         config: Sizes and steps.
         resume: Go on from the last measurement.
     """
-    store = PictureStore(
-        load_sources("train", emoji, fashion), config.pictures_per_concept, config.pictures_per_needle, config.seed
-    )
-    watched = PictureStore(load_sources("dev", emoji, fashion), 12, 60, config.seed + 1000)
+    store = PictureStore(load_sources("train", emoji, fashion), config.pictures, config.seed)
+    watched = PictureStore(load_sources("dev", emoji, fashion), WATCHED, config.seed + 1000)
     processor = build_processor(build_tokenizer(store.pool, np.random.default_rng(0)))
     model = build_model(SIZES[config.size], processor.tokenizer, config.seed)
     tower = None if resume else train_tower(model, store, config)

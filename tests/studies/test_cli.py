@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from sightcheck import PACKAGES, ShadowedPackageError, check_packages
 from studies import cli
-from studies.cli import PACKAGES, VERBS, CommandError, check_packages, main, parse
+from studies.cli import VERBS, main, parse
 from tests.studies.small_audit import save_model, save_questions
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def command(*words: str, path: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.path[:0] = [p for p in {path!r}.split(':') if p] + [{str(ROOT)!r}]; "
-    code += "from studies.cli import main; sys.exit(main())"
+    code += "from sightcheck import main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=False, **options
     )
@@ -90,12 +91,12 @@ def test_refuses_to_start_when_a_package_is_shadowed(name: str, tmp_path: Path) 
         home = tmp_path if asked == name else ROOT
         return SimpleNamespace(origin=str(home / asked / "__init__.py"), submodule_search_locations=[])
 
-    with pytest.raises(CommandError, match=rf"'{name}' is shadowed by .*{tmp_path.name}"):
+    with pytest.raises(ShadowedPackageError, match=rf"'{name}' is shadowed by .*{tmp_path.name}"):
         check_packages(finder)
     check_packages(lambda asked: SimpleNamespace(origin=str(ROOT / asked / "__init__.py")))
 
 
-@pytest.mark.parametrize("name", ["viz", "probes", "rewardmodels"])
+@pytest.mark.parametrize("name", PACKAGES)
 @pytest.mark.parametrize("kind", ["package", "module"])
 def test_a_shadow_on_the_path_is_named(name: str, kind: str, tmp_path: Path) -> None:
     intruder = tmp_path / name / "__init__.py" if kind == "package" else tmp_path / f"{name}.py"
@@ -108,7 +109,7 @@ def test_a_shadow_on_the_path_is_named(name: str, kind: str, tmp_path: Path) -> 
 
 
 def test_a_missing_package_is_named() -> None:
-    with pytest.raises(CommandError, match="'probes' of sightcheck is missing"):
+    with pytest.raises(ShadowedPackageError, match="'probes' of sightcheck is missing"):
         check_packages(lambda _: None)
 
 
@@ -187,7 +188,7 @@ def test_position_study_cannot_take_given_answers(model: Path, data: Path, tmp_p
 
 
 def test_errors_of_our_own_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "check_packages", lambda: 1 / 0)
+    monkeypatch.setattr(cli, "usage", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["--help"])
 

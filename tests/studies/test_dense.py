@@ -13,7 +13,7 @@ from PIL import Image
 
 from studies.benchmark.questions import TASKS, compose
 from studies.dense.model import IMAGE_TOKENS, SIZES, build_model, build_processor, build_tokenizer
-from studies.dense.pictures import PictureStore, tower_features
+from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, BatchMaker, DevSet, Listing, SequenceWriter
 from studies.dense.training import STATE_FILE, TrainingConfig, load_state, states_of, train, train_tower
 from tests.studies.drawn import drawn_sources
@@ -25,7 +25,7 @@ TINY = TrainingConfig(
 
 @pytest.fixture(scope="module")
 def store() -> PictureStore:
-    return PictureStore(drawn_sources(), per_concept=2, per_needle=3, seed=0)
+    return PictureStore(drawn_sources(), PictureCounts(emoji=2, digits=2, clothes=2, needles=3), seed=0)
 
 
 @pytest.fixture(scope="module")
