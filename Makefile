@@ -9,7 +9,7 @@ DEMO_RUN := runs/demo
 .PHONY: demo test test-all app bench lint format clean
 
 demo: $(RUN_INSTALLED)
-	$(BIN)/sightcheck audit --out $(DEMO_RUN) --overwrite
+	$(BIN)/sightcheck audit --out $(DEMO_RUN) --overwrite --causal 100
 
 app: $(RUN_INSTALLED)
 	$(BIN)/python app.py
