@@ -16,6 +16,8 @@ from studies.runs import Manifest, RunFolder
 
 BATCHES = 8
 ROWS = 5
+PAUSE = 0.01
+"""Seconds before each batch: on a fast machine the whole run would otherwise fit between two kills."""
 
 
 def manifest() -> Manifest:
@@ -25,6 +27,7 @@ def manifest() -> Manifest:
 def write(folder: Path) -> None:
     with RunFolder.create(folder, manifest(), resume=True) as run:
         for index in run.missing_batches():
+            time.sleep(PAUSE)
             draws = np.random.default_rng(index)
             ids = [f"{index}-{row}" for row in range(ROWS)]
             run.write_batch(
