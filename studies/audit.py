@@ -13,14 +13,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
+
 if TYPE_CHECKING:
     from probes.model import HookedModel
     from studies.auditing.run import Work
     from studies.runs import RunFolder
-
-ASSETS = Path(__file__).resolve().parent / "assets"
-BUNDLED_MODEL = ASSETS / "dense"
-BUNDLED_DATA = ASSETS / "benchmark"
 
 MAP_SAMPLE = 200
 """Samples whose maps are kept under `--maps sample`."""

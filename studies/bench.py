@@ -16,6 +16,7 @@ from typing import Any
 
 from probes.inputs import InputError
 from studies.bench_process import EAGER, PLAIN, RECORDED, CaptureBench, Run, in_process
+from studies.run_folder.files import write_bytes
 
 __all__ = ["CaptureBench", "CaptureCell", "CaptureResults", "print_capture", "run_capture"]
 
@@ -249,7 +250,4 @@ def _write(results: CaptureResults, out: Path) -> None:
         "cells": [_without_nan(asdict(cell)) for cell in results.cells],
         "passes": results.passes,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    temporary.replace(out)
+    write_bytes(out, f"{json.dumps(record, indent=2)}\n".encode())

@@ -15,6 +15,7 @@ import numpy as np
 from probes.inputs import InputError
 from probes.scores import RULES, chance_level, shared_focus_rate
 from studies.auditing.evidence import FloatArray, IntArray
+from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
 from studies.multi_image import MultiImageQuestion
 from studies.run_folder.files import write_json
 
@@ -35,9 +36,9 @@ class UntrainedConfig:
     intervals are clustered by the seed of the weights. Writes untrained.json and layers.png.
     """
 
-    model: str = str(Path(__file__).resolve().parent / "assets" / "dense")
+    model: str = str(BUNDLED_MODEL)
     """Folder or hub id of the model whose architecture and processor are used."""
-    data: str = str(Path(__file__).resolve().parent / "assets" / "benchmark")
+    data: str = str(BUNDLED_DATA)
     """Folder, file or hub id of the questions."""
     out: Path = Path("runs/untrained")
     """The folder to write."""

@@ -20,6 +20,7 @@ from PIL import Image
 from studies.benchmark.questions import TASKS, Draft, Pool, PoolEntry, compose, image_count
 from studies.benchmark.rendering import CONCEPTS, Picture, draw
 from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
+from studies.run_folder.files import write_bytes
 
 HeldOut = Literal["dev", "test"]
 WEBP_QUALITY = 92
@@ -59,7 +60,7 @@ def build(emoji: Path, out: Path, fashion: Path = FASHION_FOLDER, seed: int = 20
         files.update({entry.file: _webp(picture) for entry, picture in zip(entries, pictures, strict=True)})
         rows.extend(_compose_split(split, size, Pool(entries), rng))
     _write_zip(files, out / "images.zip")
-    _write(out / "questions.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_bytes(out / "questions.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     return {"images": len(files), "questions": len(rows)}
 
 
@@ -125,13 +126,7 @@ def _write_zip(files: dict[str, bytes], path: Path) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(name, FIXED_TIME), data)
-    _write(path, buffer.getvalue())
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_bytes(path, buffer.getvalue())
 
 
 def main() -> None:

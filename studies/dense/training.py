@@ -24,6 +24,7 @@ from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
 from studies.dense.model import SIZES, build_model, build_processor, build_tokenizer
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, Batch, BatchMaker, DevSet
+from studies.run_folder.files import write_atomically, write_bytes
 
 WATCHED = PictureCounts(emoji=12, digits=40, clothes=40, needles=60)
 STATE_FILE = "training_state.pt"
@@ -165,10 +166,8 @@ def _step(loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.O
 
 def save_state(model: Any, optimiser: torch.optim.Optimizer, step: int, out: Path) -> None:
     """Write what `load_state` goes on from, through a temporary name."""
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f"{STATE_FILE}.part"
-    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, temporary)
-    temporary.replace(out / STATE_FILE)
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+    write_atomically(out / STATE_FILE, lambda temporary: torch.save(state, temporary))
 
 
 def load_state(model: Any, optimiser: torch.optim.Optimizer, out: Path) -> int:
@@ -191,7 +190,7 @@ def save_model(model: Any, processor: Any, record: dict[str, Any], out: Path) ->
     out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(out)
     processor.save_pretrained(out)
-    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_bytes(out / "training.json", f"{json.dumps(record, indent=1)}\n".encode())
 
 
 def main(

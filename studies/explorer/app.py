@@ -15,7 +15,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from probes.inputs import InputError
-from studies.explorer.examples import bundled_assets, read_examples
+from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
+from studies.explorer.examples import read_examples
 from studies.explorer.guard import LocalOnly
 from studies.explorer.look import make_look
 from studies.explorer.runs_view import make_runs
@@ -45,7 +46,7 @@ def build(
     Returns:
         The page, not yet served. The theme and style go to `launch`.
     """
-    examples = read_examples(bundled_assets() / "benchmark" if benchmark is None else Path(benchmark))
+    examples = read_examples(BUNDLED_DATA if benchmark is None else Path(benchmark))
     with gr.Blocks(title="Sightcheck", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.HTML(_TITLE, elem_id="title", apply_default_css=False)
         with gr.Tabs():
@@ -136,10 +137,9 @@ def serve(blocks: gr.Blocks, port: int | None = None, open_browser: bool = False
 def _load(model: str | Path | None, device: str | None, dtype: str) -> "tuple[HookedModel | None, str]":
     from probes.model import HookedModel
 
-    bundled = bundled_assets() / "dense"
-    if model is None and not bundled.is_dir():
+    if model is None and not BUNDLED_MODEL.is_dir():
         return None, "The bundled model is not in this checkout: start the explorer with --model FOLDER."
-    return HookedModel.from_pretrained(str(model or bundled), dtype=dtype, device=device), ""
+    return HookedModel.from_pretrained(str(model or BUNDLED_MODEL), dtype=dtype, device=device), ""
 
 
 def _private_folder() -> None:

@@ -30,11 +30,6 @@ class Example:
     target: int | None
 
 
-def bundled_assets() -> Path:
-    """The folder of bundled models and of the bundled benchmark."""
-    return Path(__file__).resolve().parent.parent / "assets"
-
-
 def read_examples(benchmark: Path, most: int = _MOST) -> list[Example]:
     """Choose examples from a benchmark: the same number from each task, from its test split where it has one.
 

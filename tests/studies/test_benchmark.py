@@ -6,14 +6,12 @@ import io
 import json
 import zipfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import studies
 from studies.benchmark.questions import (
     HINT_RIGHT,
     MOST_IMAGES,
@@ -27,9 +25,9 @@ from studies.benchmark.questions import (
 )
 from studies.benchmark.rendering import CONCEPTS, PIXELS, Concept, draw
 from studies.benchmark.sources import NEEDLES
+from studies.bundled import BUNDLED_DATA
 from tests.studies.drawn import drawn_sources
 
-BUNDLED = Path(studies.__file__).parent / "assets" / "benchmark"
 SOURCES = drawn_sources()
 
 
@@ -146,7 +144,7 @@ def test_draw_refuses_an_unknown_needle() -> None:
 
 @pytest.fixture(scope="module")
 def bundled() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (BUNDLED / "questions.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (BUNDLED_DATA / "questions.jsonl").read_text().splitlines()]
 
 
 def test_bundled_benchmark_is_large_enough(bundled: list[dict[str, Any]]) -> None:
@@ -158,7 +156,7 @@ def test_bundled_benchmark_is_large_enough(bundled: list[dict[str, Any]]) -> Non
 
 
 def test_bundled_splits_share_no_image(bundled: list[dict[str, Any]]) -> None:
-    with zipfile.ZipFile(BUNDLED / "images.zip") as archive:
+    with zipfile.ZipFile(BUNDLED_DATA / "images.zip") as archive:
         pixels = {}
         for name in archive.namelist():
             with Image.open(io.BytesIO(archive.read(name))) as image:

@@ -6,7 +6,8 @@ import re
 import nbformat
 import pytest
 
-from studies.audit import BUNDLED_MODEL, AuditConfig
+from studies.audit import AuditConfig
+from studies.bundled import BUNDLED_MODEL
 from studies.cli_app import AppConfig
 from tests.studies.notebook_runner import NOTEBOOKS, code_cells, execute, written
 
