@@ -24,10 +24,10 @@ from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
 from studies.dense.model import SIZES, build_model, build_processor, build_tokenizer
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, Batch, BatchMaker, DevSet
-from studies.run_folder.files import write_atomically, write_bytes
+from studies.dense.state import LARGEST_GRADIENT_NORM, Measurement, TrainingRun
+from studies.run_folder.files import write_bytes
 
 WATCHED = PictureCounts(emoji=12, digits=40, clothes=40, needles=60)
-STATE_FILE = "training_state.pt"
 CURRICULUM_SHARE = 0.3
 """The number of images grows from 2 to 8 over this share of the steps."""
 
@@ -41,28 +41,14 @@ class TrainingConfig:
     tower_steps: int = 2400
     tower_batch: int = 192
     tower_learning_rate: float = 2e-3
-    steps: int = 6000
+    steps: int = 8000
     batch: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warm_up: int = 200
     pictures: PictureCounts = field(default_factory=PictureCounts)
     measure_every: int = 500
     dev_questions_per_task: int = 120
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Dev accuracy per task after ``step`` steps, with the mean loss since the last one."""
-
-    step: int
-    loss: float
-    seconds_per_step: float
-    accuracy: dict[str, float]
-
-    def __str__(self) -> str:
-        tasks = "  ".join(f"{task} {share:.2f}" for task, share in self.accuracy.items())
-        return f"step {self.step}  loss {self.loss:.3f}  {self.seconds_per_step:.2f} s/step  {tasks}"
 
 
 def train_tower(model: Any, store: PictureStore, config: TrainingConfig) -> float:
@@ -72,57 +58,54 @@ def train_tower(model: Any, store: PictureStore, config: TrainingConfig) -> floa
     torch.manual_seed(config.seed + 100)
     heads = nn.ModuleList([nn.Linear(width, len(CONCEPTS)), nn.Linear(width, 1 + len(NEEDLES))])
     learning = [*tower.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(learning, lr=0.0, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(learning, lr=config.tower_learning_rate, weight_decay=config.weight_decay)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_share(step, config.tower_steps, 100))
     rng = np.random.default_rng([config.seed, 2])
     right: list[float] = []
-    for step in range(config.tower_steps):
-        _set_rate(optimiser, config.tower_learning_rate * rate_share(step, config.tower_steps, 100))
+    for _ in range(config.tower_steps):
         chosen = rng.integers(len(store.pixels), size=config.tower_batch)
         concepts, needles = torch.from_numpy(store.concepts[chosen]), torch.from_numpy(store.needles[chosen])
         states = tower(store.values(chosen)).last_hidden_state[:, 1:]
         named, hidden = heads[0](states.mean(1)), heads[1](states).amax(1)
         loss = nn.functional.cross_entropy(named, concepts) + nn.functional.cross_entropy(hidden, needles)
-        _step(loss, learning, optimiser)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT_NORM)
+        optimiser.step()
+        rates.step()
         right.append(((named.argmax(-1) == concepts) & (hidden.argmax(-1) == needles)).float().mean().item())
     return float(np.mean(right[-100:]))
 
 
 def train(
-    model: Any,
-    processor: Any,
-    store: PictureStore,
-    dev: DevSet,
-    config: TrainingConfig,
-    out: Path,
-    resume: bool = False,
+    run: TrainingRun, processor: Any, store: PictureStore, dev: DevSet, config: TrainingConfig, out: Path
 ) -> Iterator[Measurement]:
-    """Train projector and decoder, yielding a measurement every ``config.measure_every`` steps and at the end.
+    """Train projector and decoder from where ``run`` stands, yielding a measurement every ``measure_every`` steps.
 
-    Raises:
-        FileNotFoundError: ``resume`` without a state to go on from.
+    The run is saved to ``out`` at each measurement, the last one after ``config.steps``.
     """
+    model = run.model
     maker = BatchMaker(processor.tokenizer, store, config.batch)
     model.model.vision_tower.requires_grad_(False)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learning, lr=0.0, weight_decay=config.weight_decay, betas=(0.9, 0.98))
-    first = load_state(model, optimiser, out) if resume else 0
     features = tower_features(model, store)
-    started, losses = time.monotonic(), []
+    started, first, losses = time.monotonic(), run.step, []
     model.train()
     for step in range(first, config.steps):
         rng = np.random.default_rng([config.seed, 3, step])
-        _set_rate(optimiser, config.learning_rate * rate_share(step, config.steps, config.warm_up))
         batch = maker.batch(rng, int(rng.integers(2, _most_images(step, config.steps) + 1)))
         states = states_of(model, batch, features)
         answered = batch.labels[:, 1:] != IGNORED
         loss = nn.functional.cross_entropy(model.lm_head(states[:, :-1][answered]), batch.labels[:, 1:][answered])
-        _step(loss, learning, optimiser)
+        run.optimisers.step(loss, config.learning_rate * rate_share(step, config.steps, config.warm_up))
         losses.append(loss.item())
         if (step + 1) % config.measure_every == 0 or step + 1 == config.steps:
             seconds = (time.monotonic() - started) / (step + 1 - first)
             accuracy = dev.accuracy(model, processor.tokenizer)
-            save_state(model, optimiser, step + 1, out)
-            yield Measurement(step + 1, float(np.mean(losses[-config.measure_every :])), seconds, accuracy)
+            measured = Measurement(step + 1, float(np.mean(losses[-config.measure_every :])), seconds, accuracy)
+            run.step = step + 1
+            run.history.append(measured)
+            run.save(out)
+            yield measured
             model.train()
 
 
@@ -142,11 +125,6 @@ def _most_images(step: int, steps: int) -> int:
     return 2 + min(6, int(7 * step / (CURRICULUM_SHARE * steps)))
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-
-
 def states_of(model: Any, batch: Batch, features: Tensor) -> Tensor:
     """Last hidden states (batch, tokens, hidden), as the model makes them from pixels: the tower is frozen."""
     embeddings = model.get_input_embeddings()(batch.input_ids)
@@ -157,39 +135,13 @@ def states_of(model: Any, batch: Batch, features: Tensor) -> Tensor:
     return states
 
 
-def _step(loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimiser.step()
-
-
-def save_state(model: Any, optimiser: torch.optim.Optimizer, step: int, out: Path) -> None:
-    """Write what `load_state` goes on from, through a temporary name."""
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-    write_atomically(out / STATE_FILE, lambda temporary: torch.save(state, temporary))
-
-
-def load_state(model: Any, optimiser: torch.optim.Optimizer, out: Path) -> int:
-    """Load weights and optimiser; returns the number of steps done.
-
-    Raises:
-        FileNotFoundError: There is nothing to resume.
-    """
-    path = out / STATE_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is absent: there is nothing to resume, so start without --resume")
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
-
-
-def save_model(model: Any, processor: Any, record: dict[str, Any], out: Path) -> None:
+def save_model(run: TrainingRun, processor: Any, config: TrainingConfig, out: Path) -> None:
     """Save weights (bfloat16 safetensors), processor and chat template, and the training's record as JSON."""
     out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(out)
+    run.model.to(torch.bfloat16).save_pretrained(out)
     processor.save_pretrained(out)
+    history = [asdict(measurement) for measurement in run.history]
+    record = {"config": asdict(config), "tower_accuracy": run.tower_accuracy, "dev_history": history}
     write_bytes(out / "training.json", f"{json.dumps(record, indent=1)}\n".encode())
 
 
@@ -213,14 +165,16 @@ def main(
     watched = PictureStore(load_sources("dev", emoji, fashion), WATCHED, config.seed + 1000)
     processor = build_processor(build_tokenizer(store.pool, np.random.default_rng(0)))
     model = build_model(SIZES[config.size], processor.tokenizer, config.seed)
-    tower = None if resume else train_tower(model, store, config)
     dev = DevSet(watched, config.dev_questions_per_task, config.seed)
-    history = []
-    for measurement in train(model, processor, store, dev, config, out, resume):
+    run = TrainingRun(model, config.weight_decay)
+    if resume:
+        run.load(out)
+    else:
+        run.tower_accuracy = train_tower(model, store, config)
+        run.save(out)
+    for measurement in train(run, processor, store, dev, config, out):
         print(measurement, flush=True)
-        history.append(asdict(measurement))
-    record = {"config": asdict(config), "tower_accuracy": tower, "dev_history": history}
-    save_model(model, processor, record, out)
+    save_model(run, processor, config, out)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from studies.benchmark.questions import TASKS, compose
 from studies.dense.model import IMAGE_TOKENS, SIZES, build_model, build_processor, build_tokenizer
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, BatchMaker, DevSet, Listing, SequenceWriter
-from studies.dense.training import STATE_FILE, TrainingConfig, load_state, states_of, train, train_tower
+from studies.dense.state import STATE_FILE, TrainingRun
+from studies.dense.training import TrainingConfig, save_model, states_of, train, train_tower
 from tests.studies.drawn import drawn_sources
 
 TINY = TrainingConfig(
@@ -85,20 +87,40 @@ def fresh(processor: Any) -> Any:
     return build_model(SIZES["small"], processor.tokenizer, seed=0)
 
 
+def run_of(processor: Any) -> TrainingRun:
+    return TrainingRun(fresh(processor), TINY.weight_decay)
+
+
 def test_a_resumed_run_equals_an_unbroken_one(store: PictureStore, processor: Any, tmp_path: Path) -> None:
     dev = DevSet(store, TINY.dev_questions_per_task, seed=0)
-    whole, broken, resumed = fresh(processor), fresh(processor), fresh(processor)
+    whole, broken, resumed = run_of(processor), run_of(processor), run_of(processor)
+    whole.tower_accuracy = broken.tower_accuracy = 0.75
     measured = list(train(whole, processor, store, dev, TINY, tmp_path / "whole"))
     assert [m.step for m in measured] == [3, 6]
     assert set(measured[0].accuracy) == set(TASKS)
     next(train(broken, processor, store, dev, TINY, tmp_path / "broken"))
-    list(train(resumed, processor, store, dev, TINY, tmp_path / "broken", resume=True))
-    for name, weight in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], weight, atol=0, rtol=0)
-    start = fresh(processor).state_dict()
-    moved = {name for name, weight in whole.state_dict().items() if not torch.equal(weight, start[name])}
-    assert any("language_model" in name for name in moved)
-    assert not any("vision_tower" in name for name in moved)
+    resumed.load(tmp_path / "broken")
+    list(train(resumed, processor, store, dev, TINY, tmp_path / "broken"))
+    for name, weight in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], weight, atol=0, rtol=0)
+    assert [(m.step, m.loss) for m in resumed.history] == [(m.step, m.loss) for m in whole.history]
+    assert resumed.tower_accuracy == 0.75
+
+
+def test_training_moves_everything_but_the_tower(store: PictureStore, processor: Any, tmp_path: Path) -> None:
+    run, start = run_of(processor), fresh(processor).state_dict()
+    list(train(run, processor, store, DevSet(store, 1, seed=0), replace(TINY, steps=1), tmp_path))
+    still = {name for name, weight in run.model.state_dict().items() if torch.equal(weight, start[name])}
+    assert still == {name for name in start if "vision_tower" in name}
+
+
+def test_the_saved_record_tells_config_and_history(store: PictureStore, processor: Any, tmp_path: Path) -> None:
+    run = run_of(processor)
+    list(train(run, processor, store, DevSet(store, 1, seed=0), TINY, tmp_path))
+    save_model(run, processor, TINY, tmp_path)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["config"]["size"] == "small"
+    assert [row["step"] for row in record["dev_history"]] == [3, 6]
 
 
 def test_frozen_features_give_the_states_that_pixels_give(store: PictureStore, processor: Any) -> None:
@@ -119,6 +141,5 @@ def test_tower_training_lowers_nothing_but_the_tower(store: PictureStore, proces
 
 
 def test_resuming_nothing_is_refused(processor: Any, tmp_path: Path) -> None:
-    model = fresh(processor)
     with pytest.raises(FileNotFoundError, match=STATE_FILE):
-        load_state(model, torch.optim.AdamW(model.parameters()), tmp_path)
+        run_of(processor).load(tmp_path)
