@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from probes.inputs import ImageRef as ImageRef
     from probes.inputs import Turn as Turn
     from probes.model import HookedModel as HookedModel
+    from probes.model import Question as Question
     from probes.model import Trace as Trace
     from probes.scores import attention_accuracy as attention_accuracy
     from probes.scores import focus as focus
@@ -25,6 +26,7 @@ _HOME = {
     "HookedModel": "model",
     "ImageRef": "inputs",
     "ImageSpan": "spans",
+    "Question": "model",
     "Trace": "model",
     "Turn": "inputs",
     "attention_accuracy": "scores",

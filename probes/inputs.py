@@ -12,7 +12,8 @@ import threading
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -154,7 +155,8 @@ class ImageRef:
         data = self.read()
         image = _open_header(data, self.name, max_pixels)
         try:
-            image.load()
+            with _whole_files_only():
+                image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
         except InputError as error:
             raise InputError(f"image {self.name}: {error}") from None
@@ -313,6 +315,17 @@ def _open_header(data: bytes, name: str, max_pixels: int) -> ImageFile.ImageFile
     if image.width * image.height > max_pixels:
         raise InputError(f"{too_large} (it claims {image.width} x {image.height})")
     return image
+
+
+@contextmanager
+def _whole_files_only() -> Iterator[None]:
+    """Have Pillow refuse truncated images, also where another package told it to fill them with grey."""
+    with _open_lock:
+        tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

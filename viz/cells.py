@@ -111,21 +111,24 @@ def picture_count(images: object) -> int:
     return len(_pictures(images)[0])
 
 
-def gold_home(gold: object, target: int | None, focus: int | None, count: int) -> int | None:
-    """Return the 0-based image that a gold box lies in: the target, or the only image. None without a gold box.
+def gold_regions(gold: object, target: int | None, focus: int | None, count: int) -> tuple[int | None, FloatArray]:
+    """Return the 0-based image that gold boxes lie in, and the boxes (regions, 4).
+
+    The image is the target, or the only one; None without a gold box.
 
     Raises:
-        FigureError: if target or focus is not an image, or the gold box has no image to lie in.
+        FigureError: if target or focus is not an image, a box has no area, or a box has no image to lie in.
     """
     check_image(target, count, "target")
     check_image(focus, count, "focus")
-    if gold is None:
-        return None
-    if numbers(gold, "gold").shape != (4,):
-        raise FigureError("gold is one box: left, top, right, bottom in pixels of the target image")
+    regions = np.zeros((0, 4)) if gold is None else np.atleast_2d(numbers(gold, "gold"))
+    if not regions.size:
+        return None, np.zeros((0, 4))
+    if regions.ndim != 2 or regions.shape[1] != 4 or not (regions[:, 2:] > regions[:, :2]).all():
+        raise FigureError("gold is one box, or a list of them: left, top, right, bottom in pixels of the target image")
     if target is None and count > 1:
         raise FigureError("a gold box lies in the target image: say which one is the target")
-    return target or 0
+    return target or 0, regions
 
 
 def _pictures(images: object) -> tuple[list[npt.NDArray[np.uint8]], bool]:

@@ -112,7 +112,8 @@ def overlay(
         labels: names of the images; "image 1" and so on when None.
         target: 0-based image that holds the answer, framed.
         focus: 0-based image in focus, framed.
-        gold: (4,) box in the target image (in the only one, if there is one) that holds the answer, outlined.
+        gold: (4,) box, or (regions, 4), in the target image (in the only one, if there is one) that holds the answer,
+            outlined.
         primary: (cells,) booleans for each image; None finds a tiling without overlaps, smallest cells first.
         limits: color scale; from zero to the largest score when None.
         columns: most images side by side.
@@ -122,7 +123,7 @@ def overlay(
         FigureError: if shapes do not match, a box lies outside its image, or a gold box has no image to lie in.
     """
     count = cells.picture_count(images)
-    home = cells.gold_home(gold, target, focus, count)
+    home, regions = cells.gold_regions(gold, target, focus, count)
     names = list(labels) if labels is not None else style.image_labels(count, target, focus)
     first, rest = cells.panels(images, boxes, scores, names, primary)
     panels = [*first, *rest]
@@ -135,7 +136,9 @@ def overlay(
     grid = figure.subplots(rows, across, squeeze=False)
     for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
         _panel(axes, panel, ramp, norm, "" if place < len(first) else " (thumbnail)")
-        _frames(axes, panel.index, target, focus, gold if panel.index == home else None)
+        _frames(axes, panel.index, target, focus)
+        if panel.index == home:
+            _gold(axes, regions)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     add_colorbar(figure, ScalarMappable(norm, ramp), list(grid.flat), "attention to cell")
@@ -182,7 +185,7 @@ def _panel(axes: Axes, panel: cells.Panel, ramp: LinearSegmentedColormap, norm: 
     axes.set_title(panel.label + suffix, fontsize=style.FONT_SIZE)
 
 
-def _frames(axes: Axes, index: int, target: int | None, focus: int | None, gold: npt.ArrayLike | None) -> None:
+def _frames(axes: Axes, index: int, target: int | None, focus: int | None) -> None:
     for chosen, color, pad in (
         (target, style.TARGET_COLOR, 0.0),
         (focus, style.FOCUS_COLOR, -0.03 * (target == focus)),
@@ -191,7 +194,9 @@ def _frames(axes: Axes, index: int, target: int | None, focus: int | None, gold:
             box = Rectangle((-pad, -pad), 1 + 2 * pad, 1 + 2 * pad, transform=axes.transAxes, fill=False, clip_on=False)
             box.set(edgecolor=color, linewidth=2.5)
             axes.add_patch(box)
-    if gold is not None:
-        left, top, right, bottom = np.asarray(gold, dtype=np.float64)
+
+
+def _gold(axes: Axes, regions: shapes.FloatArray) -> None:
+    for left, top, right, bottom in regions:
         for color, width in (("black", 2.6), (style.GOLD_COLOR, 1.4)):
             axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=width))

@@ -105,7 +105,7 @@ def overlay(
         FigureError: if shapes do not match, a box lies outside its image, or a gold box has no image to lie in.
     """
     count = cells.picture_count(images)
-    home = cells.gold_home(gold, target, focus, count)
+    home, regions = cells.gold_regions(gold, target, focus, count)
     names = list(labels) if labels is not None else style.image_labels(count, target, focus)
     first, rest = cells.panels(images, boxes, scores, names, primary)
     panels = [*first, *rest]
@@ -120,7 +120,7 @@ def overlay(
         _panel(figure, panel, row + 1, column + 1)
         _frames(figure, place, panel.index, target, focus)
         if panel.index == home:
-            _gold(figure, gold, row + 1, column + 1)
+            _gold(figure, regions, row + 1, column + 1)
     low, high = shapes.color_limits([panel.scores for panel in panels], limits)
     bar = {"title": {"text": "attention to cell", "side": "right"}, "thickness": 14, "outlinewidth": 0}
     scale = [[at, f"rgba({red},{green},{blue},{alpha:g})"] for at, (red, green, blue), alpha in style.OVERLAY_STOPS]
@@ -153,11 +153,11 @@ def _frames(figure: go.Figure, place: int, index: int, target: int | None, focus
             figure.add_shape(type="rect", **refs, **ends, line={"color": color, "width": 4})
 
 
-def _gold(figure: go.Figure, gold: npt.ArrayLike | None, row: int, column: int) -> None:
-    left, top, right, bottom = shapes.numbers(gold, "gold")
-    for color, width in (("black", 5), (style.GOLD_COLOR, 2.5)):
-        line = {"color": color, "width": width}
-        figure.add_shape(type="rect", x0=left, x1=right, y0=top, y1=bottom, line=line, row=row, col=column)
+def _gold(figure: go.Figure, regions: shapes.FloatArray, row: int, column: int) -> None:
+    for left, top, right, bottom in regions:
+        for color, width in (("black", 5), (style.GOLD_COLOR, 2.5)):
+            line = {"color": color, "width": width}
+            figure.add_shape(type="rect", x0=left, x1=right, y0=top, y1=bottom, line=line, row=row, col=column)
 
 
 def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:

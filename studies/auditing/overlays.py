@@ -30,21 +30,24 @@ def overlay_of(folder: "RunFolder", name: str, layers: Sequence[int], focus: int
     sample = folder.sample(name)
     maps = folder.read("maps", filter=(pc.field("sample_id") == name) & (pc.field("rows") == rows)).to_pylist()
     cells = folder.read("cells", filter=pc.field("sample_id") == name).to_pylist()
-    pictures, boxes, scores = [], [], []
+    pictures, boxes, scores, scales = [], [], [], []
     for image, digest in enumerate(sample["image_digests"]):
         with Image.open(folder.image_path(digest)) as opened:
             picture = opened.convert("RGB")
         own = [row["map"] for row in maps if row["image"] == image and row["layer"] in layers]
         scale = picture.width / sample["image_widths"][image], picture.height / sample["image_heights"][image]
         pictures.append(np.asarray(picture))
+        scales.append(scale)
         boxes.append(_boxes([cell for cell in cells if cell["image"] == image], scale))
         scores.append(np.asarray(own, dtype=np.float64).mean(axis=0))
-    return papers.overlay(pictures, boxes, scores, target=sample["target"], focus=focus)
+    target = sample["target"]
+    gold = None if target is None or not sample["boxes"] else _scaled(sample["boxes"], scales[target])
+    return papers.overlay(pictures, boxes, scores, target=target, focus=focus, gold=gold)
 
 
 def _boxes(cells: Sequence[dict[str, Any]], scale: tuple[float, float]) -> FloatArray:
-    across, down = scale
-    return np.array(
-        [[cell["left"] * across, cell["top"] * down, cell["right"] * across, cell["bottom"] * down] for cell in cells],
-        dtype=np.float64,
-    )
+    return _scaled([[cell["left"], cell["top"], cell["right"], cell["bottom"]] for cell in cells], scale)
+
+
+def _scaled(boxes: Sequence[Sequence[float]], scale: tuple[float, float]) -> FloatArray:
+    return np.asarray(boxes, dtype=np.float64) * [*scale, *scale]

@@ -72,6 +72,7 @@ def described(record: MultiImageQuestion, facts: ImageFacts) -> Row:
         "target": record.target,
         "gold": record.answer,
         "question": record.question,
+        "boxes": [[float(edge) for edge in box] for box in record.boxes],
         "image_digests": [facts.of(image).digest for image in record.images],
     }
 

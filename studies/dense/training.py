@@ -69,7 +69,7 @@ def train_tower(model: Any, store: PictureStore, config: TrainingConfig) -> floa
         named, hidden = heads[0](states.mean(1)), heads[1](states).amax(1)
         loss = nn.functional.cross_entropy(named, concepts) + nn.functional.cross_entropy(hidden, needles)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT_NORM)
         optimiser.step()
         rates.step()

@@ -3,6 +3,7 @@
 Knows files and table names only. No torch.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def query(
         with duckdb.connect(config={"python_enable_replacements": False}) as connection:
             for name, paths in files.items():
                 if paths:
-                    connection.read_parquet([str(path) for path in paths]).create_view(name)
+                    connection.read_parquet([_literal(path) for path in paths]).create_view(name)
                 else:
                     connection.register(name, _without_half(table_schema(name)).empty_table())
             return connection.sql(sql, params=parameters or None).to_arrow_table()
@@ -41,6 +42,11 @@ def query(
         raise FileNotFoundError(str(error)) from error
     except duckdb.Error as error:
         raise InputError(f"the query failed: {error}") from error
+
+
+def _literal(path: Path) -> str:
+    """The path as a pattern that matches itself alone: DuckDB reads ``*``, ``?`` and ``[`` in names as wildcards."""
+    return re.sub(r"[*?\[]", lambda sign: f"[{sign[0]}]", str(path))
 
 
 def _without_half(schema: pa.Schema) -> pa.Schema:

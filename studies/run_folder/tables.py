@@ -43,11 +43,15 @@ SAMPLES = _schema(
         "image_digests": pa.list_(pa.string()),
         "image_widths": pa.list_(pa.int32()),
         "image_heights": pa.list_(pa.int32()),
+        "boxes": pa.list_(pa.list_(pa.float32())),
         "error": pa.string(),
         "seconds": pa.float64(),
     },
 )
-"""One row per sample. ``correct`` is null where nothing could be scored, ``error`` is null where all went well."""
+"""One row per sample. ``correct`` is null where nothing could be scored, ``error`` is null where all went well.
+
+``boxes`` are gold regions: left, top, right, bottom in pixels of the target image.
+"""
 
 LAYERS = _schema(
     {
@@ -74,7 +78,10 @@ PAIRWISE = _schema(
     },
     {"factor": pa.float32()},
 )
-"""Image to image and text: index n stands for the text. A null factor is a pair that the causal mask rules out."""
+"""Image to image and text: index n stands for the text.
+
+A factor is 0 where the causal mask rules the pair out, and null where the sample has no text there.
+"""
 
 MAPS = _schema(
     {

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from probes.inputs import ImageRef, InputError, Turn
 
@@ -109,6 +109,13 @@ def test_truncated(kind: str) -> None:
     whole = encoded(picture((90, 80)), kind)
     message = refusal(whole[: len(whole) * 2 // 3])
     assert ("broken or truncated" in message or "broken at its start" in message) and kind in message
+
+
+def test_truncated_where_another_package_lets_pillow_fill_with_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    whole = encoded(picture((90, 80)), "JPEG")
+    assert "broken or truncated" in refusal(whole[: len(whole) * 2 // 3])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

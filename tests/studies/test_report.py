@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.patches import Rectangle
 
+from studies.auditing.overlays import overlay_of
 from tests.studies.small_audit import Small, changed, read_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -62,6 +64,19 @@ def test_sections_and_their_links(small: Small) -> None:
     assert links == ids
     assert {"asked", "headline", "tasks", "layers", "wrong-reason", "image-to-image", "overlays"} <= ids
     assert {"positions", "trust", "errors", "manifest"} <= ids
+
+
+def test_overlays_outline_the_gold_region_in_the_target(small: Small) -> None:
+    sample = next(row for row in small.run.read("samples").to_pylist() if row["boxes"])
+    figure = overlay_of(small.run, sample["sample_id"], layers=[0], focus=0)
+    outlined = [
+        any(
+            isinstance(patch, Rectangle) and (patch.get_width(), patch.get_height()) == (16, 16)
+            for patch in axes.patches
+        )
+        for axes in figure.axes[: sample["n_images"]]
+    ]
+    assert outlined == [image == sample["target"] for image in range(sample["n_images"])]
 
 
 def test_numbers_are_those_of_the_metrics(small: Small) -> None:

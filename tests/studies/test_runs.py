@@ -275,6 +275,14 @@ class TestReading:
             with pytest.raises(InputError, match="the query failed"):
                 run.query(wrong)
 
+    def test_sql_in_a_folder_whose_name_reads_like_a_pattern(self, tmp_path: Path) -> None:
+        for name in ("a[1]*", "a1b"):
+            path = tmp_path / name
+            with RunFolder.create(path, Manifest(config={"study": name}, batches=1)) as made:
+                made.write_batch(0, {"samples": [{"sample_id": name}]})
+        found = RunFolder.open(tmp_path / "a[1]*").query("SELECT sample_id FROM samples")
+        assert found.column(0).to_pylist() == ["a[1]*"]
+
     def test_one_sample(self, run: RunFolder) -> None:
         assert run.sample("1-0")["batch"] == 1
         assert run.rows_of("layers", "1-1").column("layer").to_pylist() == [1]

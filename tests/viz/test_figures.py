@@ -227,6 +227,14 @@ def test_gold_box_lies_in_the_target_image_only() -> None:
     assert {shape.xref for shape in gold} == {"x2"}
 
 
+def test_every_one_of_several_gold_boxes_is_outlined() -> None:
+    several = {**EVERY["overlay"], "gold": [[10, 10, 30, 30], [1, 2, 8, 9]]}
+    outlined = {bounds(patch) for patch in papers.overlay(**several).axes[1].patches}
+    assert {(10.0, 10.0, 20.0, 20.0), (1.0, 2.0, 7.0, 7.0)} <= outlined
+    assert {(10, 10), (1, 2)} <= {(shape.x0, shape.y0) for shape in screens.overlay(**several).layout.shapes}
+    assert not any(shape.x1 == 30 for shape in screens.overlay(**{**several, "gold": []}).layout.shapes)
+
+
 def test_thumbnail_cells_get_a_panel_of_their_own() -> None:
     boxes = np.concatenate([grid(2, 60, 40), grid(4, 60, 40)])
     scores = np.arange(20.0)
