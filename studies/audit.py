@@ -200,6 +200,7 @@ def prepare(config: AuditConfig) -> Prepared:
     identity = {
         "model": config.model,
         "model_digest": model_digest(config.model, model),
+        "parameters": sum(weight.numel() for weight in model.model.parameters()),
         "data": config.data,
         "data_digest": data_digest(records, {name: refusal.error for name, refusal in refused.items()}, facts),
         "answers_digest": None if config.answers is None else file_digest(config.answers),

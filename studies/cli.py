@@ -47,6 +47,13 @@ VERBS = {
         "the same measure on untrained weights: the line that chance draws",
         "sightcheck untrained --model path/to/model --out runs/untrained --seeds 20",
     ),
+    "scaling": Verb(
+        "studies.scaling",
+        "ScalingConfig",
+        "run",
+        "audits of models of several sizes, side by side",
+        "sightcheck scaling runs/small runs/medium runs/large --out runs/scaling",
+    ),
     "bench capture": Verb(
         "studies.cli_bench",
         "CaptureBench",

@@ -1,0 +1,149 @@
+"""The scaling study: finished audits of models of several sizes over the same questions, side by side.
+
+It reads run folders and nothing else; it trains and audits nothing. Importing it loads no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+
+from probes.estimates import Estimate
+from probes.inputs import InputError
+from studies.auditing.metrics import Entry, find
+from studies.auditing.summary import headline_split, percent
+from studies.run_folder.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from studies.runs import RunFolder
+
+ROWS = ("paper", "predicting")
+METRICS = (
+    ("answers right", "answer_accuracy", None),
+    *((f"attention accuracy, {rows}", "attention_accuracy", rows) for rows in ROWS),
+)
+"""What is drawn: label, name of the metric, row set."""
+
+
+@dataclass(frozen=True)
+class ScalingConfig:
+    """Set audits of models of several sizes side by side: does attention accuracy grow with the model?
+
+    Give run folders that `sightcheck audit` wrote over the same questions. Writes scaling.json and scaling.png.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Two or more finished audits."""
+    out: Path = Path("runs/scaling")
+    """The folder to write."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one audit says of one model."""
+
+    model: str
+    parameters: int
+    split: str
+    entries: tuple[Entry, ...]
+    """Those of `METRICS` over all tasks and by task, each with its ``label``."""
+    data_digest: str | None
+    manifest: dict[str, Any]
+
+
+def run(config: ScalingConfig) -> int:
+    """Read the audits, write numbers and figure, and print them; returns 0.
+
+    Raises:
+        InputError: If there are fewer than two audits, one is not finished, or they asked different questions.
+    """
+    from studies.auditing.figures import png
+    from studies.runs import RunFolder
+
+    if len(config.runs) < 2:
+        raise InputError("a scaling study needs two or more audits: sightcheck scaling runs/small runs/large")
+    measured = sorted((measure(RunFolder.open(path)) for path in config.runs), key=lambda each: each.parameters)
+    check_comparable(measured)
+    models = [
+        {
+            "model": each.model,
+            "parameters": each.parameters,
+            "split": each.split,
+            "entries": each.entries,
+            "manifest": each.manifest,
+        }
+        for each in measured
+    ]
+    write_json(config.out / "scaling.json", {"models": models})
+    write_bytes(config.out / "scaling.png", png(scaling_figure(measured)))
+    for each in measured:
+        print(f"{each.parameters:>13,} parameters  {each.model}")
+        for entry in each.entries:
+            if entry["task"] is None:
+                print(f"  {entry['label']}: {percent(entry)}, n = {entry['estimate']['n']}")
+    print(f"Written: {config.out / 'scaling.json'}, {config.out / 'scaling.png'}")
+    return 0
+
+
+def measure(folder: "RunFolder") -> Measured:
+    """Take the headline split's numbers from a finished audit.
+
+    Raises:
+        InputError: If the run is no audit, was not finished, or has no scored answers.
+    """
+    config = folder.manifest.config
+    if "parameters" not in config:
+        raise InputError(f"{folder.path} does not say how many parameters its model has: audit the model again")
+    found = folder.read_metrics()
+    split = headline_split(found)
+    if split is None:
+        raise InputError(f"{folder.path} has no scored answers: there is nothing to compare")
+    entries = [
+        {**entry, "label": label}
+        for label, name, rows in METRICS
+        for entry in find(found, name, task=..., split=split, rows=rows)
+    ]
+    manifest = folder.manifest.as_json()
+    return Measured(config["model"], config["parameters"], split, tuple(entries), folder.manifest.data_digest, manifest)
+
+
+def check_comparable(measured: Sequence[Measured]) -> None:
+    """Refuse audits that asked different questions.
+
+    Raises:
+        InputError: Naming the models whose data differ.
+    """
+    first = measured[0]
+    for other in measured[1:]:
+        if (other.data_digest, other.split) != (first.data_digest, first.split):
+            raise InputError(
+                f"{first.model} and {other.model} were asked different questions: audit both with the same --data, "
+                "--split and --limit"
+            )
+
+
+def scaling_figure(measured: Sequence[Measured]) -> Any:
+    """Answer accuracy and attention accuracy, with intervals and chance, against the number of parameters."""
+    from viz import papers
+
+    tables = []
+    for label, _, _ in METRICS:
+        chosen = [
+            next(entry for entry in each.entries if entry["label"] == label and entry["task"] is None)
+            for each in measured
+        ]
+        tables.append([(Estimate.from_dict(entry["estimate"]), entry.get("chance")) for entry in chosen])
+    numbers = np.array([[[e.value, e.low, e.high] for e, _ in table] for table in tables], dtype=np.float64)
+    chance = [np.nan if table[0][1] is None else float(np.mean([level for _, level in table])) for table in tables]
+    return papers.scaling(
+        [each.parameters for each in measured],
+        numbers[..., 0],
+        numbers[..., 1],
+        numbers[..., 2],
+        chance,
+        [label for label, _, _ in METRICS],
+        quantity="share of test questions",
+    )

@@ -1,0 +1,85 @@
+"""The scaling study: audits of two sizes side by side, numbers as the audits have them, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studies.cli import main
+from studies.runs import RunFolder
+from studies.scaling import measure, scaling_figure
+from tests.studies.small_audit import Small, changed
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    made = Small(tmp_path_factory.mktemp("small"))
+    made.audit(made.out.parent / "shallow", "--model", str(shallower(made.model, made.out.parent / "cut")))
+    return made
+
+
+def shallower(model: Path, out: Path) -> Path:
+    """The model without its last layer."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    loaded = AutoModelForImageTextToText.from_pretrained(model)
+    language = loaded.model.language_model
+    language.layers = language.layers[:-1]
+    loaded.config.text_config.num_hidden_layers -= 1
+    loaded.config.text_config.layer_types = None
+    loaded.save_pretrained(out)
+    AutoProcessor.from_pretrained(model).save_pretrained(out)
+    return out
+
+
+def test_sizes_are_ordered_and_numbers_are_the_audits(small: Small, tmp_path: Path, capsys: Any) -> None:
+    shallow = small.out.parent / "shallow"
+    assert main(["scaling", str(small.out), str(shallow), "--out", str(tmp_path)]) == 0
+    assert "attention accuracy, paper" in capsys.readouterr().out
+    models = json.loads((tmp_path / "scaling.json").read_text())["models"]
+    assert [model["model"] for model in models] == [str(small.out.parent / "cut"), str(small.model)]
+    assert models[0]["parameters"] < models[1]["parameters"] == parameters(small.model)
+    for model, path in zip(models, (shallow, small.out), strict=True):
+        own = [entry for entry in RunFolder.open(path).read_metrics() if entry["split"] == "test"]
+        for entry in model["entries"]:
+            assert {key: value for key, value in entry.items() if key != "label"} in own
+        assert model["manifest"]["data_digest"] == models[0]["manifest"]["data_digest"]
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def parameters(model: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(model / "model.safetensors", "pt") as weights:
+        return sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
+
+
+def test_the_figure_draws_what_was_measured(small: Small) -> None:
+    measured = [measure(RunFolder.open(path)) for path in (small.out.parent / "shallow", small.out)]
+    axes = scaling_figure(measured).axes[0]
+    drawn = {tuple(line.get_xdata()) for line in axes.lines}
+    assert tuple(float(each.parameters) for each in measured) in drawn
+    for each in measured:
+        value = next(entry for entry in each.entries if entry["label"] == "answers right" and entry["task"] is None)
+        assert any(value["estimate"]["value"] in list(line.get_ydata()) for line in axes.lines)
+
+
+def test_one_audit_is_no_study(small: Small, tmp_path: Path, capsys: Any) -> None:
+    assert main(["scaling", str(small.out), "--out", str(tmp_path / "out")]) == 2
+    assert "two or more audits" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_questions_are_refused(small: Small, tmp_path: Path, capsys: Any) -> None:
+    data = changed(small, tmp_path / "data", {"q0": {"answer": "another"}})
+    small.audit(tmp_path / "other", data=data)
+    assert main(["scaling", str(small.out), str(tmp_path / "other"), "--out", str(tmp_path / "out")]) == 2
+    assert "different questions" in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_refused(small: Small, tmp_path: Path, capsys: Any) -> None:
+    assert main(["scaling", str(small.out), str(tmp_path / "absent"), "--out", str(tmp_path / "out")]) == 2
+    assert "absent" in capsys.readouterr().err
