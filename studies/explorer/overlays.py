@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from studies.explorer.shown import Picture, Shown, data_address
+from studies.explorer.shown import Edges, Picture, Shown, data_address
 from viz.style import OVERLAY_STOPS
 
 SHARED, OWN = "One for all images", "One per image"
@@ -100,12 +100,19 @@ def _card(
     marks += '<span class="sc-mark sc-target">target</span>' if shown.target == index else ""
     marks += '<span class="sc-mark sc-missing">not stored</span>' if picture.missing else ""
     heat = "" if scores is None else f'<img class="sc-map" alt="" src="{_heat(picture, scores, top)}">'
+    regions = "".join(map(_region, shown.regions)) if shown.target == index else ""
     return (
         f'<figure class="sc-card{" sc-focused" if focused else ""}" tabindex="0">'
         f'<div class="sc-picture" style="aspect-ratio:{width}/{height}">'
-        f'<img src="{escape(picture.address)}" alt="Image {index + 1}">{heat}</div>'
+        f'<img src="{escape(picture.address)}" alt="Image {index + 1}">{heat}{regions}</div>'
         f"<figcaption><b>Image {index + 1}</b>{marks}{_share(factors, index)}</figcaption></figure>"
     )
+
+
+def _region(edges: Edges) -> str:
+    left, top, right, bottom = edges
+    place = f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
+    return f'<span class="sc-region" title="where the answer lies" style="{place}"></span>'
 
 
 def _heat(picture: Picture, scores: NDArray[np.floating[Any]], top: float) -> str:

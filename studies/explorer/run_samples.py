@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probes.inputs import ImageRef, InputError
-from studies.explorer.shown import ROW_NAMES, Picture, Shown, painting_order, picture
+from studies.explorer.shown import ROW_NAMES, Edges, Picture, Shown, painting_order, picture
 from studies.runs import RunFolder
 
 PAGE = 12
@@ -176,7 +176,17 @@ def _shown(run: RunFolder, row: Mapping[str, Any], rules: Sequence[FocusRule]) -
         rule="; ".join(f"{ROW_NAMES.get(rule.rows, rule.rows)}: {rule.words}" for rule in rules),
         pairwise=_pairwise(run, sample_id, layers, count),
         target=row["target"],
+        regions=_regions(row),
     )
+
+
+def _regions(row: Mapping[str, Any]) -> tuple[Edges, ...]:
+    target, boxes = row["target"], row["boxes"] or []
+    widths, heights = row["image_widths"] or [], row["image_heights"] or []
+    if target is None or not 0 <= target < min(len(widths), len(heights)):
+        return ()
+    width, height = widths[target], heights[target]
+    return tuple((left / width, top / height, right / width, bottom / height) for left, top, right, bottom in boxes)
 
 
 def _factors(run: RunFolder, sample_id: str, count: int) -> tuple[tuple[int, ...], dict[str, NDArray[np.float64]]]:

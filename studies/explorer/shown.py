@@ -53,6 +53,7 @@ class Shown:
         rule: How the focus was picked, in words.
         pairwise: Image to image, shape (layers, images + 1, images + 1); the last row and column are the text.
         target: The image that holds the answer, 0-based, where known.
+        regions: Where in the target the answer lies: left, top, right and bottom as shares of width and height.
     """
 
     pictures: tuple[Picture, ...]
@@ -63,6 +64,7 @@ class Shown:
     rule: str = ""
     pairwise: NDArray[np.floating[Any]] | None = None
     target: int | None = None
+    regions: tuple[Edges, ...] = ()
 
 
 def page_size(width: int, height: int, side: int = _SIDE) -> tuple[int, int]:

@@ -37,6 +37,7 @@ CSS = """
 .sc-picture { position: relative; width: 100%; max-height: 200px; margin: 0 auto; }
 .sc-picture img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; border-radius: 5px;
   margin: 0; image-rendering: auto; }
+.sc-region { position: absolute; border: 2px solid #00e5ff; outline: 1px solid #000; box-sizing: border-box; }
 .sc-card:hover .sc-map, .sc-card:focus .sc-map { opacity: 0; }
 .sc-card figcaption { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 6px; margin-top: 5px;
   font-size: 12.5px; min-height: 20px; }

@@ -85,7 +85,9 @@ def test_a_sample_has_its_own_arrays(run: RunFolder) -> None:
     sample = read_sample(run, "sample-0002", [RULE])
     shown = sample.shown
     assert shown is not None and shown.layers == LAYERS and len(shown.pictures) == 4
-    assert (shown.target, shown.focus) == (2, {"paper": 3})
+    assert (shown.target, shown.focus, shown.regions) == (2, {"paper": 3}, ())
+    needle = read_sample(run, "sample-0003", [RULE]).shown
+    assert needle is not None and needle.regions == ((0.0, 0.0, 0.5, 0.25),)
     maps = shown.maps["paper"]
     for image, scores in enumerate(maps):
         assert scores is not None and scores.shape == (len(LAYERS), 16)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,12 @@ def test_cards_number_images_from_one_and_mark_focus_and_target() -> None:
     first, second = cards(_shown(), "paper", 1).split("</figure>")[:2]
     assert "<b>Image 1</b>" in first and ">focus<" in first and ">target<" not in first and "67%" in first
     assert "<b>Image 2</b>" in second and ">target<" in second and ">focus<" not in second and "33%" in second
+
+
+def test_gold_regions_are_outlined_in_the_target_alone() -> None:
+    first, second = cards(replace(_shown(), regions=((0.25, 0.5, 0.75, 1.0),)), "paper", 1).split("</figure>")[:2]
+    assert "sc-region" not in first
+    assert "left:25.00%;top:50.00%;width:50.00%;height:50.00%" in second
 
 
 def _first_map(html: str, image: int) -> Image.Image:
