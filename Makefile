@@ -5,11 +5,20 @@ BIN := $(VENV)/bin
 RUN_INSTALLED := $(VENV)/.run-installed
 TEST_INSTALLED := $(VENV)/.test-installed
 DEMO_RUN := runs/demo
+STUDY_RUN := runs/study
+STUDY := docs/study
 
-.PHONY: demo test test-all app bench lint format clean
+.PHONY: demo study test test-all app bench lint format clean
 
 demo: $(RUN_INSTALLED)
 	$(BIN)/sightcheck audit --out $(DEMO_RUN) --overwrite --causal 100
+
+# What docs/README.md shows: the full audit and the untrained control, about fifteen minutes on two cores.
+study: $(RUN_INSTALLED)
+	$(BIN)/sightcheck audit --out $(STUDY_RUN) --overwrite --causal 400 --position-study
+	$(BIN)/sightcheck untrained --out $(STUDY)/untrained
+	rm -rf $(STUDY)/audit && mkdir -p $(STUDY)/audit
+	cp $(STUDY_RUN)/manifest.json $(STUDY_RUN)/metrics.json $(STUDY_RUN)/figures/*.png $(STUDY)/audit/
 
 app: $(RUN_INSTALLED)
 	$(BIN)/python app.py

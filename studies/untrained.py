@@ -77,7 +77,7 @@ def run(config: UntrainedConfig) -> int:
     trained = _load(config.model)
     traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config)
     entries = untrained_metrics(traced)
-    write_json(config.out / "untrained.json", {"config": _plain(config), "samples": len(records), "entries": entries})
+    write_json(config.out / "untrained.json", _record(config, len(records), entries))
     write_bytes(config.out / "layers.png", untrained_figure(entries))
     for entry in entries:
         if entry["layer"] is None:
@@ -220,8 +220,10 @@ def _load(path_or_id: str) -> "HookedModel":
     return HookedModel.from_pretrained(path_or_id)
 
 
-def _plain(config: UntrainedConfig) -> dict[str, Any]:
-    from studies.run_folder.manifest import plain_config
+def _record(config: UntrainedConfig, samples: int, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `untrained.json` holds."""
+    from studies.run_folder.files import now
+    from studies.run_folder.manifest import package_versions, plain_config
 
-    plain: dict[str, Any] = plain_config(config)
-    return plain
+    made = {"config": plain_config(config), "versions": package_versions(), "created": now()}
+    return {**made, "samples": samples, "entries": entries}

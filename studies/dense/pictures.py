@@ -13,6 +13,7 @@ from torch import Tensor
 from studies.benchmark.questions import Pool, PoolEntry
 from studies.benchmark.rendering import CONCEPTS, Concept, draw
 from studies.benchmark.sources import NEEDLES, Sources
+from studies.dense.augmentation import augment
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,27 @@ class PictureStore:
 
 
 @torch.no_grad()
-def tower_features(model: Any, store: PictureStore) -> Tensor:
-    """What the frozen tower makes of every picture: (pictures, 16, tower hidden) float32, class token left out."""
+def tower_features(model: Any, store: PictureStore, views: int = 1, seed: int = 0) -> Tensor:
+    """What the frozen tower makes of every picture, class token left out.
+
+    Args:
+        model: Its tower is used.
+        store: The pictures.
+        views: The first view is the picture itself, the others are changed by `augment`.
+        seed: Of the changes.
+
+    Returns:
+        (views * pictures, 16, tower hidden) float32; view v of picture i is row v * pictures + i.
+    """
     tower = model.model.vision_tower.eval()
+    generator = torch.Generator().manual_seed(seed)
     parts = torch.split(torch.arange(len(store.pixels)), 512)
-    return torch.cat([tower(store.values(part.numpy())).last_hidden_state[:, 1:] for part in parts])
+    rows = []
+    for view in range(views):
+        for part in parts:
+            values = store.values(part.numpy())
+            rows.append(tower(augment(values, generator) if view else values).last_hidden_state[:, 1:])
+    return torch.cat(rows)
 
 
 def normalise(pixels: NDArray[np.uint8]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ class Measurement:
 
 
 class Optimisers:
-    """Muon for the weight matrices inside the layers, AdamW for embeddings, norms and biases; the tower is left out.
+    """Muon for the weight matrices inside the layers, AdamW for embeddings, norms and biases.
 
     With AdamW alone the by-name look-up appears after some 4,000 steps of the medium size, with Muon after some 1,000.
     """
 
-    def __init__(self, model: Any, weight_decay: float) -> None:
-        trained = [(name, weight) for name, weight in model.named_parameters() if "vision_tower" not in name]
+    def __init__(self, named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> None:
+        trained = list(named_parameters)
         matrices = [weight for name, weight in trained if weight.ndim == 2 and "embed" not in name]
         others = [weight for name, weight in trained if weight.ndim != 2 or "embed" in name]
         self.parameters: list[nn.Parameter] = [weight for _, weight in trained]
@@ -67,7 +68,7 @@ class Optimisers:
 
 
 class TrainingRun:
-    """One run: the model, its optimisers and how far it has come.
+    """One run: the model, the optimisers of projector and decoder, and how far it has come.
 
     Attributes:
         step: Optimiser steps done with projector and decoder.
@@ -77,9 +78,10 @@ class TrainingRun:
 
     def __init__(self, model: Any, weight_decay: float) -> None:
         self.model = model
-        self.optimisers = Optimisers(model, weight_decay)
+        trained = [(name, weight) for name, weight in model.named_parameters() if "vision_tower" not in name]
+        self.optimisers = Optimisers(trained, weight_decay)
         self.step = 0
-        self.tower_accuracy: float | None = None
+        self.tower_accuracy: dict[str, float] = {}
         self.history: list[Measurement] = []
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from studies.benchmark.questions import TASKS, compose
+from studies.dense.augmentation import augment
 from studies.dense.model import IMAGE_TOKENS, SIZES, build_model, build_processor, build_tokenizer
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, BatchMaker, DevSet, Listing, SequenceWriter
@@ -94,7 +95,7 @@ def run_of(processor: Any) -> TrainingRun:
 def test_a_resumed_run_equals_an_unbroken_one(store: PictureStore, processor: Any, tmp_path: Path) -> None:
     dev = DevSet(store, TINY.dev_questions_per_task, seed=0)
     whole, broken, resumed = run_of(processor), run_of(processor), run_of(processor)
-    whole.tower_accuracy = broken.tower_accuracy = 0.75
+    whole.tower_accuracy = broken.tower_accuracy = {"training": 0.75, "held_out": 0.5}
     measured = list(train(whole, processor, store, dev, TINY, tmp_path / "whole"))
     assert [m.step for m in measured] == [3, 6]
     assert set(measured[0].accuracy) == set(TASKS)
@@ -104,7 +105,7 @@ def test_a_resumed_run_equals_an_unbroken_one(store: PictureStore, processor: An
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], weight, atol=0, rtol=0)
     assert [(m.step, m.loss) for m in resumed.history] == [(m.step, m.loss) for m in whole.history]
-    assert resumed.tower_accuracy == 0.75
+    assert resumed.tower_accuracy == {"training": 0.75, "held_out": 0.5}
 
 
 def test_training_moves_everything_but_the_tower(store: PictureStore, processor: Any, tmp_path: Path) -> None:
@@ -131,10 +132,28 @@ def test_frozen_features_give_the_states_that_pixels_give(store: PictureStore, p
     torch.testing.assert_close(states_of(model, batch, tower_features(model, store)), whole, atol=1e-5, rtol=0)
 
 
+def test_views_are_the_picture_itself_and_changed_ones(store: PictureStore, processor: Any) -> None:
+    model = fresh(processor)
+    count = len(store.pixels)
+    once, thrice = tower_features(model, store), tower_features(model, store, views=3, seed=1)
+    assert thrice.shape == (3 * count, *once.shape[1:])
+    torch.testing.assert_close(thrice[:count], once)
+    assert not torch.allclose(thrice[count : 2 * count], once) and not torch.allclose(thrice[2 * count :], once)
+
+
+def test_augmented_pictures_keep_shape_and_range_and_follow_the_seed(store: PictureStore) -> None:
+    values = store.values(np.arange(6))
+    first, again, other = (augment(values, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert first.shape == values.shape and first.abs().max() <= 1
+    assert torch.equal(first, again) and not torch.equal(first, other) and not torch.equal(first, values)
+    assert torch.nn.functional.cosine_similarity(first.flatten(1), values.flatten(1)).min() > 0.5
+
+
 def test_tower_training_lowers_nothing_but_the_tower(store: PictureStore, processor: Any) -> None:
     model = fresh(processor)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    assert 0.0 <= train_tower(model, store, replace(TINY, tower_steps=2)) <= 1.0
+    shares = train_tower(model, store, store, replace(TINY, tower_steps=2))
+    assert set(shares) == {"training", "held_out"} and all(0.0 <= share <= 1.0 for share in shares.values())
     for name, weight in model.state_dict().items():
         if "vision_tower" not in name:
             assert torch.equal(weight, before[name])
