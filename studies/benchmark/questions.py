@@ -94,17 +94,21 @@ class Pool:
         return entries[int(rng.integers(len(entries)))]
 
 
-def compose(task: str, pool: Pool, n_images: int, rng: np.random.Generator) -> Draft:
+def compose(task: str, pool: Pool, n_images: int, rng: np.random.Generator, hint_right: float = HINT_RIGHT) -> Draft:
     """Compose one question of ``task`` over ``n_images`` images (2 to 8; retrieval takes 3 or more).
+
+    ``hint_right`` is the share of give-away questions whose text tells the right answer.
 
     Raises:
         ValueError: An unknown task, or a number of images that the task does not take.
     """
-    if task not in _COMPOSERS:
+    if task not in TASKS:
         raise ValueError(f"no task is called {task!r}: choose one of {', '.join(TASKS)}")
     least = 3 if task == "retrieval" else 2
     if not least <= n_images <= MOST_IMAGES:
         raise ValueError(f"{task} takes {least} to {MOST_IMAGES} images, not {n_images}")
+    if task == "giveaway":
+        return _giveaway(pool, n_images, rng, hint_right)
     return _COMPOSERS[task](pool, n_images, rng)
 
 
@@ -171,9 +175,9 @@ def _retrieval(pool: Pool, n_images: int, rng: np.random.Generator) -> Draft:
     return Draft("retrieval", files, target, question, "{position}", last_fixed=True)
 
 
-def _giveaway(pool: Pool, n_images: int, rng: np.random.Generator) -> Draft:
+def _giveaway(pool: Pool, n_images: int, rng: np.random.Generator, hint_right: float) -> Draft:
     draft = _content(pool, n_images, rng)
-    right = bool(rng.random() < HINT_RIGHT)
+    right = bool(rng.random() < hint_right)
     hinted = draft.answer
     while not right and hinted == draft.answer:
         hinted = pool.concepts[int(rng.integers(len(pool.concepts)))].name
@@ -187,5 +191,4 @@ _COMPOSERS: dict[str, Callable[[Pool, int, np.random.Generator], Draft]] = {
     "needle": _needle,
     "comparison": _comparison,
     "retrieval": _retrieval,
-    "giveaway": _giveaway,
 }

@@ -18,7 +18,7 @@ from studies.dense.pictures import PictureStore
 IGNORED = -100
 BY_NUMBER_SHARE = 0.35
 """Looking up by number is learned sooner than by name."""
-TASK_WEIGHTS = {"content": 2.0, "caption": 2.0, "needle": 2.5, "comparison": 1.5, "retrieval": 3.0, "giveaway": 1.0}
+TASK_WEIGHTS = {"content": 2.0, "caption": 2.0, "needle": 2.5, "comparison": 1.5, "retrieval": 3.0, "giveaway": 3.0}
 
 
 class Batch(NamedTuple):
@@ -95,9 +95,14 @@ class BatchMaker:
     def batch(self, rng: np.random.Generator, n_images: int) -> Batch:
         """One batch of sequences, each with ``n_images`` images.
 
+        Hints are always right here, so that give-away questions teach to answer without looking; in the benchmark a
+        few are wrong, which tells who looked.
+
         Rows are padded on the right, so under the causal mask no real token sees padding and no mask is needed.
         """
-        drafts = [compose(self._task(rng, n_images), self.store.pool, n_images, rng) for _ in range(self.size)]
+        drafts = [
+            compose(self._task(rng, n_images), self.store.pool, n_images, rng, hint_right=1.0) for _ in range(self.size)
+        ]
         rows = [self.writer.conversation(draft, self._listing(draft, rng)) for draft in drafts]
         width = max(len(ids) for ids, _ in rows)
         input_ids = torch.tensor([ids + [self._pad] * (width - len(ids)) for ids, _ in rows])
