@@ -39,7 +39,11 @@ class Tables:
         self.add("samples", [{**known, "error": error}])
 
     def add_traced(self, record: MultiImageQuestion, trace: "Trace", seconds: float) -> None:
-        """Add a sample's row, its factors, region measures and image-to-image matrix."""
+        """Add a sample's row, its factors, region measures and image-to-image matrix: all of them, or none.
+
+        Raises:
+            InputError: If the sample's region cannot be compared with its map; nothing has been added then.
+        """
         answered: Row = {
             "answer": trace.answer,
             "correct": answer_correct(record, trace.answer),
@@ -50,10 +54,13 @@ class Tables:
             "image_heights": [height for _, height in trace.image_sizes],
             "seconds": seconds,
         }
-        self.add("samples", [{**described(record, self._facts), **answered}])
-        self.add("layers", factor_rows(record.id, trace))
-        self.add("layers", region_rows(record, trace))
-        self.add("pairwise", pairwise_rows(record.id, trace))
+        rows = {
+            "samples": [{**described(record, self._facts), **answered}],
+            "layers": [*factor_rows(record.id, trace), *region_rows(record, trace)],
+            "pairwise": pairwise_rows(record.id, trace),
+        }
+        for table, own in rows.items():
+            self.add(table, own)
 
     def add_maps(self, name: str, trace: "Trace") -> None:
         """Add the maps of a sample, and the box of each of their cells."""
@@ -98,17 +105,13 @@ def factor_rows(name: str, trace: "Trace") -> list[Row]:
 def region_rows(record: MultiImageQuestion, trace: "Trace") -> list[Row]:
     """How the target image's map meets its gold region, per layer; empty without a region or maps.
 
-    Thumbnails are left out where an image also has tiles, because they would count twice.
+    Cells that show no pixels are left out, and thumbnails where an image also has tiles, because they would count twice.
     """
     if not record.boxes or record.target is None or REGION_ROWS not in trace.maps_by_rows:
         return []
-    cells = trace.cells(record.target)
-    single = [not cell.thumbnail for cell in cells]
-    used = np.asarray(single if any(single) else [True] * len(cells)) & np.asarray([cell.kept for cell in cells])
-    boxes = np.asarray([_edges(cell.box) for cell in cells])[used]
+    boxes, maps = trace.visible(record.target, layer=None, rows=REGION_ROWS)
     rows: list[Row] = []
-    for layer in trace.layers:
-        scores = trace.scores(record.target, layer, REGION_ROWS)[used]
+    for layer, scores in zip(trace.layers, maps, strict=True):
         try:
             found = region_attention_accuracy(scores, boxes, np.asarray(record.boxes))
         except ValueError as error:
@@ -185,10 +188,6 @@ def effect_rows(name: str, effects: Mapping[tuple[str, str], npt.NDArray[np.floa
         for (intervention, window), values in effects.items()
         for image, value in enumerate(values)
     ]
-
-
-def _edges(box: Any) -> tuple[float, float, float, float]:
-    return box.left, box.top, box.right, box.bottom
 
 
 def _half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
