@@ -5,7 +5,7 @@ A trace is a record: it holds no model and no tensor, and everything here is ari
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from probes.spans import Cell, ImageSpan
 
 FloatArray = npt.NDArray[np.float32]
+
+
+class Visible(NamedTuple):
+    """The cells of one image that show pixels, with their attention in the same order."""
+
+    boxes: npt.NDArray[np.float64]
+    """(cells, 4) left, top, right, bottom in pixels of the image; every box has an area."""
+    scores: FloatArray
+    """(cells,), or (layers, cells) for all layers."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -78,9 +87,10 @@ class Trace:
         return focus(factors, rule, last)
 
     def cells(self, image: int = 0) -> list["Cell"]:
-        """Return the box of each token of an image that covers pixels: the primary form for tiles and frames.
+        """Return the place of each token of an image in its grids: the primary form for tiles and frames.
 
-        `scores(image)[cell.token]` is the attention to a cell.
+        `scores(image)[cell.token]` is the attention to a cell: an image may have tokens that are no cell (a class
+        token), and cells that saw nothing but padding, whose box has no area. `visible` leaves both out.
 
         Raises:
             InputError: If there is no such image.
@@ -100,6 +110,31 @@ class Trace:
             raise InputError(f"no maps for rows {name!r}: this trace has {', '.join(self.maps_by_rows)}")
         scores: FloatArray = self.maps_by_rows[name][self._image(image)][self._layer(layer)]
         return scores
+
+    def visible(
+        self, image: int = 0, layer: int | None = -1, rows: str | None = None, thumbnails: bool = False
+    ) -> Visible:
+        """Return boxes and attention of the cells that show pixels: what overlays and gold regions are compared with.
+
+        Left out are tokens without a cell, cells that saw only padding, and tokens that the model pruned.
+
+        Args:
+            image: 0-based.
+            layer: As in `map`; None gives all layers.
+            rows: Row set; None takes the trace's own.
+            thumbnails: Keep the coarse view of an image that also has tiles; its cells overlap theirs.
+
+        Raises:
+            InputError: As `scores`.
+        """
+        shown = [cell for cell in self.cells(image) if cell.kept and cell.box.area > 0]
+        finest = [cell for cell in shown if thumbnails or not cell.thumbnail] or shown
+        if layer is None:
+            scores = np.stack([self.scores(image, each, rows) for each in self.layers])
+        else:
+            scores = self.scores(image, layer, rows)
+        boxes = np.asarray([cell.box for cell in finest], dtype=np.float64).reshape(-1, 4)
+        return Visible(boxes, scores[..., [cell.token for cell in finest]])
 
     def map(self, image: int = 0, layer: int = -1, rows: str | None = None) -> FloatArray:
         """Return an image's attention in the image's own frame.

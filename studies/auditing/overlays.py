@@ -38,11 +38,17 @@ def overlay_of(folder: "RunFolder", name: str, layers: Sequence[int], focus: int
         scale = picture.width / sample["image_widths"][image], picture.height / sample["image_heights"][image]
         pictures.append(np.asarray(picture))
         scales.append(scale)
-        boxes.append(_boxes([cell for cell in cells if cell["image"] == image], scale))
-        scores.append(np.asarray(own, dtype=np.float64).mean(axis=0))
+        shown = [cell for cell in cells if cell["image"] == image and _has_area(cell)]
+        boxes.append(_boxes(shown, scale))
+        scores.append(np.asarray(own, dtype=np.float64).mean(axis=0)[[cell["token"] for cell in shown]])
     target = sample["target"]
     gold = None if target is None or not sample["boxes"] else _scaled(sample["boxes"], scales[target])
     return papers.overlay(pictures, boxes, scores, target=target, focus=focus, gold=gold)
+
+
+def _has_area(cell: dict[str, Any]) -> bool:
+    """Whether a cell shows pixels: padding's does not, and overlays refuse it."""
+    return bool(cell["right"] > cell["left"] and cell["bottom"] > cell["top"])
 
 
 def _boxes(cells: Sequence[dict[str, Any]], scale: tuple[float, float]) -> FloatArray:

@@ -7,7 +7,10 @@ import torch
 from probes.attention import AttentionRecorder
 from probes.encoding import row_sets
 from probes.model import HookedModel, Question
-from tests.probes.hooked import FAMILIES, NEVER, Reference, hooked, questions, reference, sharp_model
+from probes.scores import region_attention_accuracy
+from probes.spans import Box
+from tests.probes import processors
+from tests.probes.hooked import FAMILIES, NEVER, Reference, hooked, picture, questions, reference, sharp_model
 
 TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
@@ -265,3 +268,48 @@ def test_half_precision_stays_near_full_precision(dtype: torch.dtype) -> None:
     half = model.trace(question.images, question.text, ANSWER)
     assert half.factors.dtype == np.float32
     np.testing.assert_allclose(half.factors, full.factors, atol=5e-3)
+
+
+def llava_with(strategy: str = "default", padded: bool = False) -> HookedModel:
+    """A LLaVA that keeps its tower's class token ("full"), or whose processor pads images to squares."""
+    from transformers import LlavaImageProcessor
+
+    processor = processors.build_processor("llava")
+    processor.vision_feature_select_strategy = strategy
+    if padded:
+        sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+        processor.image_processor = LlavaImageProcessor(**sizes, do_pad=True)
+    tokens = 17 if strategy == "full" else 16
+    changes = {"vision_feature_select_strategy": strategy, "image_seq_length": tokens}
+    return HookedModel(processors.build_model("llava", processor, **changes), processor)
+
+
+def test_visible_leaves_out_what_saw_only_padding() -> None:
+    trace = llava_with(padded=True).trace([picture(90, 40)], "Which?", ANSWER)
+    boxes, scores = trace.visible()
+    assert len(trace.cells()) == len(trace.scores()) == 16
+    assert boxes.shape == (8, 4) and scores.shape == (8,)
+    assert ((boxes[:, 2:] - boxes[:, :2]) > 0).all()
+    by_token = {cell.box: float(trace.scores()[cell.token]) for cell in trace.cells() if cell.box.area}
+    assert {Box(*box): float(score) for box, score in zip(boxes.tolist(), scores, strict=True)} == by_token
+    assert region_attention_accuracy(scores, boxes, [0, 0, 45, 40]).chance == 0.5
+
+
+def test_visible_pairs_boxes_with_scores_past_a_class_token() -> None:
+    trace = llava_with("full").trace([picture()], "Which?", ANSWER)
+    assert (len(trace.cells()), len(trace.scores())) == (16, 17)
+    boxes, scores = trace.visible()
+    np.testing.assert_array_equal(scores, trace.scores()[1:])
+    assert boxes[0].tolist() == [0, 0, 8, 8]
+    everywhere = trace.visible(layer=None)
+    assert everywhere.scores.shape == (3, 16)
+    np.testing.assert_array_equal(everywhere.scores[1], trace.scores(layer=1)[1:])
+
+
+def test_visible_takes_tiles_before_a_thumbnail() -> None:
+    trace = hooked("idefics3").trace([picture(64, 64)], "Which?", ANSWER)
+    cells = trace.cells()
+    tiles = sum(not cell.thumbnail for cell in cells)
+    assert 0 < tiles < len(cells)
+    assert len(trace.visible().boxes) == tiles
+    assert len(trace.visible(thumbnails=True).scores) == len(cells)
