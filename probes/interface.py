@@ -126,12 +126,14 @@ class AttentionKnockout:
     Args:
         model: A transformers model, or its decoder.
         rows: Bool (batch, tokens): rows of the prompt, padding included, that are blinded.
-        columns: Per batch row the (start, stop) columns they cannot see; entries may also be spans with `.runs`.
+        columns: Per batch row the (start, stop) columns of the prompt they cannot see; entries may also be spans with
+            `.runs`. A batch row may have none, as long as another has some.
         layers: True indices of the layers concerned; None is every attention layer.
         generated: Whether rows past `tokens` (decode steps) are blinded too.
 
     Raises:
-        InputError: For layers that the decoder lacks, columns that do not fit, or a row that would see nothing.
+        InputError: For layers that the decoder lacks, columns that do not fit, or a row that would see nothing; for a
+            knock-out without layers, rows or columns; on leaving, if the model ran and nothing was hidden from a row.
         UnsupportedAttention: On leaving, if a chosen layer never went through the interface; at the call, if its
             implementation takes no mask by row (flash and flex attention: load with sdpa).
     """
@@ -145,6 +147,8 @@ class AttentionKnockout:
         generated: bool = False,
     ) -> None:
         modules = attention_modules(model)
+        if layers is not None and not layers:
+            raise InputError("a knock-out without layers does nothing: name layers, or None for every attention layer")
         missing = sorted(set(layers or ()) - set(modules))
         if missing:
             raise InputError(f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}")
@@ -158,10 +162,29 @@ class AttentionKnockout:
         self._rows = rows.cpu()
         self._columns = [[run for entry in entries for run in runs_of(entry)] for entries in columns]
         self._generated = torch.full((rows.shape[0],), generated)
+        self._check()
         self._places = Places()
+        self._acted = False
+
+    def _check(self) -> None:
+        """Refuse what could hide nothing."""
+        tokens = self._rows.shape[1]
+        for index, runs in enumerate(self._columns):
+            last = max((stop for _, stop in runs), default=0)
+            if last > tokens:
+                raise InputError(
+                    f"knock-out columns of batch row {index} end at {last}, past the prompt's {tokens} tokens"
+                )
+        blinded = self._rows.any(1) | self._generated
+        if not any(bool(row) and runs for row, runs in zip(blinded, self._columns, strict=True)):
+            raise InputError(
+                "the knock-out does nothing: no batch row has both rows to blind and columns to hide from them; choose "
+                "rows, or generated=True, and columns"
+            )
 
     def __enter__(self) -> Self:
         self._places = Places()
+        self._acted = False
         listen(self)
         return self
 
@@ -171,6 +194,13 @@ class AttentionKnockout:
         unlisten(self)
         if kind is None:
             require_called(self._modules, self._places)
+            passed = max(self._places.seen.values())
+            # An answer that ended at once leaves a knock-out of generated rows nothing to act on.
+            if not self._acted and not (bool(self._generated.any()) and passed <= self._rows.shape[1]):
+                raise InputError(
+                    f"the knock-out did nothing: {passed} rows went by, and none of those to be blinded was among them; "
+                    "give rows of this prompt"
+                )
 
     def watches(self, module: nn.Module) -> bool:
         """Whether this is one of the chosen layers."""
@@ -192,6 +222,9 @@ class AttentionKnockout:
         for index, runs in enumerate(self._columns):
             for start, stop in runs:
                 columns[index, max(0, start - place.column) : max(0, stop - place.column)] = True
+        if not (rows.any(1) & columns.any(1)).any():
+            return call
+        self._acted = True
         device = call.query.device
         return replace(call, blocks=(*call.blocks, Block(rows.to(device), columns.to(device))))
 

@@ -265,12 +265,48 @@ def test_impossible_knock_outs_are_refused() -> None:
         AttentionKnockout(tiny.model, rows.int(), tiny.spans)
     with pytest.raises(InputError, match="column range"):
         AttentionKnockout(tiny.model, rows, [[3]])
-    everything = AttentionKnockout(tiny.model, rows, [[(0, 99)]])
+    everything = AttentionKnockout(tiny.model, rows, [[(0, rows.shape[1])]])
     with pytest.raises(InputError, match="see nothing"), torch.no_grad(), everything:
         tiny.model(**tiny.inputs)
     batch = AttentionKnockout(tiny.model, rows.expand(2, -1), tiny.spans * 2)
     with pytest.raises(InputError, match="2 sequences"), torch.no_grad(), batch:
         tiny.model(**tiny.inputs)
+
+
+def test_knock_outs_that_would_do_nothing_are_refused() -> None:
+    tiny = build("llava")
+    rows = last_rows(tiny, 2)
+    tokens = rows.shape[1]
+    with pytest.raises(InputError, match=f"batch row 0 end at {tokens + 5}, past the prompt's {tokens} tokens"):
+        AttentionKnockout(tiny.model, rows, [[(tokens, tokens + 5)]])
+    with pytest.raises(InputError, match="does nothing"):
+        AttentionKnockout(tiny.model, rows, [[]])
+    with pytest.raises(InputError, match="without layers"):
+        AttentionKnockout(tiny.model, rows, tiny.spans, [])
+    with pytest.raises(InputError, match="does nothing"):
+        AttentionKnockout(tiny.model, torch.zeros_like(rows), tiny.spans)
+    apart = torch.cat([rows, torch.zeros_like(rows)])
+    with pytest.raises(InputError, match="does nothing"):
+        AttentionKnockout(tiny.model, apart, [[], tiny.spans[0]])
+    AttentionKnockout(tiny.model, torch.zeros_like(rows), tiny.spans, generated=True)
+
+
+def test_a_knock_out_that_did_nothing_says_so_on_leaving() -> None:
+    tiny = build("llava")
+    beyond = torch.zeros(1, 100, dtype=torch.bool)
+    beyond[:, 90:] = True
+    with (
+        pytest.raises(InputError, match="none of those to be blinded"),
+        torch.no_grad(),
+        AttentionKnockout(tiny.model, beyond, tiny.spans),
+    ):
+        tiny.model(**tiny.inputs)
+    none = torch.zeros_like(tiny.inputs["input_ids"], dtype=torch.bool)
+    for new_tokens in (1, 2):
+        with AttentionKnockout(tiny.model, none, tiny.spans, generated=True):
+            tiny.model.generate(**tiny.inputs, max_new_tokens=new_tokens, do_sample=False)
+    with pytest.raises(ZeroDivisionError), AttentionKnockout(tiny.model, beyond, tiny.spans):
+        raise ZeroDivisionError
 
 
 def test_a_knock_out_under_an_implementation_without_row_masks_is_refused() -> None:
