@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +42,7 @@ def attention_layers(model: nn.Module) -> list[int]:
 def attention_factors(
     model: nn.Module,
     inputs: Mapping[str, Any],
-    query_rows: Sequence[int] | Tensor,
+    query_rows: Sequence[int] | npt.ArrayLike | Tensor,
     image_spans: Sequence[Any],
     per_head: bool = False,
 ) -> Tensor:
@@ -53,8 +55,8 @@ def attention_factors(
         model: A transformers model, or its decoder. It runs without gradients and without a cache, and is left as
             found.
         inputs: What `model(**inputs)` takes, a batch.
-        query_rows: Token indices shared by the batch (negative ones count from the end), or bool (batch, tokens). Rows
-            that `attention_mask` marks as padding are not counted.
+        query_rows: Token indices shared by the batch (negative ones count from the end), or bool (batch, tokens), as a
+            tensor, an array or lists. Rows that `attention_mask` marks as padding are not counted.
         image_spans: See `AttentionRecorder`.
         per_head: Keep heads apart.
 
@@ -151,13 +153,21 @@ def _real_tokens(inputs: Mapping[str, Any]) -> Tensor:
     return torch.ones(tokens.shape[:2], dtype=torch.bool)
 
 
-def _row_mask(query_rows: Sequence[int] | Tensor, real: Tensor) -> Tensor:
+def _row_mask(query_rows: Sequence[int] | npt.ArrayLike | Tensor, real: Tensor) -> Tensor:
     tokens = real.shape[1]
-    if isinstance(query_rows, Tensor) and query_rows.dtype == torch.bool:
-        if query_rows.shape != real.shape:
-            raise InputError(f"query rows have shape {tuple(query_rows.shape)}, the inputs {tuple(real.shape)}")
-        return query_rows.cpu() & real
-    indices = [int(index) for index in query_rows]
+    given = _as_array(query_rows)
+    if given.dtype == np.bool_:
+        if given.shape != tuple(real.shape):
+            raise InputError(
+                f"bool query rows have shape {given.shape}, the inputs {tuple(real.shape)}: give a mask (batch, tokens)"
+            )
+        return torch.from_numpy(given.copy()) & real
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise InputError(
+            f"query rows are {given.dtype} of shape {given.shape}: give whole token indices, or a bool mask "
+            "(batch, tokens)"
+        )
+    indices = [int(index) for index in given]
     outside = [index for index in indices if not -tokens <= index < tokens]
     if outside or not indices:
         raise InputError(f"query rows {outside or 'are empty'}: give token indices below {tokens}, or a bool mask")
@@ -166,11 +176,22 @@ def _row_mask(query_rows: Sequence[int] | Tensor, real: Tensor) -> Tensor:
     return mask & real
 
 
+def _as_array(query_rows: Any) -> npt.NDArray[Any]:
+    if isinstance(query_rows, Tensor):
+        return np.asarray(query_rows.detach().cpu().numpy())
+    try:
+        return np.asarray(query_rows)
+    except (TypeError, ValueError):
+        raise InputError("query rows are ragged: give token indices, or a bool mask (batch, tokens)") from None
+
+
 def _run(model: nn.Module, inputs: Mapping[str, Any], recorder: AttentionRecorder) -> None:
     """One forward without gradients or cache, and with no more logits than one row where the model allows it."""
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False}
-    shares_keys = getattr(getattr(model, "config", None), "num_kv_shared_layers", 0)
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    shares_keys = getattr(text, "num_kv_shared_layers", 0)
     # Layers that share keys are given one query row when one row of logits is asked for.
     if "logits_to_keep" in accepted and "labels" not in inputs and not shares_keys:
         extra["logits_to_keep"] = 1

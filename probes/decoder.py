@@ -5,13 +5,16 @@ Knows nothing of how attention is read.
 """
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from torch import nn
 
 from probes.attention_calls import UnsupportedAttention, refusal
 
-_NOT_ATTENTION = frozenset({"linear_attention", "mamba", "mamba2", "conv", "recurrent", "moe", "mlp"})
+_NOT_ATTENTION = frozenset(
+    {"linear_attention", "mamba", "mamba2", "conv", "recurrent", "moe", "mlp", "sparse", "dense"}
+)
 """Kinds of `config.layer_types` without softmax attention."""
 
 
@@ -36,21 +39,53 @@ def find_decoder(model: nn.Module) -> nn.Module:
 def attention_modules(model: nn.Module) -> dict[int, nn.Module]:
     """The decoder's attention modules by true layer index, in order.
 
+    A module with a layer index is one if it is called so, or calls transformers' attention interface.
+
     Raises:
-        UnsupportedAttention: If a layer holds several attentions, or for encoder-decoder models.
+        UnsupportedAttention: If a layer holds several attentions, or should hold one and none is found in it; for
+            encoder-decoder models.
     """
     decoder = find_decoder(model)
     candidates: dict[int, list[nn.Module]] = {}
     for module in decoder.modules():
         layer = getattr(module, "layer_idx", None)
-        if isinstance(layer, int) and "attention" in type(module).__name__.lower() and _has_attention(decoder, layer):
+        if isinstance(layer, int) and _is_attention(module) and _has_attention(decoder, layer):
             candidates.setdefault(layer, []).append(module)
+    _refuse_gaps(decoder, candidates)
     return {layer: _only(layer, candidates[layer]) for layer in sorted(candidates)}
 
 
+def _is_attention(module: nn.Module) -> bool:
+    return "attention" in type(module).__name__.lower() or _calls_interface(module)
+
+
+def _kinds(decoder: nn.Module) -> list[str]:
+    config: Any = getattr(decoder, "config", None)
+    return list(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or [])
+
+
 def _has_attention(decoder: nn.Module, layer: int) -> bool:
-    kinds = getattr(getattr(decoder, "config", None), "layer_types", None)
-    return not kinds or layer >= len(kinds) or kinds[layer] not in _NOT_ATTENTION
+    kinds = _kinds(decoder)
+    return layer >= len(kinds) or kinds[layer] not in _NOT_ATTENTION
+
+
+def _refuse_gaps(decoder: nn.Module, found: Collection[int]) -> None:
+    """Refuse layers that should hold an attention and show none: left out, they would shift or thin every result."""
+    config: Any = getattr(decoder, "config", None)
+    count = getattr(config, "num_hidden_layers", None)
+    # Without kinds and without any attention, as in Mamba, there is nothing to say that a layer should hold one.
+    if not isinstance(count, int) or not (found or _kinds(decoder)):
+        return
+    for layer in range(count):
+        if layer in found or not _has_attention(decoder, layer):
+            continue
+        own = [module for module in decoder.modules() if getattr(module, "layer_idx", None) == layer]
+        raise refusal(
+            own[-1] if own else decoder,
+            layer,
+            "the configuration gives it an attention, and none of its modules is known as one",
+            'use a model whose layers call transformers\' attention interface, with attn_implementation="sdpa"',
+        )
 
 
 def _only(layer: int, modules: list[nn.Module]) -> nn.Module:

@@ -198,8 +198,8 @@ class AttentionKnockout:
             # An answer that ended at once leaves a knock-out of generated rows nothing to act on.
             if not self._acted and not (bool(self._generated.any()) and passed <= self._rows.shape[1]):
                 raise InputError(
-                    f"the knock-out did nothing: {passed} rows went by, and none of those to be blinded was among them; "
-                    "give rows of this prompt"
+                    f"the knock-out did nothing: {passed} rows went by, and none of those to be blinded was among "
+                    "them; give rows of this prompt"
                 )
 
     def watches(self, module: nn.Module) -> bool:
