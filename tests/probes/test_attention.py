@@ -82,10 +82,27 @@ def _layers_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AttentionCall, "layer", property(lambda call: 2 - int(call.module.layer_idx)))
 
 
+HALVES = [(torch.bfloat16, 1e-3), (torch.float16, 1e-4)]
+"""Largest errors of factors between 0.01 and 0.04."""
+MUTATIONS = [_wrong_scale, _dropped_mask, _sum_for_mean, _span_off_by_one, _layers_swapped]
+
+
 @pytest.mark.parametrize("family", ["llava", "gemma3"])
-@pytest.mark.parametrize(
-    "mutate", [_wrong_scale, _dropped_mask, _sum_for_mean, _span_off_by_one, _layers_swapped], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("dtype", "tolerance"), HALVES)
+def test_a_wrong_formula_shows_in_half_precision_too(
+    family: str, mutate: Any, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = build(family, ((3, 2, 9), (2, 3, 4)), padding="left", dtype=dtype)
+    rows = tiny.inputs["attention_mask"].bool() & (torch.arange(rows_in(tiny)) > 25)
+    right = attention_factors(tiny.model, tiny.inputs, rows, tiny.spans).double().numpy()
+    mutate(monkeypatch)
+    wrong = attention_factors(tiny.model, tiny.inputs, rows, tiny.spans).double().numpy()
+    assert np.nanmax(np.abs(wrong - right)) > 2 * tolerance
+
+
+@pytest.mark.parametrize("family", ["llava", "gemma3"])
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda f: f.__name__)
 def test_a_wrong_formula_fails_the_comparison(family: str, mutate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = build(family, ((3, 2, 9), (2, 3, 4)), padding="left")
     rows = tiny.inputs["attention_mask"].bool() & (torch.arange(rows_in(tiny)) > 25)
@@ -100,11 +117,14 @@ def rows_in(tiny: Any) -> int:
     return int(tiny.inputs["input_ids"].shape[1])
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
-def test_half_precision_stays_near_the_eager_twin_and_answers_in_fp32(dtype: torch.dtype, tolerance: float) -> None:
-    tiny = build("llava", ALONE, dtype=dtype)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("dtype", "tolerance"), HALVES)
+def test_half_precision_stays_near_the_eager_twin_and_answers_in_fp32(
+    family: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    tiny = build(family, ALONE, dtype=dtype)
     rows = last_rows(tiny, 5)
-    twin = build("llava", ALONE, dtype=dtype, attention="eager")
+    twin = build(family, ALONE, dtype=dtype, attention="eager")
     with torch.no_grad():
         dense = torch.stack(twin.model(**tiny.inputs, output_attentions=True).attentions, 1).double().numpy()
     factors = attention_factors(tiny.model, tiny.inputs, rows, tiny.spans)
@@ -258,7 +278,7 @@ def test_models_without_a_readable_attention_are_refused_by_name() -> None:
         attention_layers(t5)
 
 
-class _HandWritten(nn.Module):
+class HandWritten(nn.Module):
     """A stand-in for an attention that never asks transformers for its implementation."""
 
     def __init__(self, layer_idx: int) -> None:
@@ -269,11 +289,59 @@ class _HandWritten(nn.Module):
         return hidden_states, None
 
 
-_HandWritten.__name__ = "HandWrittenAttention"
+def test_a_layer_whose_attention_is_not_known_is_refused_by_name() -> None:
+    tiny = build("llava")
+    tiny.model.get_decoder().layers[1].self_attn = HandWritten(1)
+    with pytest.raises(UnsupportedAttention, match=r"layer 1 \(HandWritten\).*none of its modules.*sdpa"):
+        attention_layers(tiny.model)
+    tiny.model.get_decoder().config.layer_types = ["full_attention", "mamba", "full_attention"]
+    assert attention_layers(tiny.model) == [0, 2]
 
 
 def test_a_layer_that_never_calls_the_interface_is_refused_by_name() -> None:
+    class HandWrittenAttention(HandWritten):
+        pass
+
     tiny = build("llava")
-    tiny.model.get_decoder().layers[1].self_attn = _HandWritten(1)
-    with pytest.raises(UnsupportedAttention, match=r"layer 1 \(HandWrittenAttention\).*sdpa"):
+    tiny.model.get_decoder().layers[1].self_attn = HandWrittenAttention(1)
+    with pytest.raises(UnsupportedAttention, match=r"layer 1 \(HandWrittenAttention\): it never called.*sdpa"):
         attention_factors(tiny.model, tiny.inputs, [-1], tiny.spans)
+
+
+def test_attentions_are_found_by_what_they_call_whatever_they_are_called() -> None:
+    from transformers import LongcatFlashConfig, LongcatFlashModel
+
+    config = LongcatFlashConfig(
+        vocab_size=32,
+        hidden_size=16,
+        ffn_hidden_size=16,
+        expert_ffn_hidden_size=16,
+        num_layers=2,
+        num_attention_heads=2,
+        q_lora_rank=8,
+        kv_lora_rank=8,
+        qk_nope_head_dim=8,
+        qk_rope_head_dim=8,
+        v_head_dim=8,
+        head_dim=8,
+        n_routed_experts=2,
+        moe_topk=1,
+        zero_expert_num=1,
+    )
+    assert attention_layers(LongcatFlashModel(config)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("form", [torch.as_tensor, np.asarray, lambda rows: rows], ids=["tensor", "array", "lists"])
+def test_masks_of_rows_are_read_in_every_form(form: Any) -> None:
+    tiny = build("llava", RAGGED, padding="left")
+    mask = last_rows(tiny, 3)
+    expected = attention_factors(tiny.model, tiny.inputs, mask, tiny.spans)
+    found = attention_factors(tiny.model, tiny.inputs, form(mask.tolist()), tiny.spans)
+    assert torch.equal(found.nan_to_num(), expected.nan_to_num())
+    alone = build("llava")
+    flat = last_rows(alone, 3)[0].tolist()
+    with pytest.raises(InputError, match=r"bool query rows.*\(batch, tokens\)"):
+        attention_factors(alone.model, alone.inputs, form(flat), alone.spans)
+    for rows in ([1.0, 2.0], [[1, 2]], [0.5]):
+        with pytest.raises(InputError, match="whole token indices"):
+            attention_factors(alone.model, alone.inputs, form(rows), alone.spans)

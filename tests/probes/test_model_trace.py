@@ -260,14 +260,16 @@ def test_the_model_is_left_as_it_was_found() -> None:
     assert not model.model.training
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_stays_near_full_precision(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-4), (torch.float16, 3e-5)])
+def test_half_precision_stays_near_full_precision(family: str, dtype: torch.dtype, tolerance: float) -> None:
     question = questions()[0]
-    full = hooked("llava").trace(question.images, question.text, ANSWER)
-    model = HookedModel(sharp_model("llava").to(dtype), hooked("llava").processor)
+    full = hooked(family).trace(question.images, question.text, ANSWER)
+    model = HookedModel(sharp_model(family).to(dtype), hooked(family).processor)
     half = model.trace(question.images, question.text, ANSWER)
     assert half.factors.dtype == np.float32
-    np.testing.assert_allclose(half.factors, full.factors, atol=5e-3)
+    np.testing.assert_allclose(half.factors, full.factors, atol=tolerance, rtol=0)
+    assert np.abs(full.factors - full.factors[:, ::-1]).max() > tolerance
 
 
 def llava_with(strategy: str = "default", padded: bool = False) -> HookedModel:
