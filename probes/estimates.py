@@ -25,6 +25,8 @@ from probes.clustering import (
     spread_of_means,
 )
 
+_SLACK = 1e-9
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -112,7 +114,10 @@ def proportion(success: npt.ArrayLike, clusters: npt.ArrayLike | None = None, le
     With clusters, Wilson's interval is taken at the effective sample size ``n / d``, where the design effect ``d`` is
     the cluster-robust variance over the binomial one (never below 1), and the normal quantile is widened by the ratio
     of Student's quantiles at ``clusters - 1`` and ``n - 1`` degrees of freedom (Korn and Graubard's correction). When
-    all samples agree no variance can be seen, and the number of clusters is taken as the effective size.
+    all samples agree no variance can be seen, and the number of clusters is taken as the effective size. Where few
+    clusters hold the rarer outcome little of it is seen: ``d`` is then drawn towards the mean cluster size, as if one
+    more cluster had shown it, and the interval reaches at least as far as if all samples agreed, so that the lower end
+    does not fall when the last errors go. Both corrections are ours; with one sample per cluster neither acts.
 
     Args:
         success: (samples,) booleans, or shares in [0, 1] where ties were shared.
@@ -144,6 +149,9 @@ def proportion(success: npt.ArrayLike, clusters: npt.ArrayLike | None = None, le
     if 1 < count < n:
         critical *= float(special.stdtrit(count - 1, 0.5 + level / 2) / special.stdtrit(n - 1, 0.5 + level / 2))
     low, high = _wilson(share, effective, critical)
+    if count < n:
+        agreed, _ = _wilson(1.0, float(count), critical)
+        low, high = min(low, agreed), max(high, 1.0 - agreed)
     return Estimate(share, n, low, high, shown)
 
 
@@ -187,6 +195,8 @@ def difference(
 ) -> Estimate:
     """Estimate the mean of ``left - right`` over paired samples, with the interval of :func:`mean`.
 
+    The interval of a difference of booleans is cut at -1 and 1, and is [-1, 1] with fewer than two clusters.
+
     Args:
         left: (samples,) numbers or booleans.
         right: (samples,) numbers or booleans of the same samples.
@@ -202,7 +212,8 @@ def difference(
     first, second = as_vector(left, "left"), as_vector(right, "right")
     if first.size != second.size:
         raise ValueError(f"a paired difference needs equal lengths, got {first.size} and {second.size}")
-    return mean(first - second, clusters, level)
+    flags = all(np.asarray(side).dtype == np.bool_ for side in (left, right))
+    return mean(first - second, clusters, level, (-1.0, 1.0) if flags else (-math.inf, math.inf))
 
 
 def spread(
@@ -259,7 +270,10 @@ def _effective_size(values: FloatArray, index: IntArray, count: int) -> float:
     if n == 1 or count == 1 or share in (0.0, 1.0):
         return float(count)
     robust, binomial = _robust_variance(values, index, count), share * (1.0 - share) / (n - 1)
-    return n / max(1.0, robust / binomial)
+    seen = max(1.0, robust / binomial)
+    sizes, sums = np.bincount(index, minlength=count), np.bincount(index, weights=values, minlength=count)
+    mixed = min(int((sums < sizes - _SLACK).sum()), int((sums > _SLACK).sum()))
+    return n / max(seen, (mixed * seen + n / count) / (mixed + 1))
 
 
 def _robust_variance(values: FloatArray, index: IntArray, count: int) -> float:

@@ -57,7 +57,9 @@ def test_clustered_variance_by_hand() -> None:
     # Clusters a = (1, 1), b = (1, 0), c = (0, 0): residual sums about 1/2 are 1, 0, -1.
     values, labels = [1, 1, 1, 0, 0, 0], list("aabbcc")
     robust = 3 / 2 * (1 + 0 + 1) / 36
-    effective = 6 / (robust / (0.25 / 5))
+    design = robust / (0.25 / 5)
+    # Two clusters hold the rarer outcome; a third, of the mean size 2, is added.
+    effective = 6 / ((2 * design + 2) / 3)
     critical = stats.norm.ppf(0.975) * stats.t.ppf(0.975, 2) / stats.t.ppf(0.975, 5)
     centre_shift = critical**2 / effective
     half = critical * math.sqrt(0.25 / effective + critical**2 / (4 * effective**2)) / (1 + centre_shift)
@@ -66,6 +68,52 @@ def test_clustered_variance_by_hand() -> None:
     average = mean(values, labels)
     width = stats.t.ppf(0.975, 2) * math.sqrt(robust)
     assert (average.low, average.high) == pytest.approx((0.5 - width, 0.5 + width))
+
+
+RARE = [(30, 10, 0.98, 0.5), (50, 8, 0.98, 0.6), (20, 8, 0.95, 0.8)]
+
+
+@pytest.mark.parametrize(("groups", "size", "share", "rho"), RARE)
+def test_clustered_intervals_cover_near_one(groups: int, size: int, share: float, rho: float) -> None:
+    rng = np.random.default_rng(11)
+
+    def make() -> Any:
+        return beta_binomial(rng, groups, size, share, rho)
+
+    assert coverage(make, share, proportion, 600) >= 0.93
+    failures = coverage(make, share, lambda values, labels: proportion(~values, labels).complement(), 100)
+    assert failures >= 0.93
+
+
+@pytest.mark.parametrize(("groups", "size"), [(10, 10), (30, 4), (50, 8), (200, 5)])
+@pytest.mark.parametrize("scattered", [True, False])
+def test_the_lower_end_does_not_fall_when_errors_go(groups: int, size: int, scattered: bool) -> None:
+    """Errors go one by one, from clusters of their own or from one and the same."""
+    labels = np.repeat(np.arange(groups), size)
+    values = np.ones(groups * size, dtype=bool)
+    places = np.arange(groups) * size if scattered else np.arange(size)
+    values[places] = False
+    lows = [proportion(values, labels).low]
+    for place in places:
+        values[place] = True
+        lows.append(proportion(values, labels).low)
+    assert (np.diff(lows) >= -1e-12).all()
+    assert lows[-1] > lows[0]
+
+
+def test_one_sample_per_cluster_stays_wilson_at_the_edge() -> None:
+    values: Any = np.arange(50) > 0
+    assert proportion(values, np.arange(50)).low == pytest.approx(wilson_roots(49, 50)[0])
+    assert proportion(np.ones(50), np.arange(50)).low == pytest.approx(wilson_roots(50, 50)[0])
+
+
+def test_a_difference_of_flags_stays_within_one() -> None:
+    one = difference([True, True], [False, True], clusters=["a", "a"])
+    assert (one.low, one.high) == (-1.0, 1.0)
+    few = difference([True, True, False], [False, False, True])
+    assert (few.low, few.high) == (-1.0, 1.0)
+    numbers = difference([1.5, 2.0], [0.0, 1.0], clusters=["a", "a"])
+    assert (numbers.low, numbers.high) == (-math.inf, math.inf)
 
 
 def test_order_and_names_of_clusters_do_not_matter() -> None:
