@@ -5,6 +5,9 @@ Attention factors in, image indices or shares out. Knows nothing of models, targ
 A rule walks from the last layer backwards and scores the images; the focus is the image of largest score, the lowest
 index among equals. ``LND`` scores an image by its largest factor, ``M-LND`` by the sum over layers (the order of the
 means), and ``MC-LND`` by how many layers it leads, equal leaders by the sum of their factors over those layers only.
+
+Where all factors are equal (a layer whose sliding window reaches no image has zeros only) there is no focus, and an
+index still comes out: the lowest. What counts hits over such layers takes :func:`focus_shares` instead.
 """
 
 from collections.abc import Iterator, Sequence

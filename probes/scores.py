@@ -261,7 +261,10 @@ def accuracy_by_layer(
     clusters: npt.ArrayLike | None = None,
     level: float = 0.95,
 ) -> list[Estimate]:
-    """Attention accuracy of each single layer: the focus is that layer's largest factor.
+    """Attention accuracy of each single layer: the focus is that layer's largest factor, equal ones sharing it.
+
+    A layer that sees no image (a sliding window that lies behind them all) has equal factors, and so no focus: sharing
+    puts it at chance, where taking the first image would credit it with every target that stands first.
 
     Args:
         factors: (samples, layers, images), padded with NaN.
@@ -279,10 +282,10 @@ def accuracy_by_layer(
     table = np.asarray(factors, dtype=np.float64)
     if table.ndim != 3:
         raise ValueError(f"factors must be (samples, layers, images), got the shape {table.shape}")
-    as_targets(target, image_counts(table))
+    wanted = as_targets(target, image_counts(table))
     kept = np.ones(len(table), dtype=bool) if correct is None else as_flags(correct, "correct")
-    layers = [focus_all(table[:, [layer]], "LND", 1) for layer in range(table.shape[1])]
-    return [_among(_hits(focused, target), kept, clusters, level) for focused in layers]
+    layers = [focus_shares(table[:, [layer]], "LND", 1) for layer in range(table.shape[1])]
+    return [_among(shares[np.arange(len(table)), wanted], kept, clusters, level) for shares in layers]
 
 
 def causal_agreement(

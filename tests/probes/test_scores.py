@@ -15,6 +15,7 @@ from probes.estimates import Estimate, proportion
 from probes.inputs import InputError
 from probes.scores import (
     RULES,
+    RegionScore,
     Rule,
     accuracy_by_layer,
     attention_accuracy,
@@ -31,6 +32,9 @@ from probes.scores import (
     image_counts,
     ivm_rate,
     oracle_maximum,
+    position_spread,
+    position_study,
+    region_summary,
     score_rules,
     scoreboard,
     shared_focus_rate,
@@ -301,6 +305,51 @@ def test_layers_are_scored_alone() -> None:
     assert [found.value for found in accuracy_by_layer(table, target, right)] == pytest.approx([1.0, 0.0, 2 / 3])
     assert [found.value for found in accuracy_by_layer(table, target)] == [1.0, 0.0, 0.5]
     assert [found.n for found in accuracy_by_layer(table, target, right, list("aabb"))] == [3, 3, 3]
+
+
+def test_a_layer_that_sees_no_image_is_at_chance() -> None:
+    factors = np.zeros((6, 2, 3))
+    factors[:, 1, 0] = 0.4
+    blind, seeing = accuracy_by_layer(factors, np.zeros(6, dtype=int))
+    assert blind.value == pytest.approx(1 / 3)
+    assert seeing.value == 1.0
+
+
+EIGHT: Any = ([0, 1, 1, 0, 1, 0, 0, 1], [0, 1, 0, 0, 1, 1, 0, 1], [1, 1, 1, 0, 1, 0, 0, 0])
+MANY: Any = tuple(np.tile(one, 40) for one in EIGHT)
+FACTORS = np.random.default_rng(0).random((8, 2, 2))
+REGIONS = [RegionScore(1.0, 0.5, 0.25, 16), RegionScore(0.0, 0.0, 0.5, 16), RegionScore(0.5, 1.0, 0.25, 16)]
+LEVELLED: dict[str, Callable[[float], Any]] = {
+    "attention_accuracy": lambda level: attention_accuracy(*EIGHT, level=level),
+    "ivm_rate": lambda level: ivm_rate(*EIGHT, level=level),
+    "attention_accuracy_when_wrong": lambda level: attention_accuracy_when_wrong(*EIGHT, level=level),
+    "focus_rate": lambda level: focus_rate(*EIGHT[:2], level=level),
+    "shared_focus_rate": lambda level: shared_focus_rate(FACTORS, EIGHT[1], level=level),
+    "accuracy_by_layer": lambda level: accuracy_by_layer(FACTORS, EIGHT[1], level=level)[0],
+    "causal_agreement": lambda level: causal_agreement(EIGHT[0], FACTORS[:, 0], level=level).estimate,
+    "answer accuracy": lambda level: scoreboard(*EIGHT, [2] * 8, level=level).answer_accuracy,
+    "headline": lambda level: scoreboard(*EIGHT, [2] * 8, level=level).attention_accuracy,
+    "headline ivm": lambda level: scoreboard(*EIGHT, [2] * 8, level=level).ivm_rate,
+    "when wrong": lambda level: scoreboard(*EIGHT, [2] * 8, level=level).attention_when_wrong,
+    "overall": lambda level: scoreboard(*EIGHT, [2] * 8, level=level).attention_overall,
+    "region accuracy": lambda level: region_summary(REGIONS, level=level).accuracy,
+    "region top": lambda level: region_summary(REGIONS, level=level).top_ratio,
+    "position": lambda level: position_spread(EIGHT[2], EIGHT[1], level=level, resamples=200).by_position[0],
+    "position range": lambda level: position_spread(EIGHT[2], EIGHT[1], level=level, resamples=200).range,
+    "position std": lambda level: position_spread(EIGHT[2], EIGHT[1], level=level, resamples=200).std,
+    "study answer": lambda level: position_study(*EIGHT, level=level, resamples=200).answer.by_position[0],
+    "rules": lambda level: score_rules(FACTORS, EIGHT[1], EIGHT[2], level=level)[0].estimate,
+    "oracle": lambda level: oracle_maximum(FACTORS, EIGHT[1], EIGHT[2], level=level).estimate,
+    "study gap": lambda level: position_study(*MANY, level=level, resamples=200).gap,
+}
+"""Every public score, by its confidence level."""
+
+
+@pytest.mark.parametrize("name", LEVELLED)
+def test_a_lower_level_gives_a_narrower_interval(name: str) -> None:
+    narrow, wide = LEVELLED[name](0.5), LEVELLED[name](0.95)
+    assert narrow.value == wide.value
+    assert narrow.high - narrow.low < wide.high - wide.low
 
 
 def test_rule_choice_is_the_best_and_then_the_simplest() -> None:
