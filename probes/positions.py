@@ -51,8 +51,11 @@ class PositionStudy:
     attention: PositionSpread
     """P(focus = target | answer correct) by target position."""
     gap: Estimate
-    """Range of answer accuracy minus range of attention accuracy, bootstrapped together with a conservative interval:
-    above 0, attention is the steadier of the two."""
+    """Range of answer accuracy minus range of attention accuracy, bootstrapped together: above 0, attention is the
+    steadier of the two. The interval is wider than its level says: each range may stray by the whole range of its
+    deviations, both at once and in opposite directions. That holds whether positions truly differ or not; a sharper
+    bootstrap has to know which positions truly lie highest and lowest, and falls short of its level where it does not.
+    """
 
 
 def position_spread(
@@ -69,7 +72,9 @@ def position_spread(
     Args:
         success: (samples,) booleans, or shares in [0, 1].
         position: (samples,) 0-based target position of each sample.
-        clusters: (samples,) base sample: the samples that differ only in where the target stands.
+        clusters: (samples,) base sample: the samples that differ only in where the target stands. Clusters with
+            fewer positions than others (of fewer images) confound place with what they ask: take each number of
+            images alone where that matters.
         resamples: bootstrap draws, and shuffles.
         seed: of both.
         level: confidence level in (0, 1).

@@ -166,3 +166,65 @@ def test_a_position_without_right_answers_is_nan_not_zero() -> None:
     assert math.isnan(study.gap.value)
     assert (study.gap.low, study.gap.high) == (-1.0, 1.0)
     assert math.isnan(study.attention.noise_range)
+
+
+def test_noise_shuffles_within_clusters_only() -> None:
+    places, base = [0, 1, 0, 1], list("aabb")
+    assert position_spread([1, 1, 0, 0], places, base, resamples=20).noise_range == 0.0
+    assert position_spread([1, 0, 1, 0], [0, 1, 0, 1], list("abab"), resamples=20).noise_range == 1.0
+    assert position_spread([1, 0], [0, 1], list("aa"), resamples=20).noise_range == 1.0
+    mixed = position_spread([1, 0, 1, 0], places, base, resamples=2000).noise_range
+    assert mixed == pytest.approx(0.5, abs=0.05), "both clusters the same way round in half of the shuffles"
+
+
+def gap_by_loops(focused: Any, target: Any, correct: Any, base: Any, resamples: int, seed: int, level: float) -> Any:
+    """The gap's value and reach, draw by draw and sample by sample."""
+    clusters, positions = sorted({*base}), sorted({*target})
+
+    def accuracies(weights: Any) -> tuple[Any, Any, Any, Any]:
+        asked, right, looked = (dict.fromkeys(positions, 0.0) for _ in range(3))
+        for sees, place, good, cluster in zip(focused, target, correct, base, strict=True):
+            weight = weights[clusters.index(cluster)]
+            asked[place] += weight
+            right[place] += weight * good
+            looked[place] += weight * (good and sees == place)
+        answer = [right[place] / asked[place] if asked[place] else math.nan for place in positions]
+        attention = [looked[place] / right[place] if right[place] else math.nan for place in positions]
+        return answer, attention, max(answer) - min(answer), max(attention) - min(attention)
+
+    answer, attention, first, second = accuracies([1] * len(clusters))
+    shares = np.full(len(clusters), 1 / len(clusters))
+    reaches = []
+    for weights in np.random.default_rng(seed).multinomial(len(clusters), shares, size=resamples):
+        drawn = accuracies(weights)
+        strays = [np.subtract(drawn[0], answer), np.subtract(drawn[1], attention)]
+        reaches.append(sum(stray.max() - stray.min() for stray in strays))
+    return first - second, np.quantile([reach for reach in reaches if not math.isnan(reach)], level)
+
+
+def test_the_gap_by_loops() -> None:
+    focused, target, correct, base = every_position(np.random.default_rng(5), 60, [0.9, 0.7, 0.6], [0.9, 0.8, 0.95])
+    value, reach = gap_by_loops(
+        focused.tolist(), target.tolist(), correct.tolist(), base.tolist(), resamples=60, seed=3, level=0.8
+    )
+    found = position_study(focused, target, correct, base, resamples=60, seed=3, level=0.8).gap
+    assert found.value == pytest.approx(value)
+    assert (found.low, found.high) == pytest.approx((value - reach, value + reach))
+
+
+def test_the_gap_covers_and_is_no_wider_than_the_ranges_allow() -> None:
+    rng, rounds = np.random.default_rng(6), 60
+    answer, looks = [0.9, 0.7, 0.5], [0.9, 0.85, 0.8]
+    gaps = [position_study(*every_position(rng, 150, answer, looks), resamples=150).gap for _ in range(rounds)]
+    covered = np.mean([gap.low <= 0.3 <= gap.high for gap in gaps])
+    assert covered >= 0.95
+    assert 0.2 < np.mean([gap.high - gap.low for gap in gaps]) < 0.6
+
+
+def test_a_position_that_most_draws_leave_without_right_answers_has_no_interval() -> None:
+    """Each position is answered right in one cluster of four: most draws miss one of the two."""
+    target, base = np.tile([0, 1], 4), np.repeat(np.arange(4), 2)
+    correct = np.array([1, 0, 0, 1, 0, 0, 0, 0], dtype=bool)
+    gap = position_study(target, target, correct, base, resamples=200).gap
+    assert gap.value == 0.0
+    assert (gap.low, gap.high) == (-1.0, 1.0)
