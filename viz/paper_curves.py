@@ -83,9 +83,10 @@ def positions(
     parts[0].set_xticks(drawn.x)
     if len(spreads):
         dress(parts[1])
-        for index, (value, low, high) in enumerate(spreads):
+        top = shapes.spread_top(spreads)
+        for index, (value, low, high) in enumerate(np.clip(spreads, None, 2 * top)):
             draw_dot(parts[1], index, value, low, high, index)
-        parts[1].set(xlim=(-0.6, 1.6), ylim=(0, max(0.1, 1.1 * float(np.nanmax(spreads)))))
+        parts[1].set(xlim=(-0.6, 1.6), ylim=(0, shapes.spread_top(spreads)))
         parts[1].set_xticks([0, 1], ["answer", "attention"])
         label_axes(parts[1], "", "largest − smallest")
     add_legend(figure, parts[0])

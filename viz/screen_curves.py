@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -59,7 +58,7 @@ def positions(
     if split:
         for index, (value, low, high) in enumerate(spreads):
             add_dot(figure, index, value, low, high, index, drawn.labels[index], row=1, col=2)
-        top = max(0.1, 1.1 * float(np.nanmax(spreads)))
+        top = shapes.spread_top(spreads)
         figure.update_layout(
             xaxis2={"tickvals": [0, 1], "ticktext": ["answer", "attention"], "range": [-0.6, 1.6], "zeroline": False},
             yaxis2={"title": {"text": "largest − smallest"}, "range": [0, top]},

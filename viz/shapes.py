@@ -4,13 +4,17 @@ Knows nothing of where the arrays come from, nor of a plotting library.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+_SAME_LEVEL = 5e-4
+"""Chance levels closer than this are one line to the eye."""
 
 
 class FigureError(ValueError):
@@ -70,8 +74,22 @@ def curves(
     levels = np.atleast_1d(numbers([] if chance is None else chance, "chance"))
     if levels.size > 1 and levels.size != len(lines):
         raise FigureError(f"chance is one number, or one for each of the {len(lines)} series; got {levels.size}")
-    different = dict.fromkeys(float(level) for level in levels if np.isfinite(level))
-    return Curves(points, lines, ends[0], ends[1], names, tuple(different))
+    return Curves(points, lines, ends[0], ends[1], names, _different(levels))
+
+
+def _different(levels: FloatArray) -> tuple[float, ...]:
+    """The finite levels in the order given, without those that would be drawn over one another."""
+    kept: list[float] = []
+    for level in levels[np.isfinite(levels)].tolist():
+        if not any(abs(level - other) < _SAME_LEVEL for other in kept):
+            kept.append(level)
+    return tuple(kept)
+
+
+def spread_top(spreads: FloatArray) -> float:
+    """Where the axis of (points, 3) spreads ends: above the largest finite number, and at 0.1 at least."""
+    finite = spreads[np.isfinite(spreads)]
+    return max(0.1, 1.1 * float(finite.max(initial=0.0)))
 
 
 def heat(matrix: npt.ArrayLike, name: str) -> FloatArray:
@@ -167,7 +185,8 @@ def rule_curves(
         raise FigureError("rules and rule_value belong together: give both, or neither")
     if value is None:
         return None
-    return curves(np.arange(len(rules)), value, low, high, list(beside.chance[:1]) or None, beside.labels, axis="rules")
+    drawn = curves(np.arange(len(rules)), value, low, high, None, beside.labels, axis="rules")
+    return replace(drawn, chance=beside.chance)
 
 
 def ordered(drawn: Curves) -> Curves:

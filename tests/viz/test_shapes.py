@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from viz import style
+from viz import papers, screens, style
 from viz.cells import non_overlapping, panels, raster
-from viz.shapes import color_limits
+from viz.shapes import color_limits, curves, rule_curves
 
 
 def tiling(x: list[int], y: list[int]) -> np.ndarray:
@@ -105,3 +105,24 @@ def test_image_names_count_from_one() -> None:
     assert style.image_labels(2) == ["image 1", "image 2"]
     assert style.image_labels(2, target=1, focus=1) == ["image 1", "image 2 · target + focus"]
     assert style.image_labels(0) == []
+
+
+def test_near_equal_chance_levels_are_one_line() -> None:
+    drawn = curves([0, 1], np.ones((3, 2)), chance=[0.25, 0.2501, 0.33], labels=["a", "b", "c"])
+    assert drawn.chance == (0.25, 0.33)
+
+
+def test_rules_stand_beside_every_chance_level() -> None:
+    beside = curves([0, 1], np.ones((2, 2)), chance=[0.25, 0.5], labels=["a", "b"])
+    drawn = rule_curves(["LND"], np.ones((2, 1)), None, None, beside)
+    assert drawn is not None and drawn.chance == (0.25, 0.5)
+
+
+def test_unbounded_spreads_are_drawn_in_both_worlds() -> None:
+    spread = {"answer_spread": [0.2, 0.0, np.inf], "attention_spread": [0.1, 0.0, 0.3]}
+    accuracies = ([0.9, 0.7], [0.9, 0.8])
+    drawn = papers.positions(*accuracies, **spread)
+    top = drawn.axes[1].get_ylim()[1]
+    assert top == pytest.approx(0.33)
+    drawn.canvas.draw()
+    assert screens.positions(*accuracies, **spread).layout.yaxis2.range[1] == pytest.approx(top)
