@@ -346,6 +346,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     try:
+        with _whole_files_only():
+            image.load()
         _to_rgb(ImageOps.exif_transpose(image)).save(buffer, "PNG", compress_level=1)
     except InputError as error:
         raise InputError(f"PIL image {image.size}: {error}") from None

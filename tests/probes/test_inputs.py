@@ -118,6 +118,14 @@ def test_truncated_where_another_package_lets_pillow_fill_with_grey(monkeypatch:
     assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+def test_truncated_in_an_image_that_pillow_has_opened_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    whole = encoded(picture((90, 80)), "JPEG")
+    lazy = Image.open(io.BytesIO(whole[: len(whole) * 2 // 3]))
+    with pytest.raises(InputError, match=r"PIL image .* cannot be decoded"):
+        ImageRef.of(lazy)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]), data=st.data())
 def test_damaged_bytes_are_decoded_or_refused_by_name(kind: str, data: st.DataObject) -> None:
