@@ -5,7 +5,6 @@ pictures in `auditing.figures`, the page in `report`. Importing it loads no torc
 """
 
 import shlex
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -100,6 +99,7 @@ def run(config: AuditConfig) -> int:
     from studies.auditing.finalise import finalise
     from studies.auditing.report import write_report
     from studies.auditing.summary import failures, print_summary
+    from studies.overwrite import remove_run
 
     check(config)
     prepared = prepare(config)
@@ -126,6 +126,7 @@ def check(config: AuditConfig) -> None:
         InputError: Naming the option and what it takes.
     """
     from probes.inputs import InputError
+    from studies.overwrite import refuse_other
 
     for name, least in (("batch_size", 1), ("max_new_tokens", 1), ("limit", 1), ("causal", 0), ("seed", 0)):
         value = getattr(config, name)
@@ -141,6 +142,8 @@ def check(config: AuditConfig) -> None:
         raise InputError(f"--out {config.out} is a file; give a folder")
     if (config.out / "manifest.json").exists() and not (config.resume or config.overwrite):
         raise InputError(f"--out {config.out} holds a run: give --resume to go on, --overwrite, or another folder")
+    if config.overwrite:
+        refuse_other(config.out)
 
 
 def prepare(config: AuditConfig) -> Prepared:
@@ -223,21 +226,6 @@ def resume_command(config: AuditConfig) -> str:
             words.append(f"--{entry.name.replace('_', '-')}")
             words += [] if value is True else [str(value)]
     return shlex.join([*words, "--resume"])
-
-
-def remove_run(path: Path) -> None:
-    """Remove a run folder, and nothing that is not one.
-
-    Raises:
-        InputError: If the folder holds something else than a run.
-    """
-    from probes.inputs import InputError
-
-    if not path.exists() or not any(path.iterdir()):
-        return
-    if not (path / "manifest.json").is_file():
-        raise InputError(f"--overwrite: {path} holds no run, so it is left alone; give another --out")
-    shutil.rmtree(path)
 
 
 def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":

@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from sightcheck import PACKAGES, ShadowedPackageError, check_packages
 from studies import cli
 from studies.cli import VERBS, main, parse
+from studies.overwrite import remove_run
+from studies.runs import Manifest, RunFolder
 from tests.studies.small_audit import save_model, save_questions
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +181,60 @@ def test_overwrite_leaves_alone_what_is_no_run(model: Path, data: Path, tmp_path
     (tmp_path / "file").write_text("")
     status, shown = audit(capsys, tmp_path / "file", model, data)
     assert status == 2 and "is a file" in shown
+
+
+def app_manifest(folder: Path) -> None:
+    """A folder of a web app, which has a manifest.json of its own."""
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"name": "An app", "icons": [], "start_url": "/"}')
+
+
+def other_study(folder: Path) -> None:
+    with RunFolder.create(folder, Manifest(config={"study": "routing"}, batches=1)):
+        pass
+
+
+def edited_run(folder: Path) -> None:
+    with RunFolder.create(folder, Manifest(config={"study": "audit"}, batches=1)):
+        pass
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"batches": 1', '"batches": 0'))
+
+
+def linked_run(folder: Path) -> None:
+    with RunFolder.create(folder.with_name("elsewhere"), Manifest(config={"study": "audit"}, batches=1)):
+        pass
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("make", [app_manifest, other_study, edited_run, linked_run])
+def test_overwrite_leaves_alone_what_is_no_audit(
+    make: Callable[[Path], None], model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "run"
+    make(out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    status, shown = audit(capsys, out, model, data, "--overwrite")
+    assert status == 2 and shown.count("\n") == 1 and str(out) in shown and "alone" in shown
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_overwrite_refuses_a_run_that_is_being_written(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "run"
+    with RunFolder.create(out, Manifest(config={"study": "audit"}, batches=3)) as folder:
+        status, shown = audit(capsys, out, model, data, "--overwrite")
+        assert status == 2 and shown.splitlines()[-1].startswith("sightcheck: ") and "is being written by" in shown
+        assert "Traceback" not in shown
+        assert RunFolder.open(out).manifest == folder.manifest
+    remove_run(out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwrite_of_an_empty_or_absent_folder_changes_nothing(tmp_path: Path) -> None:
+    remove_run(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    remove_run(tmp_path / "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_position_study_cannot_take_given_answers(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
