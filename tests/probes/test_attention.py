@@ -331,6 +331,35 @@ def test_attentions_are_found_by_what_they_call_whatever_they_are_called() -> No
     assert attention_layers(LongcatFlashModel(config)) == [0, 1, 2, 3]
 
 
+def test_layers_that_share_keys_are_read_in_full() -> None:
+    """Such layers get a single query row where a single row of logits is asked for."""
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+
+    text = {
+        "vocab_size": 64,
+        "vocab_size_per_layer_input": 64,
+        "hidden_size": 16,
+        "hidden_size_per_layer_input": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "global_head_dim": 8,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "sliding_window": 8,
+        "pad_token_id": 0,
+    }
+    config = Gemma4Config(text_config=text, vision_config=None, audio_config=None)
+    model = Gemma4ForConditionalGeneration(config).eval()
+    inputs = {"input_ids": torch.arange(4, 16)[None]}
+    factors = attention_factors(model, inputs, [-6, -2], [(1, 4)])
+    assert factors.shape == (1, 4, 1) and bool((factors > 0).all())
+    with pytest.raises(UnsupportedAttention, match="Gemma4TextAttention"):
+        attention_factors(model, {**inputs, "logits_to_keep": 1}, [-6, -2], [(1, 4)])
+
+
 @pytest.mark.parametrize("form", [torch.as_tensor, np.asarray, lambda rows: rows], ids=["tensor", "array", "lists"])
 def test_masks_of_rows_are_read_in_every_form(form: Any) -> None:
     tiny = build("llava", RAGGED, padding="left")
