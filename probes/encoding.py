@@ -4,6 +4,7 @@ A batch is laid out as [left padding, prompt, answer, right padding], so every p
 columns are those of generation. This file builds inputs; it runs no model and reads no attention.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -93,8 +94,10 @@ class Encoder:
                 truncated; or if prompt and answer are longer than the context. Of several questions the message names
                 the one at fault.
         """
-        encoded, prompts = self._encode_prompts(questions)
+        encoded, prompts = self._encode_prompts(_listed(questions))
         if answers is not None:
+            if isinstance(answers, str) or not isinstance(answers, Sequence):
+                raise InputError(f"answers are {answers!r}: give a list with one answer per question")
             if len(answers) != len(questions):
                 raise InputError(f"{len(questions)} questions need as many answers, and {len(answers)} are given")
             ids = _each(zip(prompts, answers, strict=True), lambda pair: self.answer_ids(*pair))
@@ -109,7 +112,8 @@ class Encoder:
         reply; should prompt and answer fuse at their border, the answer is tokenized alone. Ids are taken as they are.
 
         Raises:
-            InputError: If the text is blank, or an id stands for an image.
+            InputError: If the answer is neither text nor token ids of this model, the text is blank, or an id stands
+                for an image.
         """
         if isinstance(answer, str):
             if not answer.strip():
@@ -120,10 +124,22 @@ class Encoder:
             fused = whole[: len(before)] != before
             ids = self._tokens(reply, special=False) if fused else whole[len(before) :]
         else:
-            ids = [int(token) for token in answer]
+            ids = self._own_ids(answer)
         if self.placeholders & set(ids):
             raise InputError("the answer holds a token that stands for an image: take it out of the text")
         return tuple(ids)
+
+    def _own_ids(self, answer: Any) -> list[int]:
+        """Token ids as given, each within the vocabulary."""
+        try:
+            ids = [operator.index(token) for token in answer]
+        except TypeError:
+            raise InputError(f"the answer is {answer!r}: give text, or a list of token ids") from None
+        size = getattr(self._config.get_text_config(decoder=True), "vocab_size", None)
+        outside = [token for token in ids if token < 0 or (size is not None and token >= size)]
+        if outside:
+            raise InputError(f"the answer holds the token ids {outside}, and the model's are 0 to {(size or 0) - 1}")
+        return ids
 
     def append(self, encoded: Encoded, answer_ids: Sequence[Sequence[int]]) -> Encoded:
         """Put answers behind the prompts, padded on the right."""
@@ -257,6 +273,16 @@ def _rows(encoded: Encoded, name: str, row: int) -> list[int]:
     if name == "after":
         return list(range(last.stop, stop + length))
     return [*range(last.stop, stop - encoded.tail_lengths[row]), *range(stop, stop + length)]
+
+
+def _listed(questions: Any) -> list[Question]:
+    """Questions as given, each an (images, text) pair."""
+    if isinstance(questions, str | Question) or not isinstance(questions, Sequence):
+        raise InputError("questions are a list of Question(images, text): put a single one into a list")
+    for row, question in enumerate(questions):
+        if not (isinstance(question, tuple | list) and len(question) == 2):
+            raise InputError(f"question {row} is {type(question).__name__}: give Question(images, text)")
+    return [Question(*question) for question in questions]
 
 
 def _place(row: int, count: int) -> str:

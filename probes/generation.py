@@ -14,7 +14,7 @@ def greedy_ids(
     """Let a model answer greedily.
 
     The model's own repetition penalty holds, should it have one; every other setting of its generation that would
-    make answers random is set aside.
+    make answers random, several, or of another form is set aside: sampling, beams, return sequences, stop strings.
 
     Args:
         model: A transformers model that generates.
@@ -38,13 +38,17 @@ def greedy_ids(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
+        num_return_sequences=1,
+        return_dict_in_generate=False,
         eos_token_id=ends or None,
         pad_token_id=next((token for token in (tokenizer.pad_token_id, *ends) if token is not None), 0),
         repetition_penalty=model.generation_config.repetition_penalty,
     )
     guard = LogitsProcessorList([_Guard(barred)])
     with torch.inference_mode():
-        output = model.generate(**inputs, generation_config=settings, logits_processor=guard)
+        # Settings that are None are filled from the model's own; only a keyword takes its stop strings away.
+        own = {"stop_strings": None} if getattr(model.generation_config, "stop_strings", None) else {}
+        output = model.generate(**inputs, generation_config=settings, logits_processor=guard, **own)
     return [_until(ids, ends) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()]
 
 

@@ -2,8 +2,10 @@
 
 Answers come first (generated greedily, or given), and one teacher-forced forward pass over prompt and answer is then
 read by the attention recorder. A generated and a given answer thus take the same path, a batch's finished rows add
-nothing behind their end, and log-probabilities, factors and maps all belong to the same pass; in exact arithmetic they
-equal those of the generation itself. This file holds no attention arithmetic and no family's details.
+nothing behind their end, and log-probabilities, factors and maps all belong to the same pass. In exact arithmetic its
+factors, maps and logits equal those of the generation itself. Log-probabilities are the model's own, of these logits: a
+checkpoint's repetition penalty, and the bar on tokens that stand for images, change what is chosen and not its score.
+This file holds no attention arithmetic and no family's details.
 """
 
 from collections.abc import Iterator, Sequence
@@ -120,7 +122,7 @@ class HookedModel:
             InputError: If a question has no image or no words, its marks do not fit its images, an image cannot be
                 read, image tokens are truncated, or prompt and answer are longer than the context.
         """
-        encoded = self._encoder.encode([Question(*question) for question in questions], answers, reserve)
+        encoded = self._encoder.encode(questions, answers, reserve)
         return to_device(encoded, self.device, self.model.dtype)
 
     def generate(self, images: Sequence[Any], question: str, max_new_tokens: int = 32) -> str:
