@@ -1,5 +1,7 @@
 """Traces against eager attentions computed by hand, alone and in batches, given and generated."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -282,7 +284,7 @@ def llava_with(strategy: str = "default", padded: bool = False) -> HookedModel:
         sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
         processor.image_processor = LlavaImageProcessor(**sizes, do_pad=True)
     tokens = 17 if strategy == "full" else 16
-    changes = {"vision_feature_select_strategy": strategy, "image_seq_length": tokens}
+    changes: dict[str, Any] = {"vision_feature_select_strategy": strategy, "image_seq_length": tokens}
     return HookedModel(processors.build_model("llava", processor, **changes), processor)
 
 

@@ -315,8 +315,12 @@ def test_a_layer_that_sees_no_image_is_at_chance() -> None:
     assert seeing.value == 1.0
 
 
-EIGHT: Any = ([0, 1, 1, 0, 1, 0, 0, 1], [0, 1, 0, 0, 1, 1, 0, 1], [1, 1, 1, 0, 1, 0, 0, 0])
-MANY: Any = tuple(np.tile(one, 40) for one in EIGHT)
+EIGHT: tuple[list[int], list[int], list[int]] = (
+    [0, 1, 1, 0, 1, 0, 0, 1],
+    [0, 1, 0, 0, 1, 1, 0, 1],
+    [1, 1, 1, 0, 1, 0, 0, 0],
+)
+MANY: tuple[Any, Any, Any] = (np.tile(EIGHT[0], 40), np.tile(EIGHT[1], 40), np.tile(EIGHT[2], 40))
 FACTORS = np.random.default_rng(0).random((8, 2, 2))
 REGIONS = [RegionScore(1.0, 0.5, 0.25, 16), RegionScore(0.0, 0.0, 0.5, 16), RegionScore(0.5, 1.0, 0.25, 16)]
 LEVELLED: dict[str, Callable[[float], Any]] = {

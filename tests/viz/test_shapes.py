@@ -1,6 +1,7 @@
 """Cells and colors behind the figures: tilings, rasters, colour-vision safety, names."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_rules_stand_beside_every_chance_level() -> None:
 
 
 def test_unbounded_spreads_are_drawn_in_both_worlds() -> None:
-    spread = {"answer_spread": [0.2, 0.0, np.inf], "attention_spread": [0.1, 0.0, 0.3]}
+    spread: dict[str, Any] = {"answer_spread": [0.2, 0.0, np.inf], "attention_spread": [0.1, 0.0, 0.3]}
     accuracies = ([0.9, 0.7], [0.9, 0.8])
     drawn = papers.positions(*accuracies, **spread)
     top = drawn.axes[1].get_ylim()[1]
