@@ -105,7 +105,7 @@ def factor_rows(name: str, trace: "Trace") -> list[Row]:
 def region_rows(record: MultiImageQuestion, trace: "Trace") -> list[Row]:
     """How the target image's map meets its gold region, per layer; empty without a region or maps.
 
-    Cells that show no pixels are left out, and thumbnails where an image also has tiles, because they would count twice.
+    Cells that show no pixels are left out, and thumbnails of images that also have tiles: they would count twice.
     """
     if not record.boxes or record.target is None or REGION_ROWS not in trace.maps_by_rows:
         return []
