@@ -6,26 +6,13 @@ the paper on implicit visual misunderstanding claims the second is smaller, and 
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from probes.inputs import IMAGE_MARK
 from studies.multi_image import MultiImageQuestion
-
-_NOUN = r"(?:images?|pictures?|photos?|photographs?|figures?|frames?)"
-_NUMBERED = re.compile(
-    rf"(?<![<\w])({_NOUN}\s*(?:no\.?\s*|number\s+|#\s*)?)(\d+)\b(?!\s*[:.)\]\-]*\s*<image>)", re.IGNORECASE
-)
-_ORDINAL = re.compile(
-    rf"\b(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|\d+(?:st|nd|rd|th)|last|final|previous|"
-    rf"next|former|latter|left|right|middle)\s+(?:{_NOUN}|one)\b",
-    re.IGNORECASE,
-)
-_ASKS_WHICH = re.compile(
-    rf"\b(?:which|what)\s+(?:(?:one\s+)?of\s+(?:the|these)\s+(?:\w+\s+)?)?{_NOUN}\b", re.IGNORECASE
-)
-_BARE_NUMBER = re.compile(r"\s*(\d+)\s*\.?\s*")
+from studies.references import asks_which, bare_number, may_name, named_numbers, renumber, set_number, why_unclear
+from studies.scoring import answer_choice
 
 SEPARATOR = "@"
 """Between a sample's id and the 1-based place of its target in the id of a moved sample."""
@@ -76,19 +63,37 @@ def why_fixed(record: MultiImageQuestion) -> str | None:
         return "only one place to take"
     if "question_template" in record.meta:
         return None
-    texts = [record.question, record.answer, *record.choices]
-    if any(_ORDINAL.search(text) for text in texts):
-        return "the text names an image by its order in words"
-    return None
+    anchored = is_anchored(record)
+    # Moves permute the candidates, and so leave "images 1 to 4" as it is where these are all of them.
+    whole = {places(record), len(record.images)}
+    texts = (record.question, record.answer, *record.choices)
+    reasons = (why_unclear(text, len(record.images), whole, anchored) for text in texts)
+    return next((reason for reason in reasons if reason is not None), None) or _why_answer(record)
+
+
+def _why_answer(record: MultiImageQuestion) -> str | None:
+    """Why it is not clear what a bare answer such as "2" means: an image, a count, a digit in the picture."""
+    assert record.target is not None
+    number, answer = record.target + 1, record.answer
+    if record.choices:
+        option = answer_choice(record, answer)
+        answer = answer if option is None else record.choices[option]
+    only_target, which = named_numbers(record.question) == {number}, asks_which(record.question)
+    if only_target and not which:
+        return None
+    if which and not only_target and not record.choices and bare_number(answer) is not None:
+        return None if bare_number(answer) == number else "the answer is the number of another image than the target"
+    return "the answer may or may not be the number of the target image" if may_name(answer, number) else None
 
 
 def at_position(record: MultiImageQuestion, place: int) -> MultiImageQuestion:
     """Move the target to `place`; distractors keep their order, and references to images by number follow them.
 
-    "image 3" in question, answer and choices is renumbered. An answer that is a bare number is renumbered only when
-    it equals the target's number and the question asks which image. Texts in `meta` under `question_template` and
-    `answer_template`, with `{position}` for the target's 1-based number, take precedence; a template without image
-    marks follows the marks of the question.
+    "image 3" and "images 1, 2 and 3" in question, answer and choices are renumbered, and an answer that is the
+    target's bare number where the question asks which image. Where a bare answer may or may not name the target, or a
+    text refers to images by words, letters or order, `why_fixed` gives the reason. Texts in `meta` under
+    `question_template` and `answer_template`, with `{position}` for the target's 1-based number, take precedence; a
+    template without image marks follows the marks of the question.
 
     Args:
         record: A record for which `why_fixed` gives None.
@@ -128,23 +133,12 @@ def moved_order(count: int, target: int, place: int) -> list[int]:
     return order
 
 
-def renumber(text: str, new_number: dict[int, int]) -> str:
-    """Renumber every "image 3" of a text; numbers that are no image of the sample stay.
-
-    >>> renumber("Is image 1 like picture #2? Image 9.", {1: 2, 2: 1})
-    'Is image 2 like picture #1? Image 9.'
-    """
-    return _NUMBERED.sub(lambda hit: f"{hit[1]}{new_number.get(int(hit[2]), int(hit[2]))}", text)
-
-
 def _texts(record: MultiImageQuestion, place: int, new_number: dict[int, int]) -> tuple[str, str]:
     assert record.target is not None
     question = renumber(record.question, new_number)
     answer = renumber(record.answer, new_number)
-    number = _BARE_NUMBER.fullmatch(record.answer)
-    asked = record.question.replace("<image>", " ")
-    if number and int(number[1]) == record.target + 1 and _ASKS_WHICH.search(asked) and not record.choices:
-        answer = str(place + 1)
+    if bare_number(answer) == record.target + 1 and asks_which(record.question) and not record.choices:
+        answer = set_number(answer, place + 1)
     if "question_template" in record.meta:
         question = _fill(record.meta["question_template"], place)
         if IMAGE_MARK in record.question and IMAGE_MARK not in question:

@@ -1,3 +1,5 @@
+import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -13,9 +15,9 @@ from studies.position import (
     moved_order,
     places,
     position_study,
-    renumber,
     why_fixed,
 )
+from studies.references import renumber
 
 
 def question(text: str = "Which image shows a cat?", count: int = 4, **changes: Any) -> MultiImageQuestion:
@@ -108,3 +110,107 @@ def test_study_is_balanced() -> None:
 def test_small_parts() -> None:
     assert moved_order(3, 2, 0) == [2, 0, 1]
     assert renumber("images 1 and photo no. 2, imagery 2", {1: 2, 2: 1}) == "images 2 and photo no. 1, imagery 2"
+
+
+JOINS = [" and ", " or ", " & ", ", ", ", and "]
+
+
+@st.composite
+def listed(draw: st.DrawFn, count: int) -> str:
+    """A reference to one image, or to several in one of the ways that English lists them."""
+    noun = draw(st.sampled_from(["image", "picture", "Photo", "figure"]))
+    numbers = draw(st.lists(st.integers(1, count), min_size=1, max_size=4, unique=True))
+    if len(numbers) == 1:
+        return f"{noun} {draw(st.sampled_from(['', '#', 'no. ', 'number ']))}{numbers[0]}"
+    *first, last = numbers
+    return f"{noun}s {', '.join(map(str, first))}{draw(st.sampled_from(JOINS))}{last}"
+
+
+@given(st.integers(2, 12), st.data())
+def test_every_number_of_a_list_follows_its_image(count: int, data: st.DataObject) -> None:
+    target, place = data.draw(st.integers(0, count - 1)), data.draw(st.integers(0, count - 1))
+    text = f"Is the cat in {data.draw(listed(count))} like the one in {data.draw(listed(count))}?"
+    record = question(text, count=count, target=target, answer="yes", task="content")
+    assert why_fixed(record) is None, text
+    moved = at_position(record, place)
+    before, after = (re.findall(r"\d+", each.question.rpartition("<image>")[2]) for each in (record, moved))
+    assert [record.images[int(n) - 1] for n in before] == [moved.images[int(n) - 1] for n in after]
+
+
+WORDS = ["one", "two", "three", "four"]
+ORDINALS = ["first", "second", "third", "fourth"]
+REFERENCES = [
+    "image {word}", "images {word} and one", "picture number {word}", "Image {letter}", "photo ({letter})",
+    "images A and {letter}", "image ({number})", "image-{number}", "the {ordinal}", "the {ordinal} one", "the {nth},",
+    "the {nth} picture", "image {number} or 1", "images 2-{number}", "images 2 to {number}", "images 1/{number}",
+    "images {number} vs. 1", "#{number}", "number {number}", "images 1 and {number}, 2 and 3", "the last",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", REFERENCES)
+@given(number=st.integers(1, 4))
+def test_what_cannot_be_renumbered_is_refused(form: str, number: int) -> None:
+    nth = ["1st", "2nd", "3rd", "4th"][number - 1]
+    names = {"word": WORDS[number - 1], "ordinal": ORDINALS[number - 1], "letter": "ABCD"[number - 1]}
+    named = form.format(number=number, nth=nth, **names)
+    for record in (
+        question(f"What is in {named}?", answer="cat", task="content"),
+        question("Where is the cat?", answer=f"In {named}", task="content"),
+        question("Where is the cat?", answer="C", choices=("here", f"in {named}", "there"), scoring="choice"),
+    ):
+        assert why_fixed(record) is not None, record
+
+
+UNCLEAR = [
+    "Which one shows a cat?", "Which shows a cat?", "Where is the cat?", "Is it 1 or 2?",
+    "Is the cat in image 1 or in image 2?", "Which image is most like image 2?", "How many cats are there?",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", UNCLEAR)
+@pytest.mark.parametrize("answer", ["2", "2.", "(2)", "Two", "two.", "B", "2 and 3"])
+def test_a_bare_answer_that_may_name_the_target_is_refused(form: str, answer: str) -> None:
+    assert why_fixed(question(form, answer=answer)) is not None
+
+
+@given(st.integers(2, 8), st.data())
+def test_a_bare_answer_names_the_target_after_a_move_or_the_record_is_refused(count: int, data: st.DataObject) -> None:
+    target, place = data.draw(st.integers(0, count - 1)), data.draw(st.integers(0, count - 1))
+    text = data.draw(
+        st.sampled_from(["Which image shows a cat?", "Which of the images is it?", "Which one?", "Where?"])
+    )
+    answer = data.draw(st.sampled_from(["{}", "{}.", "({})", "image {}", "Image {}."])).format(target + 1)
+    record = question(text, count=count, target=target, answer=answer)
+    if why_fixed(record) is None:
+        assert re.findall(r"\d+", at_position(record, place).answer) == [str(place + 1)]
+    else:
+        assert "image" not in f"{text} {answer}"
+
+
+@pytest.mark.parametrize("choices", [("1", "2", "3"), ("one", "two", "three")])
+@pytest.mark.parametrize("answer", ["B", "(B)"])
+def test_choices_that_are_bare_numbers_are_refused(choices: tuple[str, ...], answer: str) -> None:
+    assert "may or may not" in str(why_fixed(question(answer=answer, choices=choices, scoring="choice")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is in image 2 of these four images?",
+        "Are images 1 to 4 alike?",
+        "In the picture a cat sits on the left. What is in image 2?",
+        "What was painted in the 19th century?",
+        "How many cats are in image 2?",
+        "Which image's colours are warm?",
+    ],
+)
+def test_what_is_clear_still_moves(text: str) -> None:
+    record = question(text, answer="2" if "image 2" in text or "Which" in text else "cat")
+    assert why_fixed(record) is None
+    assert "images 1 to 4" in at_position(record, 3).question or "to 4" not in text
+
+
+def test_letters_and_numbers_before_marks_are_labels() -> None:
+    record = question(question="Image A: <image>\nImage B: <image>\nWhat is it?", count=2, answer="cat")
+    assert why_fixed(record) is None
+    assert why_fixed(dataclasses.replace(record, question=record.question + " See image B.")) is not None
