@@ -3,14 +3,15 @@
 It knows the verbs and where each lives, and nothing of what they compute. Nothing heavy is imported before a verb
 is chosen, so that `--help` answers at once.
 
-Exit status: 0 finished; 1 finished, and some samples failed; 2 bad arguments or bad input, with one line on stderr;
-130 interrupted by Ctrl-C.
+Exit status: 0 finished; 1 finished, and some samples failed, or a bar of `bench` was missed; 2 bad arguments or bad
+input, with one line on stderr; 70 an error of Sightcheck's own, with its traceback; 130 interrupted by Ctrl-C.
 """
 
 import contextlib
 import io
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from inspect import cleandoc
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 EXIT_DONE = 0
 EXIT_SAMPLES_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_CRASHED = 70
+"""EX_SOFTWARE of sysexits.h. Python itself would exit with 1, which says that the work was finished."""
 EXIT_INTERRUPTED = 130
 
 
@@ -91,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_DONE
     except Exception as error:
         if not _is_input_error(error):
-            raise
+            traceback.print_exc()
+            return EXIT_CRASHED
         print(f"sightcheck: {_one_line(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
 

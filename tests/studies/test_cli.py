@@ -1,3 +1,4 @@
+import math
 import re
 import subprocess
 import sys
@@ -28,15 +29,17 @@ def command(*words: str, path: str = "", **options: Any) -> subprocess.Completed
 
 
 def test_help_is_quick_and_names_every_verb() -> None:
-    took = []
-    for _ in range(3):
+    best = math.inf
+    # The best of several starts: other work on the machine only ever adds.
+    for _ in range(10):
         start = time.perf_counter()
         shown = command("--help")
-        took.append(time.perf_counter() - start)
-    assert shown.returncode == 0
-    assert all(verb in shown.stdout for verb in VERBS)
-    # The bar is half a second; a busy test machine gets some room.
-    assert min(took) < 1.0
+        best = min(best, time.perf_counter() - start)
+        assert shown.returncode == 0
+        assert all(verb in shown.stdout for verb in VERBS)
+        if best < 0.5:
+            return
+    pytest.fail(f"the quickest start took {best:.2f} s, and the bar is 0.5 s")
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -244,10 +247,30 @@ def test_position_study_cannot_take_given_answers(model: Path, data: Path, tmp_p
     assert status == 2 and "--position-study" in shown
 
 
-def test_errors_of_our_own_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_our_own_show_their_traceback_and_a_status_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     monkeypatch.setattr(cli, "usage", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        main(["--help"])
+    assert main(["--help"]) == 70
+    shown = capsys.readouterr()
+    assert shown.err.startswith("Traceback") and shown.err.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_interrupts_have_a_status_of_their_own(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "usage", interrupted)
+    assert main(["--help"]) == 130
+    assert capsys.readouterr().err == "sightcheck: interrupted\n"
+
+
+def test_the_readme_names_every_exit_status_and_verb() -> None:
+    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    statuses = text[text.index("Exit status:") : text.index("`DATA` is")]
+    named = {int(number) for number in re.findall(r"\b\d+\b", statuses)}
+    assert named == {value for name, value in vars(cli).items() if name.startswith("EXIT_")}
+    assert all(f"sightcheck {verb} " in text for verb in VERBS)
 
 
 def test_first_paragraph_of_a_box() -> None:
