@@ -41,8 +41,9 @@ format: $(TEST_INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Runs are results: they stay.
 clean:
-	rm -rf runs .mypy_cache .ruff_cache .hypothesis
+	rm -rf .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

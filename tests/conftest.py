@@ -31,11 +31,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_unlisted_skips] = []
     allowed = listed_skips(MAY_SKIP.read_text())
 
+    def note(report: pytest.TestReport | pytest.CollectReport) -> None:
+        noted = config.stash[_unlisted_skips]
+        unlisted = report.skipped and not hasattr(report, "wasxfail") and not report.nodeid.startswith(allowed)
+        if unlisted and report.nodeid not in noted:
+            noted.append(report.nodeid)
+
     class SkipWatch:
         @staticmethod
         def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-            if report.skipped and not hasattr(report, "wasxfail") and not report.nodeid.startswith(allowed):
-                config.stash[_unlisted_skips].append(report.nodeid)
+            note(report)
+
+        @staticmethod
+        def pytest_collectreport(report: pytest.CollectReport) -> None:
+            """A module that skips as a whole, by `importorskip` at its top, never becomes a test."""
+            note(report)
 
     config.pluginmanager.register(SkipWatch())
 
