@@ -190,7 +190,8 @@ def _refuse_remote_code(folder: Path, name: str, trust_remote_code: bool) -> Non
         if next(_auto_maps(_read_json(path, name)), None) is not None:
             raise InputError(
                 f"model {name!r}: {path.name} asks to run Python code of the checkpoint's own (auto_map); nothing was "
-                "run. Read that code, then pass trust_remote_code=True, or take a checkpoint without it"
+                "run. Read that code, then pass trust_remote_code=True (--trust-remote-code on the command line), or "
+                "take a checkpoint without it"
             )
 
 
@@ -247,10 +248,15 @@ def _check_weight_files(folder: Path, name: str, config: Any, allow_pickle: bool
     if pickled and not allow_pickle:
         raise InputError(
             f"model {name!r}: its weights are pickled ({pickled[0]}), and a pickle can run code when it is read; "
-            "convert it to safetensors, or pass allow_pickle=True if you trust it"
+            "convert it to safetensors, or pass allow_pickle=True (--allow-pickle on the command line) if you trust it"
         )
     if not pickled:
-        leave = "" if allow_pickle else ", or pass allow_pickle=True if its weights are pickled and you trust them"
+        leave = (
+            ""
+            if allow_pickle
+            else ", or pass allow_pickle=True (--allow-pickle on the command line) if its weights are pickled and you "
+            "trust them"
+        )
         raise InputError(f"model {name!r}: no weights in *.safetensors; give a checkpoint that has them{leave}")
 
 

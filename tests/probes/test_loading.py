@@ -91,7 +91,8 @@ def test_paths_that_lead_nowhere(saved: Path, tmp_path: Path) -> None:
 def test_pickled_weights_need_leave(copied: Path) -> None:
     before = HookedModel.from_pretrained(copied).trace([picture()], "Which?", answer="1").factors
     pickled(copied)
-    assert "pytorch_model.bin" in (message := refusal(copied)) and "allow_pickle=True" in message
+    assert "pytorch_model.bin" in (message := refusal(copied))
+    assert "allow_pickle=True" in message and "--allow-pickle" in message
     after = HookedModel.from_pretrained(copied, allow_pickle=True).trace([picture()], "Which?", answer="1").factors
     np.testing.assert_array_equal(before, after)
 
@@ -120,7 +121,7 @@ def test_code_of_the_checkpoints_own_is_not_run(copied: Path, tmp_path: Path, fi
     names = ("AutoConfig", "AutoModelForImageTextToText", "AutoTokenizer", "AutoProcessor")
     edit(copied / file, lambda content: content.update(auto_map=dict.fromkeys(names, "evil.Evil")))
     message = refusal(copied)
-    assert file in message and "trust_remote_code=True" in message
+    assert file in message and "trust_remote_code=True" in message and "--trust-remote-code" in message
     assert not marker.exists()
     if file == "config.json":
         refusal(copied, trust_remote_code=True)
