@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ShadowedPackageError as error:
         print(f"sightcheck: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    from studies.cli import main as run
+    from studies.cli import command
 
-    return run(arguments)
+    return command(arguments)
 
 
 def check_packages(finder: Callable[[str], Any] = find_spec, home: Path | None = None) -> None:

@@ -78,8 +78,21 @@ class CommandError(ValueError):
     """Bad arguments; the message is the one line that the user sees."""
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command as a process of its own: returns the exit status, whatever happens.
+
+    Args:
+        arguments: what follows `sightcheck` on the command line; None reads `sys.argv`.
+    """
+    try:
+        return main(arguments)
+    except Exception:
+        traceback.print_exc()
+        return EXIT_CRASHED
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status.
+    """Run the command; returns the exit status. Errors of our own are raised.
 
     Args:
         arguments: what follows `sightcheck` on the command line; None reads `sys.argv`.
@@ -94,8 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_DONE
     except Exception as error:
         if not _is_input_error(error):
-            traceback.print_exc()
-            return EXIT_CRASHED
+            raise
         print(f"sightcheck: {_one_line(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
 
@@ -203,4 +215,4 @@ def _one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

