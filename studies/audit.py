@@ -43,6 +43,10 @@ class AuditConfig:
     """Format of the questions, such as blink or vlmevalkit; recognised by its columns if not given."""
     split: str | None = None
     """Take only this split. The focus rule is chosen on the split `dev`; without it a fixed rule is used."""
+    subset: str | None = None
+    """Take only this configuration of a data set on the hub; by default all."""
+    image_root: Path | None = None
+    """Folder that relative image paths start from; by default the folder of the file that names them."""
     limit: int | None = None
     """Take at most this many samples, drawn evenly over splits and tasks."""
     batch_size: int = 32
@@ -171,7 +175,9 @@ def prepare(config: AuditConfig) -> Prepared:
     from studies.auditing.run import Settings, Work, preflight
     from studies.multi_image import read_answers, read_questions
 
-    questions = read_questions(config.data, format=config.format, split=config.split)
+    questions = read_questions(
+        config.data, format=config.format, split=config.split, subset=config.subset, image_root=config.image_root
+    )
     groups = {record.id: f"{record.split}\0{record.task}" for record in questions.records}
     kept = set(draw_evenly(groups, config.limit, config.seed))
     answers = None if config.answers is None else read_answers(config.answers)
@@ -210,6 +216,7 @@ def prepare(config: AuditConfig) -> Prepared:
     }
     plan = plan_batches(items(model, records, facts), config.batch_size, list(refused))
     work = Work(plan, {record.id: record for record in records}, refused, settings, facts)
+    print(f"{config.data}: {len(questions)} questions, {len(questions.bad)} unusable; {questions.why}", file=sys.stderr)
     return Prepared(config, model, work, identity)
 
 

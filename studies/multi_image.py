@@ -4,7 +4,7 @@ Knows which formats there are; each is read in ``studies.readers``. No torch.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from studies.answers import read_answers
 from studies.questions import BadRecord, MultiImageQuestion, Questions, write_questions
 from studies.readers import blink, mirb, muirbench, own, stme, vlmevalkit
 from studies.readers.hub import PREFERRED_SPLITS, is_hub_id, read_hub
+from studies.readers.images import noting_shortened
 from studies.readers.rows import Row
 from studies.readers.sources import RawRow, Source, read_source
 from studies.run_folder.files import write_bytes
@@ -76,7 +77,8 @@ def read_questions(
         streaming: whether ``datasets`` streams a hub data set or makes a copy first.
 
     Raises:
-        InputError: there is no such file or data set, no row at all, no known format, or nothing in that split.
+        InputError: there is no such file or data set, no row at all, no known format, nothing in that split, no such
+            image root, or a subset of local files.
     """
     if format is not None and format not in _FORMATS:
         raise InputError(f"the format {format!r} is not known; known: {', '.join(FORMATS)}")
@@ -86,17 +88,30 @@ def read_questions(
     if not rows:
         found = ", ".join(sorted({_split_of(row) or "unnamed" for row in source.rows}))
         raise InputError(f"{path_or_id} has no question in the split {split!r}; its splits: {found}")
-    records, bad = _read_rows(rows, name)
+    with noting_shortened() as shortened:
+        records, bad = _read_rows(rows, name)
     if keep_images_in is not None:
         records = [_spilled(record, Path(keep_images_in)) for record in records]
-    return Questions(tuple(records), tuple(bad), name, f"{source.why}; {why}{note}")
+    return Questions(tuple(records), tuple(bad), name, f"{source.why}; {why}{note}{_substitutions(shortened)}")
+
+
+def _substitutions(shortened: Mapping[str, str]) -> str:
+    if not shortened:
+        return ""
+    given, found = next(iter(shortened.items()))
+    count = "1 image is" if len(shortened) == 1 else f"{len(shortened)} images are"
+    return f"; {count} not where the rows say and taken by the last parts of the path, such as {found} for {given}"
 
 
 def _source(
     path_or_id: str | Path, split: str | None, subset: str | None, image_root: str | Path | None, streaming: bool
 ) -> Source:
     path = Path(path_or_id)
+    if image_root is not None and not Path(image_root).is_dir():
+        raise InputError(f"the image root {image_root} is no folder: give the one that image paths start from")
     if path.exists():
+        if subset is not None:
+            raise InputError(f"{path} is no hub data set, so it has no subset {subset!r}: leave the subset out")
         return read_source(path, None if image_root is None else Path(image_root))
     name = str(path_or_id)
     if not is_hub_id(name) or path.suffix.lower() in (".jsonl", ".json", ".tsv", ".csv", ".parquet"):

@@ -3,7 +3,10 @@
 Knows no format. No torch.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,20 @@ from studies.questions import image_is_there, members_of
 from studies.readers.rows import valid
 
 _LONGEST_PATH = 4096
+_shortened: ContextVar[dict[str, str] | None] = ContextVar("_shortened", default=None)
+
+
+@contextmanager
+def noting_shortened() -> Iterator[dict[str, str]]:
+    """Note which images are found by the last parts of their path only: the path given, and the one taken for it."""
+    # A folder may have gained files since it was last looked at.
+    _names_below.cache_clear()
+    noted: dict[str, str] = {}
+    token = _shortened.set(noted)
+    try:
+        yield noted
+    finally:
+        _shortened.reset(token)
 
 
 def find_images(values: Iterable[Any], root: Path) -> tuple[ImageRef, ...]:
@@ -34,7 +51,8 @@ def find_image(value: Any, root: Path) -> ImageRef:
     """Find one image, given as path, bytes, base64, PIL image or mapping with "bytes" or "path".
 
     A path is looked for below ``root``, in its folder ``images``, and in its zip archives. An absolute path of another
-    machine is looked for by its last parts, the longest run first.
+    machine is looked for by its last parts, the longest run first; by its bare name only where a single file below
+    ``root`` has that name, as another image might be taken for it otherwise.
 
     Raises:
         InputError: there is no such image.
@@ -46,9 +64,12 @@ def find_image(value: Any, root: Path) -> ImageRef:
     valid(value, "an image")
     if value[:5].lower() == "data:" or len(value) > _LONGEST_PATH or not value.strip() or "\0" in value:
         return ImageRef.of(value)
-    for path in _candidates(value, root):
+    for path, whole in _candidates(value, root):
         reference = ImageRef(path=str(path))
         if image_is_there(reference):
+            noted = _shortened.get()
+            if not whole and noted is not None:
+                noted[value] = str(path)
             return reference
     return _there(ImageRef.of(value, root), root)
 
@@ -59,21 +80,36 @@ def _there(image: ImageRef, root: Path) -> ImageRef:
     raise InputError(f"{image.path} does not exist, nor is it anywhere below {root} under that name")
 
 
-def _candidates(value: str, root: Path) -> Iterable[Path]:
-    """An absolute path is taken as it is first; its tails come last, so that they never hide the real file."""
-    yield root / value
+def _candidates(value: str, root: Path) -> Iterator[tuple[Path, bool]]:
+    """Places to look, and whether each has the whole path; tails come last, so that they never hide the real file."""
+    yield root / value, True
     path = Path(value)
     parts = path.parts[1:] if path.is_absolute() else path.parts
     if ".." in parts:
         return
-    tails = [Path(*parts[start:]) for start in range(len(parts) if path.is_absolute() else min(2, len(parts)))]
     archives = _archives(root)
-    for tail in tails:
-        yield root / tail
-        yield root / "images" / tail
+    for start in range(len(parts) if path.is_absolute() else min(2, len(parts))):
+        tail = Path(*parts[start:])
+        if start and len(tail.parts) == 1 and not _is_only_one(tail.name, root, archives):
+            return
+        yield root / tail, not start
+        yield root / "images" / tail, not start
         for archive in archives:
             if tail.as_posix() in members_of(archive):
-                yield archive / tail
+                yield archive / tail, not start
+
+
+def _is_only_one(name: str, root: Path, archives: Iterable[Path]) -> bool:
+    # The working folder stands in for the root of data that have none: all of it is not theirs.
+    if root == Path():
+        return False
+    inside = sum(Path(member).name == name for archive in archives for member in members_of(archive))
+    return _names_below(root)[name] + inside == 1
+
+
+@lru_cache(maxsize=8)
+def _names_below(root: Path) -> Counter[str]:
+    return Counter(path.name for path in root.rglob("*") if path.is_file())
 
 
 def _archives(root: Path) -> tuple[Path, ...]:

@@ -157,6 +157,23 @@ def test_bad_input_is_one_line_and_nothing_is_written(model: Path, data: Path, t
         assert not out.exists(), said
 
 
+def test_an_audit_says_what_it_reads_and_takes_an_image_root(
+    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.auditing.figures.draw_figures", lambda *_: [])
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "questions.jsonl").write_text((data / "questions.jsonl").read_text())
+    words = ("--split", "test", "--image-root", str(data))
+    status, shown = audit(capsys, tmp_path / "run", model, tmp_path / "rows", *words)
+    assert status == 0
+    assert "2 questions, 0 unusable; 1 .jsonl files; format sightcheck: " in shown
+    assert "split test, 2 rows of other splits left out" in shown
+    config = RunFolder.open(tmp_path / "run").manifest.config
+    assert config["image_root"] == data.as_posix() and config["subset"] is None
+    status, shown = audit(capsys, tmp_path / "run", model, data, "--split", "test", "--resume")
+    assert status == 2 and "image_root" in shown.splitlines()[-1]
+
+
 def test_broken_weights_are_refused_before_anything_is_written(
     model: Path, data: Path, tmp_path: Path, capsys: Any
 ) -> None:

@@ -215,6 +215,40 @@ def test_image_root(tmp_path: Path) -> None:
     assert len(read_questions(path, image_root=tmp_path / "elsewhere").records) == 1
 
 
+def test_an_image_root_or_subset_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    path = published.own(tmp_path, [published.own_row()])
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        read_questions(path, image_root=tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no subset 'Counting'"):
+        read_questions(path, subset="Counting")
+
+
+@pytest.mark.parametrize("given", ["/elsewhere/cats/red.png", "cats/red.png"])
+def test_another_image_of_the_same_name_is_not_taken(given: str, tmp_path: Path) -> None:
+    published.save_images(tmp_path, "red", "blue")
+    path = published.write_lines(tmp_path / "a.jsonl", [published.own_row(images=[given, "blue.png"])])
+    read = read_questions(path)
+    assert [image.path for image in read.records[0].images] == [str(tmp_path / "red.png"), str(tmp_path / "blue.png")]
+    assert f"1 image is not where the rows say and taken by the last parts of the path, such as {tmp_path}" in read.why
+
+    published.save_images(tmp_path / "dogs", "red")
+    read = read_questions(path)
+    assert not read.records and given in read.bad[0].error
+    assert "last parts" not in read.why
+
+
+def test_a_longer_part_of_the_path_is_taken_and_said(tmp_path: Path) -> None:
+    for folder in ("cats", "dogs"):
+        published.save_images(tmp_path / folder, "red", "blue")
+    images = ["/elsewhere/cats/red.png", "/elsewhere/dogs/red.png"]
+    read = read_questions(published.write_lines(tmp_path / "a.jsonl", [published.own_row(images=images)]))
+    found = [str(tmp_path / "cats" / "red.png"), str(tmp_path / "dogs" / "red.png")]
+    assert [image.path for image in read.records[0].images] == found
+    assert (
+        f"2 images are not where the rows say and taken by the last parts of the path, such as {found[0]}" in read.why
+    )
+
+
 def test_repr_shows_counts_and_no_bytes(tmp_path: Path) -> None:
     read = read_questions(published.own(tmp_path, [published.own_row(), {}]))
     assert repr(read) == "Questions(1 records, 1 bad, format 'sightcheck', tasks: content)"
