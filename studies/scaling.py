@@ -58,7 +58,8 @@ def run(config: ScalingConfig) -> int:
     """Read the audits, write numbers and figure, and print them; returns 0.
 
     Raises:
-        InputError: If there are fewer than two audits, one is not finished, or they asked different questions.
+        InputError: If there are fewer than two audits, one is not finished or has nothing to compare, or they asked
+            differently; nothing has been written then.
     """
     from studies.auditing.figures import png
     from studies.runs import RunFolder
@@ -67,6 +68,7 @@ def run(config: ScalingConfig) -> int:
         raise InputError("a scaling study needs two or more audits: sightcheck scaling runs/small runs/large")
     measured = sorted((measure(RunFolder.open(path)) for path in config.runs), key=lambda each: each.parameters)
     check_comparable(measured)
+    figure = png(scaling_figure(measured))
     models = [
         {
             "model": each.model,
@@ -78,7 +80,7 @@ def run(config: ScalingConfig) -> int:
         for each in measured
     ]
     write_json(config.out / "scaling.json", {"models": models})
-    write_bytes(config.out / "scaling.png", png(scaling_figure(measured)))
+    write_bytes(config.out / "scaling.png", figure)
     for each in measured:
         print(f"{each.parameters:>13,} parameters  {each.model}")
         for entry in each.entries:
@@ -92,7 +94,7 @@ def measure(folder: "RunFolder") -> Measured:
     """Take the headline split's numbers from a finished audit.
 
     Raises:
-        InputError: If the run is no audit, was not finished, or has no scored answers.
+        InputError: If the run is no audit, was not finished, or has no scored answers, or none with a target image.
     """
     config = folder.manifest.config
     if "parameters" not in config:
@@ -106,23 +108,35 @@ def measure(folder: "RunFolder") -> Measured:
         for label, name, rows in METRICS
         for entry in find(found, name, task=..., split=split, rows=rows)
     ]
+    for label, _, _ in METRICS:
+        if not any(entry["label"] == label and entry["task"] is None for entry in entries):
+            raise InputError(
+                f"{folder.path} has no {label}: a scaling study needs questions that name their target image"
+            )
     manifest = folder.manifest.as_json()
     return Measured(config["model"], config["parameters"], split, tuple(entries), folder.manifest.data_digest, manifest)
 
 
 def check_comparable(measured: Sequence[Measured]) -> None:
-    """Refuse audits that asked different questions.
+    """Refuse audits that asked different questions, or asked them differently.
 
     Raises:
-        InputError: Naming the models whose data differ.
+        InputError: Naming the models and what differs.
     """
     first = measured[0]
     for other in measured[1:]:
+        both = f"{first.model} and {other.model}"
         if (other.data_digest, other.split) != (first.data_digest, first.split):
             raise InputError(
-                f"{first.model} and {other.model} were asked different questions: audit both with the same --data, "
-                "--split and --limit"
+                f"{both} were asked different questions: audit both with the same --data, --split and --limit"
             )
+        for key, option in (("answers_digest", "--answers"), ("max_new_tokens", "--max-new-tokens")):
+            ours, theirs = (each.manifest["config"].get(key) for each in (first, other))
+            if ours != theirs:
+                raise InputError(
+                    f"{both} differ in {key} ({ours} and {theirs}), so their answers do not compare: "
+                    f"audit both with the same {option}"
+                )
 
 
 def scaling_figure(measured: Sequence[Measured]) -> Any:

@@ -1,6 +1,8 @@
 """The scaling study: audits of two sizes side by side, numbers as the audits have them, and what is refused."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,36 @@ def test_other_questions_are_refused(small: Small, tmp_path: Path, capsys: Any) 
 def test_what_is_no_run_is_refused(small: Small, tmp_path: Path, capsys: Any) -> None:
     assert main(["scaling", str(small.out), str(tmp_path / "absent"), "--out", str(tmp_path / "out")]) == 2
     assert "absent" in capsys.readouterr().err
+
+
+def edited(source: Path, out: Path, **config: Any) -> Path:
+    """A copy of a run whose manifest says something else."""
+    shutil.copytree(source, out)
+    manifest = RunFolder.open(out).manifest
+    changed_manifest = dataclasses.replace(manifest, config={**manifest.config, **config})
+    (out / "manifest.json").write_text(json.dumps(changed_manifest.as_json()))
+    return out
+
+
+@pytest.mark.parametrize(("key", "value"), [("answers_digest", "0" * 64), ("max_new_tokens", 99)])
+def test_answers_made_differently_are_refused_by_name(
+    small: Small, tmp_path: Path, capsys: Any, key: str, value: object
+) -> None:
+    other = edited(small.out, tmp_path / "other", **{key: value})
+    assert main(["scaling", str(small.out), str(other), "--out", str(tmp_path / "out")]) == 2
+    shown = capsys.readouterr().err
+    assert key in shown and str(value) in shown and shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_without_targets_are_refused_before_anything_is_written(small: Small, tmp_path: Path, capsys: Any) -> None:
+    runs = []
+    for name in ("first", "second"):
+        shutil.copytree(small.out, tmp_path / name)
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        kept = [entry for entry in metrics if not entry["name"].startswith("attention")]
+        (tmp_path / name / "metrics.json").write_text(json.dumps(kept))
+        runs.append(str(tmp_path / name))
+    assert main(["scaling", *runs, "--out", str(tmp_path / "out")]) == 2
+    assert "has no attention accuracy, paper" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
