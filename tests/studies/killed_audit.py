@@ -5,12 +5,13 @@
 Imports are done once; each audit runs in a forked child. Prints how many batches each kill left.
 """
 
-import contextlib
 import os
 import random
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -60,6 +61,23 @@ def batches(out: Path) -> int:
     return sum(len(RunFolder.open(path).done_batches()) for path in runs)
 
 
+def has_batches(out: Path, wanted: float) -> bool:
+    return batches(out) >= wanted
+
+
+def killed(child: int, ready: Callable[[], bool]) -> bool:
+    """Kill a child a random moment after it is ready; false if it ended by itself first."""
+    while not ready():
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return False
+        time.sleep(0.002)
+    time.sleep(random.uniform(0.0, 0.1))
+    # Until it is waited for, its number is nobody else's, whether or not it has ended.
+    os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
 def main() -> None:
     """Make `FOLDER/whole` in one go and `FOLDER/broken` with kills."""
     model, data, folder = map(Path, sys.argv[1:4])
@@ -76,14 +94,10 @@ def main() -> None:
     out, planned = folder / "broken", batches(folder / "whole")
     for kill in range(kills):
         # Spread over the whole work, so that each kill finds another half-done run; the moment itself is random.
-        wanted = (kill + random.random()) / kills * planned
+        wanted = (kill + random.random()) / kills * (planned - 1)
         child = in_child(model, data, out, resume=True)
-        while batches(out) < wanted and os.waitpid(child, os.WNOHANG) == (0, 0):
-            time.sleep(0.002)
-        time.sleep(random.uniform(0.0, 0.1))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+        if not killed(child, partial(has_batches, out, wanted)):
+            sys.exit(f"the audit ended by itself before kill {kill + 1} of {kills}, so nothing was tested")
         print(f"killed with {batches(out)} of {planned} batches", flush=True)
     child = in_child(model, data, out, resume=True)
     if os.waitpid(child, 0)[1] != 0:

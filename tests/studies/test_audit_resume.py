@@ -31,6 +31,22 @@ def test_killed_and_resumed_is_bit_equal(tmp_path: Path, kills: int) -> None:
     assert len(resumed) >= 1
 
 
+def test_only_a_child_that_still_runs_counts_as_killed() -> None:
+    code = (
+        "import os, sys, time; from tests.studies.killed_audit import killed\n"
+        "def child(seconds):\n"
+        "    number = os.fork()\n"
+        "    if number == 0: time.sleep(seconds); os._exit(0)\n"
+        "    return number\n"
+        "def late(): time.sleep(1); return True\n"
+        "print(killed(child(60), lambda: True), killed(child(0), late), killed(child(0), lambda: False))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["True", "False", "False"], done.stderr
+
+
 def assert_equal(whole: Path, broken: Path) -> None:
     left, right = RunFolder.open(whole), RunFolder.open(broken)
     assert left.done_batches() == right.done_batches()
