@@ -109,7 +109,7 @@ def serve(blocks: gr.Blocks, port: int | None = None, open_browser: bool = False
     """
     if port is not None and not _is_free(port):
         raise InputError(f"port {port} cannot be used: something else listens there, or it is none; choose another")
-    guards: dict[str, Any] = {"middleware": [Middleware(LocalOnly)], "docs_url": None, "redoc_url": None}
+    guards: dict[str, Any] = {"middleware": [Middleware(LocalOnly, bound=HOST)], "docs_url": None, "redoc_url": None}
     _, address, _ = blocks.queue(default_concurrency_limit=4).launch(
         server_name=HOST,
         server_port=port,

@@ -25,23 +25,39 @@ POLICY = (
 """Content-Security-Policy of every answer: the browser itself refuses anything from elsewhere."""
 
 _OUTSIDE = re.compile(r"/(?:file=|file/|proxy=)\s*https?:", re.IGNORECASE)
+_OWN_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_PORT = re.compile(r":\d*$")
 _DEPTH = 3
 
 
 class LocalOnly:
-    """ASGI middleware: adds the content policy, and refuses to fetch addresses on behalf of a client."""
+    """ASGI middleware: adds the content policy, and refuses what does not come from a page of this machine.
 
-    def __init__(self, app: Application) -> None:
+    Requests to a foreign host name are refused, because a page of that name whose address was changed to this machine
+    would otherwise read everything here; so are those that would have addresses fetched on behalf of a client.
+
+    Args:
+        app: The application behind.
+        bound: The host that the server listens on, beside the names of this machine.
+    """
+
+    def __init__(self, app: Application, bound: str = "127.0.0.1") -> None:
         self._app = app
+        self._hosts = {*_OWN_HOSTS, bound.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if _host(scope) not in self._hosts:
+            await _refuse(scope, send, b"This server answers at localhost only.")
+            return
+        if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
         if _OUTSIDE.search(unquote(unquote(str(scope.get("path", ""))))):
-            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"Nothing outside this machine is fetched."})
+            await _refuse(scope, send, b"Nothing outside this machine is fetched.")
             return
 
         async def send_with_policy(message: Message) -> None:
@@ -51,6 +67,22 @@ class LocalOnly:
             await send(message)
 
         await self._app(scope, receive, send_with_policy)
+
+
+def _host(scope: Scope) -> str:
+    """The host that a request is for, in lower case and without its port; empty if it names none or several."""
+    named = [value for name, value in scope.get("headers", ()) if name.lower() == b"host"]
+    if len(named) != 1:
+        return ""
+    return _PORT.sub("", named[0].decode("latin-1").strip().lower())
+
+
+async def _refuse(scope: Scope, send: Send, reason: bytes) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": reason})
 
 
 def run_names(root: Path) -> list[str]:

@@ -23,7 +23,8 @@ MAX_IMAGES = 16
 MAX_QUESTION = 4000
 RULE, LAST = "M-LND", 4
 LONGEST, LONGEST_ALLOWED = 32, 512
-GREY = (127, 127, 127)
+GREY = (128, 128, 128)
+"""The grey that audits blank images with (`probes.interventions`), so that the numbers here are theirs."""
 ROWS = ("paper", "predicting")
 
 

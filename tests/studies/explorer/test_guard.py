@@ -1,11 +1,13 @@
 """What the page may reach."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from probes.inputs import InputError
-from studies.explorer.guard import run_names, run_path
+from studies.explorer.guard import LocalOnly, Message, run_names, run_path
 
 
 def _run(folder: Path) -> Path:
@@ -48,3 +50,33 @@ def test_a_folder_without_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"'empty' has no manifest\.json"):
         run_path(tmp_path, "empty")
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize(
+    ("headers", "served"),
+    [
+        ([(b"host", b"localhost:7860")], True),
+        ([(b"host", b"192.168.0.9:7860")], True),
+        ([(b"host", b"evil.example:7860")], False),
+        ([(b"host", b"localhost"), (b"host", b"evil.example")], False),
+        ([], False),
+    ],
+)
+def test_only_own_hosts_are_served(kind: str, headers: list[tuple[bytes, bytes]], served: bool) -> None:
+    reached: list[str] = []
+    sent: list[Message] = []
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["type"])
+
+    async def receive() -> Message:
+        return {}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": kind, "path": "/", "headers": headers}
+    asyncio.run(LocalOnly(behind, bound="192.168.0.9")(scope, receive, send))
+    assert bool(reached) is served
+    assert served or sent[0]["type"] in ("http.response.start", "websocket.close")

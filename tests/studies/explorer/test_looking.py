@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from probes.inputs import InputError
+from probes.interventions import blank_effects
 from probes.model import Question
 from studies.explorer.examples import images_of, read_examples
 from studies.explorer.looking import MAX_IMAGES, Looked, blank, look, open_images, plain_question, prompt_of
@@ -40,7 +41,7 @@ def test_blanking_gives_the_drop_of_the_first_answer(looked: Looked, image: int)
     model = hooked("llava")
     blanked = blank(model, looked, image)
     images = [
-        Image.new("RGB", each.size, (127, 127, 127)) if at == image else each for at, each in enumerate(looked.images)
+        Image.new("RGB", each.size, (128, 128, 128)) if at == image else each for at, each in enumerate(looked.images)
     ]
     before, after = (
         float(model.log_probability([Question(each, looked.prompt)], [looked.answer_ids]).log_probability[0])
@@ -49,6 +50,13 @@ def test_blanking_gives_the_drop_of_the_first_answer(looked: Looked, image: int)
     assert blanked.drop == pytest.approx(before - after, abs=1e-4) and abs(blanked.drop) > 1e-3
     assert blanked.looked.answer == model.generate(images, looked.prompt)
     assert not np.allclose(blanked.looked.shown.factors["paper"], looked.shown.factors["paper"])
+
+
+def test_blanking_gives_the_numbers_of_an_audit(looked: Looked) -> None:
+    model = hooked("llava")
+    audited = blank_effects(model, Question(looked.images, looked.prompt), looked.answer_ids)
+    drops = [blank(model, looked, image).drop for image in range(len(looked.images))]
+    assert drops == pytest.approx(audited, abs=1e-5)
 
 
 def test_blanking_no_image_is_refused(looked: Looked) -> None:

@@ -9,9 +9,9 @@ import pytest
 from tests.studies.explorer.pages import Served
 
 
-def _get(address: str, path: str) -> tuple[int, bytes, dict[str, str]]:
+def _get(address: str, path: str, host: str | None = None) -> tuple[int, bytes, dict[str, str]]:
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
-    connection.request("GET", path)
+    connection.request("GET", path, headers={} if host is None else {"Host": host})
     response = connection.getresponse()
     headers = {name.lower(): value for name, value in response.getheaders()}
     return response.status, response.read(), headers
@@ -62,6 +62,16 @@ def test_what_a_user_added_is_served_back(explorer: Served) -> None:
 def test_addresses_are_not_fetched_for_others(explorer: Served) -> None:
     for path in ("/gradio_api/file=https://example.com/", "/gradio_api/proxy=https://example.com/", "/proxy=http://x/"):
         assert _get(explorer.address, path)[0] == 403
+
+
+def test_foreign_host_names_are_refused(explorer: Served) -> None:
+    """A page of another name, whose address was changed to this machine, reads nothing here."""
+    port = urlsplit(explorer.address).port
+    for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.evil.example", "", "::1"):
+        status, body, _ = _get(explorer.address, "/", host)
+        assert status == 403 and b"Sightcheck" not in body, host
+    for host in ("localhost", f"localhost:{port}", "LOCALHOST", f"127.0.0.1:{port}", f"[::1]:{port}", "[::1]"):
+        assert _get(explorer.address, "/", host)[0] == 200, host
 
 
 def test_every_answer_forbids_other_hosts(explorer: Served) -> None:
