@@ -33,6 +33,7 @@ MAX_BYTES = 512 * 1024 * 1024
 
 _FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 _BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0AK", "UDY", "UDU")
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 _LONGEST_PATH = 4096
 _SHORTEST_BASE64 = 48
 _open_lock = threading.Lock()
@@ -139,6 +140,21 @@ class ImageRef:
         if not data:
             raise InputError(f"image {self.name}: no bytes in it; give an encoded image")
         return data
+
+    def size(self, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+        """Width and height in pixels as `open` gives them, by the image's header: no pixel is decoded.
+
+        Raises:
+            InputError: If the bytes cannot be read, are no image of a kind that is read, or claim too many pixels.
+        """
+        image = _open_header(self.read(), self.name, max_pixels)
+        try:
+            # A PNG's own method decodes the image to look for tags behind its pixels; a TIFF's size is turned already.
+            turned = image.format != "TIFF" and Image.Image.getexif(image).get(_ORIENTATION) in _ON_ITS_SIDE
+        # Broken tags raise nearly anything; that they make the image unusable is found when it is decoded.
+        except Exception:
+            turned = False
+        return (image.height, image.width) if turned else (image.width, image.height)
 
     def open(self, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Decode the image to RGB, as it is meant to be seen.

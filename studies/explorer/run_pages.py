@@ -159,13 +159,28 @@ def metrics_table(metrics: Sequence[Mapping[str, Any]]) -> str:
 
     Numbers of single layers are in the figures and are left out here.
     """
-    entries = [entry for entry in metrics if entry.get("layer") is None]
+    entries = _once([entry for entry in metrics if entry.get("layer") is None])
     whole = [entry for entry in entries if entry.get("task") is None and not _part(entry)]
     parts = [entry for entry in entries if entry not in whole]
     if not entries:
         return '<div class="sc-empty">This run has no metrics.</div>'
     folded = f"<details><summary>By task and other parts: {len(parts)} numbers</summary>{_metrics(parts)}</details>"
     return _metrics(whole) + (folded if parts else "")
+
+
+def _once(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The entries with each answer accuracy once: it depends on no rows and no rule, and metrics name it under each."""
+    kept: list[Mapping[str, Any]] = []
+    seen: set[tuple[Any, ...]] = set()
+    for entry in entries:
+        if entry.get("name") == "answer_accuracy":
+            key = (entry.get("split"), entry.get("task"), *(entry.get(part) for part in _PARTS))
+            if key in seen:
+                continue
+            seen.add(key)
+            entry = {**entry, "rows": None, "rule": None, "last": None}
+        kept.append(entry)
+    return kept
 
 
 def _metrics(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -252,7 +252,8 @@ def _picture(run: RunFolder, row: Mapping[str, Any], image: int, cells: list[dic
 
 def _image(run: RunFolder, row: Mapping[str, Any], image: int) -> Image.Image | None:
     digests = row["image_digests"] or []
-    if image >= len(digests):
+    digest = digests[image] if image < len(digests) else None
+    if digest is None:
         return None
-    path = run.image_path(digests[image])
+    path = run.image_path(digest)
     return ImageRef(path=str(path)).open() if path.is_file() else None

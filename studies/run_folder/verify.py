@@ -66,4 +66,5 @@ def _doubled(run: "RunFolder") -> list[str]:
 
 def _lost_images(run: "RunFolder") -> int:
     rows = run.query("SELECT DISTINCT unnest(image_digests) AS digest FROM samples")
-    return sum(not run.image_path(digest).is_file() for digest in rows.column("digest").to_pylist())
+    digests = rows.column("digest").to_pylist()
+    return sum(digest is not None and not run.image_path(digest).is_file() for digest in digests)

@@ -9,7 +9,7 @@ import pytest
 from probes.inputs import InputError
 from studies.explorer.run_pages import metrics_table, sample_card, summary, table
 from studies.explorer.run_samples import Filters, FocusRule, choices, page, read_sample
-from studies.runs import RunFolder
+from studies.runs import Manifest, RunFolder
 from tests.studies.explorer.run_factory import HOSTILE, LAYERS, SIDE, make_run, verdict_of
 
 SAMPLES = 40
@@ -156,3 +156,34 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     run.close()
     assert "no metrics.json yet" in summary(run) and "0 of 3" in summary(run)
     assert page(run, Filters()).total == 0 and choices(run).rules == []
+
+
+def test_an_error_sample_without_readable_images_opens(tmp_path: Path) -> None:
+    row = {"sample_id": "a", "n_images": 2, "target": 1, "question": "what?", "error": "image 1: no bytes in it"}
+    with RunFolder.create(tmp_path / "run", Manifest(config={}, batches=1)) as made:
+        made.write_batch(0, {"samples": [{**row, "image_digests": [None, "0" * 64]}]})
+        made.finish()
+        found = made.verify()
+    assert found.ok and found.images_missing == 1
+    sample = read_sample(made, "a", [RULE])
+    assert sample.shown is not None and all(each.missing for each in sample.shown.pictures)
+    assert "no bytes in it" in sample_card(sample, None)
+
+
+def test_answer_accuracy_is_listed_once() -> None:
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+    entry: dict[str, Any] = {"name": "answer_accuracy", "split": "test", "task": None, "estimate": estimate}
+    ruled: dict[str, Any] = {"rule": "LND", "last": 1}
+    entries = [
+        {**entry, "rows": None},
+        {**entry, "rows": "paper"},
+        {**entry, "rows": "predicting"},
+        {**entry, "rows": "paper", "places": 4, "position": 0, **ruled},
+        {**entry, "rows": "predicting", "places": 4, "position": 0, **ruled},
+        {**entry, "rows": "paper", "places": 4, "position": 1, **ruled},
+        {**entry, "rows": "paper", "name": "ivm_rate"},
+        {**entry, "rows": "predicting", "name": "ivm_rate"},
+    ]
+    whole, parts = metrics_table(entries).split("<details>")
+    assert whole.count(">answer accuracy<") == 1 and whole.count(">ivm rate<") == 2
+    assert parts.count("answer accuracy (") == 2 * 2 and "LND" not in parts
