@@ -54,7 +54,7 @@ class AuditConfig:
     max_new_tokens: int = 32
     """Longest answer, in tokens."""
     maps: Literal["errors", "sample", "all", "none"] = "errors"
-    """Maps to keep: of wrong answers and right answers from the wrong image, of 200 drawn samples, all, or none."""
+    """Maps to keep: of wrong answers and where a rule's focus misses the target, of 200 samples, all, or none."""
     per_head: bool = False
     """Keep the attention factors of every head besides their mean."""
     position_study: bool = False
@@ -144,6 +144,8 @@ def check(config: AuditConfig) -> None:
         raise InputError("--resume goes on with a run and --overwrite replaces it: leave one out")
     if config.out.exists() and not config.out.is_dir():
         raise InputError(f"--out {config.out} is a file; give a folder")
+    if config.resume and not (config.out / "manifest.json").is_file():
+        raise InputError(f"--resume: {config.out} holds no run to go on with; give its --out, or leave --resume out")
     if (config.out / "manifest.json").exists() and not (config.resume or config.overwrite):
         raise InputError(f"--out {config.out} holds a run: give --resume to go on, --overwrite, or another folder")
     if config.overwrite:

@@ -113,7 +113,8 @@ def _by_layer(series: dict[str, list[Entry]], title: str, quantity: str) -> "Dra
     layers = [entry["layer"] for entry in next(iter(kept.values()))]
     value, low, high = (np.stack([table[:, column] for table in tables]) for column in range(3))
     chance = [_chance(found[0]) for found in kept.values()]
-    return papers.layer_accuracy(layers, value, low, high, chance, labels=list(kept), title=title, quantity=quantity)
+    labels = [_literal(label) for label in kept]
+    return papers.layer_accuracy(layers, value, low, high, chance, labels=labels, title=title, quantity=quantity)
 
 
 def _factors(final: Final, split: str | None) -> Drawn:
@@ -255,10 +256,15 @@ def _causal(entries: Sequence[Entry], split: str | None) -> Drawn:
     )
     n = found[0]["estimate"]["n"]
     caption = (
-        f"How often the image in focus is the one whose loss hurts the answer most, n = {n}: by single layer (rows "
-        "paper), and by the run's rules."
+        f"How often the image in focus is the one whose loss hurts the answer most, n = {n} samples to which an image "
+        "mattered: by single layer (rows paper), and by the run's rules."
     )
     yield Figure("causal", "figures/causal.png", caption), drawing
+
+
+def _literal(label: str) -> str:
+    """A text of the data as a label: matplotlib would read what stands between two dollar signs as a formula."""
+    return label.replace("$", r"\$")
 
 
 def _layered(found: Sequence[Entry]) -> list[Entry]:

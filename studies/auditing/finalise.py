@@ -3,11 +3,12 @@
 It knows the order of these steps and the files they touch; the numbers are made in `metrics`. No torch.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from studies.auditing.evidence import Evidence, gather
-from studies.auditing.metrics import Choice, Entry, audit_metrics, choose, focus_of, position_metrics
+from studies.auditing.metrics import Choice, Entry, audit_metrics, base_of, choose, focus_of, position_metrics
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder
@@ -61,4 +62,5 @@ def _of_position_study(path: Path, choices: dict[str, Choice], seed: int) -> lis
     inner = RunFolder.open(path)
     if inner.missing_batches():
         return []
-    return position_metrics(gather(inner), choices, seed)
+    asked = Counter(base_of(name) for name in inner.read("samples", columns=["sample_id"]).column(0).to_pylist())
+    return position_metrics(gather(inner), choices, seed, asked)

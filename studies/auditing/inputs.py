@@ -5,7 +5,9 @@ It reads images and tokenises text; it never runs the model.
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
     from probes.model import HookedModel
 
 WHOLE_BYTES = 64 * 1024 * 1024
-"""Files of a model up to this size are digested whole; of larger ones, size and both ends."""
+"""Files of a model up to this size are digested whole; of larger ones, size, head and chunks."""
+
+CHUNKS, CHUNK_BYTES = 16, 1024 * 1024
+"""Chunks of a larger file, spread evenly from its first byte to its last."""
 
 
 class Refusal(NamedTuple):
@@ -59,7 +64,23 @@ def check_samples(records: Iterable[MultiImageQuestion], bad: Iterable[BadRecord
 
 
 def check_answers(records: Iterable[MultiImageQuestion], answers: Mapping[str, str]) -> Checked:
-    """Separate samples that have a given answer from those that have none, or an empty one."""
+    """Separate samples that have a given answer from those that have none, or an empty one.
+
+    Answers that belong to no sample are counted on stderr.
+
+    Raises:
+        InputError: If no answer belongs to any sample; names ids of both sides.
+    """
+    records = list(records)
+    unused = set(answers) - {record.id for record in records}
+    if records and len(unused) == len(answers):
+        theirs, ours = _first_ids(answers), _first_ids(record.id for record in records)
+        raise InputError(
+            f"--answers: no answer belongs to any sample: the file's ids are {theirs}, and the samples' are {ours}; "
+            "give the answers under the ids of the samples"
+        )
+    if unused:
+        print(f"{len(unused)} answers of --answers belong to no sample of this audit and are not used", file=sys.stderr)
     good: list[MultiImageQuestion] = []
     refused: dict[str, Refusal] = {}
     for record in records:
@@ -104,23 +125,33 @@ def data_digest(records: Iterable[MultiImageQuestion], refused: Mapping[str, str
             "boxes": [list(box) for box in record.boxes],
             "base": record.base,
             "scoring": record.scoring,
+            "meta": dict(record.meta),
             "images": [facts.of(image).digest for image in record.images],
         }
-        total.update(json.dumps(row, sort_keys=True).encode())
+        total.update(json.dumps(row, sort_keys=True, default=str).encode())
     total.update(json.dumps(dict(refused), sort_keys=True).encode())
     return total.hexdigest()
 
 
-def model_digest(path_or_id: str, model: "HookedModel") -> str:
+def model_digest(path_or_id: str, model: "HookedModel") -> str | None:
     """SHA-256 over the names and contents of a model's folder, or the commit of a model from a hub.
 
-    Of files above `WHOLE_BYTES` the size, the first and the last MiB are taken, so that a model of many gigabytes
-    does not have to be read twice.
+    Files up to `WHOLE_BYTES` are read whole. Of a larger file, the digest covers its size, the head of a safetensors
+    file (names, shapes and number types of all weights), and `CHUNKS` pieces of `CHUNK_BYTES` spread evenly over it,
+    both ends included, so that a model of many gigabytes does not have to be read twice. Weights that differ only
+    between these pieces are not told apart.
+
+    Returns:
+        The digest; None, with a line on stderr, for a hub model whose commit is unknown: a name says nothing of what
+        was loaded.
     """
     folder = Path(path_or_id)
     if not folder.is_dir():
         commit = getattr(model.model.config, "_commit_hash", None)
-        return f"commit {commit}" if commit else f"name {path_or_id}"
+        if commit:
+            return f"commit {commit}"
+        print(f"{path_or_id}: the hub gives no commit, so the run cannot note which weights it used", file=sys.stderr)
+        return None
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -183,9 +214,16 @@ def _content_digest(path: Path) -> str:
     size = path.stat().st_size
     if size <= WHOLE_BYTES:
         return file_digest(path)
-    end = 1024 * 1024
+    part = hashlib.sha256()
     with path.open("rb") as stream:
-        part = hashlib.sha256(stream.read(end))
-        stream.seek(-end, 2)
-        part.update(stream.read(end))
+        if path.suffix == ".safetensors":
+            length = int.from_bytes(stream.read(8), "little")
+            part.update(stream.read(min(length, WHOLE_BYTES)))
+        for index in range(CHUNKS):
+            stream.seek((size - CHUNK_BYTES) * index // (CHUNKS - 1))
+            part.update(stream.read(CHUNK_BYTES))
     return f"{size} {part.hexdigest()}"
+
+
+def _first_ids(ids: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in islice(ids, 2))

@@ -5,11 +5,13 @@ It knows arrays, rules and splits. It knows no files and no models. No torch.
 An entry is a flat mapping: `name`, `rows` (row set or null), `rule` and `last` (null for single layers), `rule_source`,
 `task` (null for all), `split`, `layer` (null unless the number is of one layer), `estimate`, and `chance` where a
 blind focus has one. Further keys say what the samples have in common: `n_images`, `places`, `position`,
-`intervention`, `window`, `subset`.
+`intervention`, `window`, `subset`; and `left_out` says how many were not counted: base samples in which a place of the
+position study failed, or samples of the causal check to which no image mattered.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +33,14 @@ from probes.scores import (
     scoreboard,
 )
 from studies.auditing.evidence import BoolArray, Evidence, FloatArray, IntArray
+from studies.position import SEPARATOR
 
 Entry = dict[str, Any]
 DEFAULT_RULE = Rule("M-LND", 4)
 """The rule of a run whose data cannot choose one."""
+
+MIN_EFFECT = 0.01
+"""Nats: where no image's loss changes the answer's log-probability by more, the largest effect is rounding noise."""
 
 DEV = "dev"
 
@@ -93,24 +99,45 @@ def audit_metrics(evidence: Evidence, choices: dict[str, Choice]) -> list[Entry]
     return entries
 
 
-def position_metrics(evidence: Evidence, choices: dict[str, Choice], seed: int) -> list[Entry]:
+def position_metrics(
+    evidence: Evidence, choices: dict[str, Choice], seed: int, asked: Mapping[str, int]
+) -> list[Entry]:
     """Spread of answer accuracy and of attention accuracy over target places, apart for each number of places.
+
+    A base sample counts where every one of its places was answered and scored, so that all places are compared on the
+    same questions. The others are counted as `left_out`.
 
     Args:
         evidence: Samples of a position study, every base sample at every place.
         choices: Rules fixed on the dev split of the audit that the study belongs to.
         seed: Of the bootstrap.
+        asked: By base sample (see `studies.position.SEPARATOR`), at how many places its target was put.
     """
     entries: list[Entry] = []
     for rows, choice in choices.items():
         scored = evidence.where(evidence.scorable(rows))
-        places = _places_of(scored)
-        for count in sorted(set(places.tolist())):
-            group = scored.where(places == count)
-            if len(set(group.target.tolist())) > 1:
+        bases = np.asarray([base_of(name) for name in scored.ids], dtype=np.str_)
+        found = Counter(bases.tolist())
+        without = {base_of(name) for name in evidence.where(~evidence.has_rows(rows)).ids}
+        for count in sorted(set(asked.values())):
+            meant = {base for base, places in asked.items() if places == count and base not in without}
+            # Of a base sample without any answer nobody knows whether it would have had rows of its anchor.
+            meant = {base for base in meant if rows != "anchor" or found[base]}
+            whole = {base for base in meant if found[base] == count}
+            if count > 1 and meant:
+                group = scored.where(np.isin(bases, list(whole)))
                 where = {"task": None, "split": "position study", "places": count}
-                entries += _of_places(group, rows, choice, where, seed)
+                entries += _of_places(group, rows, choice, where, seed, len(meant) - len(whole))
     return entries
+
+
+def base_of(name: str) -> str:
+    """The base sample of a moved one, by its id.
+
+    >>> base_of("a@x@3")
+    'a@x'
+    """
+    return name.rpartition(SEPARATOR)[0]
 
 
 def _of_group(
@@ -188,9 +215,13 @@ def _causal(part: Evidence, choices: dict[str, Choice], where: Entry) -> Iterato
         measured = ~np.isnan(effect.values).all(axis=1)
         named = {**where, "intervention": effect.intervention, "window": effect.window}
         aimed = part.where(measured & (part.target >= 0))
+        if measured.any():
+            nothing = _largest(effect.values[measured]) <= MIN_EFFECT
+            yield _entry("no_image_matters", proportion(nothing, part.cluster[measured]), named)
         if len(aimed):
-            found = causal_agreement(aimed.target, _effects_on_candidates(aimed, effect), aimed.cluster)
-            yield _entry("target_has_largest_effect", found.estimate, named, chance=found.chance)
+            yield _agreement(
+                "target_has_largest_effect", aimed.target, _effects_on_candidates(aimed, effect), aimed, named
+            )
         for rows, choice in choices.items():
             kept = part.where(measured & part.has_rows(rows))
             if len(kept):
@@ -200,17 +231,25 @@ def _causal(part: Evidence, choices: dict[str, Choice], where: Entry) -> Iterato
 def _agreements(kept: Evidence, rows: str, choice: Choice, effects: FloatArray, where: Entry) -> Iterator[Entry]:
     focused = focus_of(kept, rows, choice.rule)
     ruled = {**where, "rows": rows, **_ruled(choice)}
-    found = causal_agreement(focused, effects, kept.cluster)
-    yield _entry("causal_agreement", found.estimate, ruled, chance=found.chance)
+    yield _agreement("causal_agreement", focused, effects, kept, ruled)
     off = (kept.correct == 1) & (kept.target >= 0) & (focused != kept.target)
     for subset, image in (("right, focus elsewhere", focused), ("right, focus elsewhere: target", kept.target)):
         usable = off & _within(effects, image)
-        found = causal_agreement(image[usable], effects[usable], kept.cluster[usable])
-        yield _entry("causal_agreement", found.estimate, {**ruled, "subset": subset}, chance=found.chance)
+        own = {**ruled, "subset": subset}
+        yield _agreement("causal_agreement", image[usable], effects[usable], kept.where(usable), own)
     for index, layer in enumerate(kept.layers):
         single = focus_all(kept.factors[rows][:, [index]], "LND", 1)
-        found = causal_agreement(single, effects, kept.cluster)
-        yield _entry("causal_agreement", found.estimate, {**where, "rows": rows, "layer": layer}, chance=found.chance)
+        yield _agreement("causal_agreement", single, effects, kept, {**where, "rows": rows, "layer": layer})
+
+
+def _agreement(name: str, image: IntArray, effects: FloatArray, kept: Evidence, where: Entry) -> Entry:
+    found = causal_agreement(image, effects, kept.cluster, min_effect=MIN_EFFECT)
+    return _entry(name, found.estimate, {**where, "left_out": len(image) - found.estimate.n}, chance=found.chance)
+
+
+def _largest(effects: FloatArray) -> FloatArray:
+    """(samples,) the largest effect of any image; every sample has one."""
+    return np.asarray(np.nanmax(effects, axis=1))
 
 
 def _same(kept: Evidence, effect: Any) -> Any:
@@ -267,10 +306,14 @@ def _region_entries(group: Evidence, where: Entry, chosen: int, source: str) -> 
         yield _entry(name, proportion(table[:, chosen], group.cluster), headline, chance=float(chance[chosen]))
 
 
-def _of_places(group: Evidence, rows: str, choice: Choice, where: Entry, seed: int) -> Iterator[Entry]:
+def _of_places(group: Evidence, rows: str, choice: Choice, where: Entry, seed: int, left_out: int) -> Iterator[Entry]:
+    ruled = {**where, "rows": rows, **_ruled(choice), "left_out": left_out}
+    if not len(group):
+        for name in ("answer_spread", "attention_spread", "spread_gap"):
+            yield _entry(name, proportion([]), ruled)
+        return
     focused = focus_of(group, rows, choice.rule)
     study = position_study(focused, group.target, group.correct == 1, group.cluster, seed=seed)
-    ruled = {**where, "rows": rows, **_ruled(choice)}
     count = group.candidates(rows)
     right = group.correct == 1
     for name, spread in (("answer", study.answer), ("attention", study.attention)):
@@ -280,15 +323,6 @@ def _of_places(group: Evidence, rows: str, choice: Choice, where: Entry, seed: i
             chance = chance_level(count[right]) if name == "attention" else None
             yield _entry(f"{name}_accuracy", estimate, {**ruled, "position": place}, chance=chance)
     yield _entry("spread_gap", study.gap, ruled)
-
-
-def _places_of(evidence: Evidence) -> IntArray:
-    """(samples,) how many places the target of each base sample takes in the study."""
-    taken: dict[tuple[str, int], int] = {}
-    keys = list(zip(evidence.cluster.tolist(), evidence.n_images.tolist(), strict=True))
-    for key, target in zip(keys, evidence.target.tolist(), strict=True):
-        taken[key] = max(taken.get(key, 0), target + 1)
-    return np.asarray([taken[key] for key in keys], dtype=np.int64)
 
 
 def _ruled(choice: Choice) -> Entry:

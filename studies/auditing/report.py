@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from studies.auditing.figures import Figure
-from studies.auditing.finalise import Final
-from studies.auditing.metrics import Entry, find
+from studies.auditing.finalise import POSITION_FOLDER, Final
+from studies.auditing.metrics import MIN_EFFECT, Entry, find
 from studies.auditing.summary import COLUMNS, failures, headline_split, percent, rule_lines, table_rows
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def render(folder: "RunFolder", final: Final, figures: Sequence[Figure]) -> str:
     entries = final.entries
     split = headline_split(entries)
     manifest = folder.manifest.as_json()
+    failed = failures(folder)
     shown = [_inline(folder.path, figure) for figure in figures]
     context = {
         "title": f"Audit: {folder.path.name}",
@@ -54,8 +55,10 @@ def render(folder: "RunFolder", final: Final, figures: Sequence[Figure]) -> str:
         "examples": _examples(folder, shown),
         "image_to_image": [figure for figure in shown if figure["kind"] == "image-to-image"],
         "positions": _positions(entries),
+        "unmoved": _unmoved(folder),
         "trust": _trust(entries, split),
-        "errors": failures(folder),
+        "errors": [failure for failure in failed if not failure.answered],
+        "unchecked": [failure for failure in failed if failure.answered],
         "manifest": json.dumps(manifest, indent=2, ensure_ascii=False),
         "figures": {
             kind: [figure for figure in shown if figure["kind"] == kind]
@@ -191,6 +194,7 @@ def _positions(entries: Sequence[Entry]) -> list[dict[str, Any]]:
             {
                 **key,
                 "n": answer["estimate"]["n"],
+                "left_out": answer["left_out"],
                 "answer": percent(answer),
                 "attention": percent(attention),
                 "gap": percent(gap),
@@ -199,6 +203,16 @@ def _positions(entries: Sequence[Entry]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _unmoved(folder: "RunFolder") -> dict[str, int]:
+    """Why samples were left out of the position study before it began, with their numbers."""
+    from studies.runs import RunFolder
+
+    inner = folder.path / POSITION_FOLDER
+    if not (inner / "manifest.json").is_file():
+        return {}
+    return dict(RunFolder.open(inner).manifest.config.get("left_out", {}))
 
 
 def _trust(entries: Sequence[Entry], split: str | None) -> dict[str, Any] | None:
@@ -213,17 +227,21 @@ def _trust(entries: Sequence[Entry], split: str | None) -> dict[str, Any] | None
     for entry in found:
         key = {"intervention": entry["intervention"], "window": entry["window"]}
         target = next(iter(find(entries, "target_has_largest_effect", split=split, **key)), None)
+        nothing = next(iter(find(entries, "no_image_matters", split=split, **key)), None)
         rows.append(
             {
                 **key,
                 "rows": entry["rows"],
                 "n": entry["estimate"]["n"],
+                "left_out": entry["left_out"],
+                "nothing": percent(nothing),
                 "agreement": percent(entry),
                 "chance": _share(entry["chance"]),
                 "target": percent(target),
             }
         )
-    return {"rows": rows, "sentence": _verdict(found), "elsewhere": _elsewhere(entries, split)}
+    verdict = _verdict(found)
+    return {"rows": rows, "sentence": verdict, "elsewhere": _elsewhere(entries, split), "least": MIN_EFFECT}
 
 
 def _verdict(found: Sequence[Entry]) -> str:
@@ -231,6 +249,9 @@ def _verdict(found: Sequence[Entry]) -> str:
     for entry in found:
         if entry["rows"] == "paper" and entry["window"] == "all":
             low, high, chance = entry["estimate"]["low"], entry["estimate"]["high"], entry["chance"]
+            if chance is None:
+                parts.append(f"{entry['intervention']}: no sample to which any image mattered")
+                continue
             level = "above" if low > chance else "below" if high < chance else "not distinguishable from"
             parts.append(f"{entry['intervention']}: {percent(entry)}, {level} the chance of {_share(chance)}")
     return (

@@ -1,17 +1,20 @@
 """Computes the batches of a plan and writes each to the run folder. It knows models; it draws and averages nothing.
 
-A sample that cannot be asked becomes a row with its error, and the rest of its batch goes on.
+A sample that cannot be asked becomes a row with its error, and the rest of its batch goes on; so it does where only
+the causal check of a sample fails.
 """
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from probes.inputs import InputError
-from probes.scores import focus
+from probes.inputs import ImageRef, InputError
+from probes.scores import RULES, focus
 from studies.auditing.image_facts import ImageFacts
 from studies.auditing.inputs import Refusal
+from studies.auditing.memory import one_line_refusal, ran_out
 from studies.auditing.plan import Batch
 from studies.auditing.progress import Counter
 from studies.auditing.tables import Tables, effect_rows
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
     from probes.model import HookedModel, Question, Trace
     from studies.runs import RunFolder
 
-PREFLIGHT_SAMPLES = 8
-"""Samples that are tried before anything is written; one that works is enough."""
+PREFLIGHT_MODEL_ERRORS = 8
+"""Samples that the model itself may fail on before anything is written; one that works is enough."""
 
 TEXT_ROWS = ("paper", "predicting")
 
@@ -44,21 +47,41 @@ class Settings:
 
 
 def preflight(model: "HookedModel", records: Sequence[MultiImageQuestion], settings: Settings) -> None:
-    """Ask one sample before anything is written, so that a model that cannot work is refused in one line.
+    """Ask samples until one works, before anything is written, so that a model that cannot work is refused in one line.
+
+    A sample that cannot be put to the model at all, with a broken image for example, says nothing of the model: it is
+    passed over, and gets its row with the reason in the run itself.
 
     Raises:
-        InputError: If none of the first samples can be asked; gives the first one's reason.
+        InputError: If the model's attention cannot be read, if it fails on the first samples that can be put to it, or
+            if none can; gives the first reason.
+        MemoryError: If a single sample does not fit in memory.
     """
-    first: InputError | None = None
-    for record in records[:PREFLIGHT_SAMPLES]:
+    bad: list[InputError] = []
+    failed: list[InputError] = []
+    for record in records:
         answers = None if settings.answers is None else [settings.answers[record.id]]
         try:
-            model.trace_batch([_question(record)], answers=answers, max_new_tokens=1, rows=("predicting",), maps=False)
+            model.encode([_question(record)], answers, reserve=0 if answers else settings.max_new_tokens)
+        except InputError as error:
+            bad.append(error)
+            continue
+        try:
+            with one_line_refusal(1):
+                model.trace_batch([_question(record)], answers, max_new_tokens=1, rows=("predicting",), maps=False)
             return
         except InputError as error:
-            first = first or error
-    if first is not None:
-        raise first
+            failed.append(error)
+            if _is_unsupported(error) or len(failed) == PREFLIGHT_MODEL_ERRORS:
+                break
+    if failed or bad:
+        raise (failed or bad)[0]
+
+
+def _is_unsupported(error: InputError) -> bool:
+    from probes.attention import UnsupportedAttention
+
+    return isinstance(error, UnsupportedAttention)
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,9 @@ def run_batches(model: "HookedModel", work: Work, folder: "RunFolder", label: st
             tables = Tables(work.facts)
             if batch.kind == "refused":
                 for name in batch.ids:
-                    tables.add_failed(name, work.refused[name].record, work.refused[name].error)
+                    record, error = work.refused[name].record, work.refused[name].error
+                    tables.add_failed(name, record, error)
+                    keeper.keep(() if record is None else record.images)
             else:
                 _trace_batch(model, [work.records[name] for name in batch.ids], work.settings, keeper, tables)
             folder.write_batch(batch.index, tables.rows)
@@ -104,19 +129,21 @@ def run_batches(model: "HookedModel", work: Work, folder: "RunFolder", label: st
 
 
 class _Keeper:
-    """Keeps images for the explorer, each once."""
+    """Keeps images for the explorer, each once, and passes over those that cannot be decoded."""
 
     def __init__(self, folder: "RunFolder", facts: ImageFacts) -> None:
         self._folder = folder
         self._facts = facts
-        self._kept: set[str] = set()
+        self._known: set[str] = set()
 
-    def keep(self, record: MultiImageQuestion) -> None:
-        for image in record.images:
+    def keep(self, images: Sequence[ImageRef]) -> None:
+        for image in images:
             digest = self._facts.of(image).digest
-            if digest not in self._kept:
-                self._folder.save_image(image)
-                self._kept.add(digest)
+            if digest is not None and digest not in self._known:
+                self._known.add(digest)
+                # The sample that shows a broken image has a row that says so.
+                with suppress(InputError):
+                    self._folder.save_image(image)
 
 
 def _trace_batch(
@@ -130,6 +157,7 @@ def _trace_batch(
     traced = _ask(model, records, settings)
     seconds = (time.perf_counter() - start) / len(records)
     for record, trace in zip(records, traced, strict=True):
+        keeper.keep(record.images)
         if isinstance(trace, InputError):
             tables.add_failed(record.id, record, str(trace))
             continue
@@ -140,12 +168,25 @@ def _trace_batch(
             continue
         if keeps_maps(record, trace, settings):
             tables.add_maps(record.id, trace)
-            keeper.keep(record)
         if record.id in settings.partners and trace.answer_tokens:
-            from studies.auditing.causal import measure_effects
+            _add_effects(model, record, trace, settings.partners[record.id], tables)
 
-            effects = measure_effects(model, record, trace, settings.partners[record.id])
-            tables.add("effects", effect_rows(record.id, effects))
+
+def _add_effects(
+    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", partner: MultiImageQuestion, tables: Tables
+) -> None:
+    from studies.auditing.causal import measure_effects
+
+    try:
+        effects = measure_effects(model, record, trace, partner)
+    except InputError as error:
+        tables.note_effects_error(str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        tables.note_effects_error("out of memory: use a device with more of it, or smaller images")
+    else:
+        tables.add("effects", effect_rows(record.id, effects))
 
 
 def _ask(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace | InputError]":
@@ -159,10 +200,8 @@ def _ask(model: "HookedModel", records: list[MultiImageQuestion], settings: Sett
 
 
 def _trace(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace]":
-    import torch
-
     anchored = is_anchored(records[0])
-    try:
+    with one_line_refusal(len(records)):
         return model.trace_batch(
             [_question(record) for record in records],
             answers=None if settings.answers is None else [settings.answers[record.id] for record in records],
@@ -172,17 +211,13 @@ def _trace(model: "HookedModel", records: list[MultiImageQuestion], settings: Se
             maps=settings.maps != "none" or any(record.boxes for record in records),
             image_to_image=anchored,
         )
-    except torch.OutOfMemoryError:
-        raise MemoryError(
-            f"out of memory with {len(records)} samples at once: take a smaller --batch-size and a new --out"
-        ) from None
 
 
 def keeps_maps(record: MultiImageQuestion, trace: "Trace", settings: Settings) -> bool:
     """Whether the policy keeps this sample's maps.
 
-    Under "errors" these are wrong answers, and right answers whose focus is not the target: by M-LND over the last
-    four layers of the rows "paper" at this point, because the run's own rule is fixed only when it ends.
+    Under "errors" these are wrong answers, and right answers that any focus rule could find right for the wrong
+    reason: the run's own rule is fixed only when it ends, so every rule that it may turn out to be is asked.
     """
     from studies.multi_image import answer_correct
 
@@ -191,13 +226,18 @@ def keeps_maps(record: MultiImageQuestion, trace: "Trace", settings: Settings) -
     if settings.maps == "errors":
         if answer_correct(record, trace.answer) is False:
             return True
-        return record.target is not None and _focus(trace) != record.target
+        return record.target is not None and _may_miss(trace, record.target)
     return settings.maps == "all"
 
 
-def _focus(trace: "Trace") -> int:
-    factors = trace.factors_by_rows[TEXT_ROWS[0]]
-    return focus(factors if factors.ndim == 2 else factors.mean(axis=1))
+def _may_miss(trace: "Trace", target: int) -> bool:
+    """Whether the focus is another image than the target under any rule, number of last layers and row set."""
+    for factors in trace.factors_by_rows.values():
+        by_layer = factors if factors.ndim == 2 else factors.mean(axis=1)
+        for last in range(1, len(by_layer) + 1):
+            if any(focus(by_layer, rule, last) != target for rule in RULES):
+                return True
+    return False
 
 
 def _question(record: MultiImageQuestion) -> "Question":

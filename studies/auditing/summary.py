@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class Failure(NamedTuple):
-    """A sample that has no answer, and why."""
+    """A sample of which something could not be measured, and why."""
 
     sample: str
     error: str
+    answered: bool = False
+    """Whether it has an answer, and only its causal check failed."""
 
 
 COLUMNS = (
@@ -33,7 +35,7 @@ COLUMNS = (
 
 
 def failures(folder: "RunFolder") -> list[Failure]:
-    """The samples of a run that failed, with their errors, those of its position study included."""
+    """The samples of a run that failed, with their errors, those of its position study and causal check included."""
     from studies.auditing.finalise import POSITION_FOLDER
     from studies.runs import RunFolder
 
@@ -41,8 +43,10 @@ def failures(folder: "RunFolder") -> list[Failure]:
     runs = [folder, *([RunFolder.open(inner)] if (inner / "manifest.json").is_file() else [])]
     found: list[Failure] = []
     for run in runs:
-        table = run.read("samples", columns=["sample_id", "error"], filter=~pc.field("error").is_null())
-        found += [Failure(row["sample_id"], row["error"]) for row in table.to_pylist()]
+        some = ~(pc.field("error").is_null() & pc.field("effects_error").is_null())
+        for row in run.read("samples", columns=["sample_id", "error", "effects_error"], filter=some).to_pylist():
+            answered = row["error"] is None
+            found.append(Failure(row["sample_id"], row["effects_error"] if answered else row["error"], answered))
     return found
 
 
@@ -101,7 +105,8 @@ def print_summary(path: Path, entries: Sequence[Entry], failed: Sequence[Failure
         n = row["attention_overall"]["estimate"]["n"]
         cells = [percent(row[name], interval=row["task"] is None).replace(" [", "\n[") for _, name in COLUMNS]
         table.add_row(row["rows"], row["task"] or "all", str(n), *cells, style="bold" if row["task"] is None else None)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    # Tasks are texts of the data: one like "[/b]" would be read as a style, and end the run.
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     console.print(table if table.row_count else "No sample with a target image could be scored.")
     for line in rule_lines(entries, split):
         console.print(line, highlight=False)

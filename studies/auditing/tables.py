@@ -62,6 +62,10 @@ class Tables:
         for table, own in rows.items():
             self.add(table, own)
 
+    def note_effects_error(self, error: str) -> None:
+        """Say why the sample that was added last has no causal effects, although it has an answer."""
+        self.rows["samples"][-1]["effects_error"] = error
+
     def add_maps(self, name: str, trace: "Trace") -> None:
         """Add the maps of a sample, and the box of each of their cells."""
         self.add("maps", map_rows(name, trace))

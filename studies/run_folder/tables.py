@@ -45,10 +45,13 @@ SAMPLES = _schema(
         "image_heights": pa.list_(pa.int32()),
         "boxes": pa.list_(pa.list_(pa.float32())),
         "error": pa.string(),
+        "effects_error": pa.string(),
         "seconds": pa.float64(),
     },
 )
 """One row per sample. ``correct`` is null where nothing could be scored, ``error`` is null where all went well.
+``effects_error`` says why a sample that was asked has no causal effects, where these were to be measured.
+``image_digests`` is null at an image whose bytes cannot be read.
 
 ``boxes`` are gold regions: left, top, right, bottom in pixels of the target image.
 """

@@ -95,7 +95,7 @@ def main() -> None:
     for kill in range(kills):
         # Spread over the whole work, so that each kill finds another half-done run; the moment itself is random.
         wanted = (kill + random.random()) / kills * (planned - 1)
-        child = in_child(model, data, out, resume=True)
+        child = in_child(model, data, out, resume=(out / "manifest.json").is_file())
         if not killed(child, partial(has_batches, out, wanted)):
             sys.exit(f"the audit ended by itself before kill {kill + 1} of {kills}, so nothing was tested")
         print(f"killed with {batches(out)} of {planned} batches", flush=True)

@@ -162,7 +162,7 @@ def test_map_policies(small: Small, tmp_path: Path, policy: str) -> None:
     run = RunFolder.open(tmp_path / "run")
     kept = set(run.read("maps", columns=["sample_id"]).column("sample_id").to_pylist())
     if policy == "none":
-        assert not kept and not (tmp_path / "run" / "images").exists()
+        assert not kept and not run.verify().images_missing
         return
     samples = {row["sample_id"]: row for row in run.read("samples").to_pylist()}
     assert {name for name, row in samples.items() if not row["correct"]} <= kept

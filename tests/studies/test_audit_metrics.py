@@ -280,15 +280,61 @@ def test_position_metrics_find_a_planted_bias() -> None:
         samples=places * bases,
         target=target,
         correct=correct,
+        ids=tuple(f"b{index // places}@{index % places + 1}" for index in range(places * bases)),
         cluster=np.repeat([f"b{index}" for index in range(bases)], places),
         factors={"paper": factors},
     )
-    entries = position_metrics(known, {"paper": Choice(Rule("LND", 1), "dev split")}, seed=0)
+    asked = {f"b{index}": places for index in range(bases)}
+    entries = position_metrics(known, {"paper": Choice(Rule("LND", 1), "dev split")}, seed=0, asked=asked)
     answer = find(entries, "answer_spread", rows="paper", places=4)[0]
     attention = find(entries, "attention_spread", rows="paper", places=4)[0]
     assert answer["estimate"]["low"] > 0.15 and answer["estimate"]["clusters"] == bases
     assert attention["estimate"]["value"] == 0.0
     assert find(entries, "spread_gap", rows="paper", places=4)[0]["estimate"]["low"] > 0.1
+
+
+def test_base_samples_with_a_failed_place_are_left_out_and_counted() -> None:
+    places, bases = 4, 10
+    names = [f"b{base}@{place + 1}" for base in range(bases) for place in range(places)]
+    kept = [name for name in names if name not in ("b0@4", "b1@1") and not name.startswith("b2@")]
+    target = np.array([int(name[-1]) - 1 for name in kept])
+    factors = np.zeros((len(kept), 5, 4))
+    factors[np.arange(len(kept)), :, target] = 1.0
+    known = evidence(
+        samples=len(kept),
+        ids=tuple(kept),
+        target=target,
+        correct=np.array([not name.startswith(("b0@", "b1@")) for name in kept], dtype=float),
+        cluster=np.array([name.partition("@")[0] for name in kept]),
+        factors={"paper": factors},
+    )
+    choices = {"paper": Choice(Rule("LND", 1), "dev split")}
+    entries = position_metrics(known, choices, seed=0, asked={f"b{base}": places for base in range(bases)})
+    spreads = find(entries, "answer_spread", places=...)
+    assert [(entry["places"], entry["left_out"]) for entry in spreads] == [(4, 3)]
+    assert spreads[0]["estimate"]["n"] == 7 * places
+    by_place = find(entries, "answer_accuracy", places=4, position=...)
+    assert [entry["estimate"]["value"] for entry in by_place] == [1.0] * places
+    assert [entry["estimate"]["n"] for entry in by_place] == [7] * places
+    nothing = position_metrics(known.where(np.zeros(len(kept), dtype=bool)), choices, seed=0, asked={"b0": 4})
+    assert [(entry["left_out"], entry["estimate"]["n"]) for entry in find(nothing, "spread_gap", places=4)] == [(1, 0)]
+
+
+def test_samples_to_which_no_image_mattered_do_not_count_as_agreement() -> None:
+    known = evidence(samples=40, dev=0.0)
+    effects = np.full((40, 4), -1e-7)
+    effects[np.arange(40), known.target] = 1e-6
+    effects[:10] = 0.0
+    effects[np.arange(10), (known.target[:10] + 1) % 4] = 2.0
+    known = evidence(samples=40, dev=0.0, effects=(Effects("blank", "all", effects),))
+    entries = audit_metrics(known, {"paper": Choice(Rule("LND", 1), "default")})
+    keys: dict[str, Any] = {"split": "test", "intervention": "blank", "window": "all"}
+    nothing = find(entries, "no_image_matters", **keys)[0]["estimate"]
+    assert (nothing["value"], nothing["n"]) == (0.75, 40)
+    target = find(entries, "target_has_largest_effect", **keys)[0]
+    assert (target["estimate"]["value"], target["estimate"]["n"], target["left_out"]) == (0.0, 10, 30)
+    for entry in find(entries, "causal_agreement", layer=..., rows="paper", **keys):
+        assert (entry["estimate"]["n"], entry["left_out"]) == (10, 30)
 
 
 def test_input_error_is_what_choose_rule_raises_without_right_answers() -> None:
