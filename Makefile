@@ -16,7 +16,7 @@ demo: $(RUN_INSTALLED)
 # What docs/README.md shows: the full audit and the untrained control, about fifteen minutes on two cores.
 study: $(RUN_INSTALLED)
 	$(BIN)/sightcheck audit --out $(STUDY_RUN) --overwrite --causal 400 --position-study
-	$(BIN)/sightcheck untrained --out $(STUDY)/untrained
+	$(BIN)/sightcheck untrained --out $(STUDY)/untrained --overwrite
 	rm -rf $(STUDY)/audit && mkdir -p $(STUDY)/audit
 	cp $(STUDY_RUN)/manifest.json $(STUDY_RUN)/metrics.json $(STUDY_RUN)/figures/*.png $(STUDY)/audit/
 

@@ -2,7 +2,9 @@
 
 An untrained model has no right answers, so P(focus = target | right) is undefined for it. Its control is P(focus =
 target) with the right answer teacher-forced, over target places that are balanced, ties shared, over many seeds of
-the weights. If the measure favoured any place or row by itself, it would show here. Importing it loads no torch.
+the weights. If the measure favoured any place or row by itself, it would show here. Image-to-image samples count under
+the rows of their anchor only, over their candidates: under text rows the focus may fall on the anchor too, which is
+never the target, so no line of chance holds there. Importing it loads no torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +24,11 @@ from studies.run_folder.files import write_json
 if TYPE_CHECKING:
     from probes.model import HookedModel
 
-ROWS = ("paper", "predicting")
+TEXT_ROWS = ("paper", "predicting")
+ANCHOR_ROWS = ("anchor",)
+ROWS = (*TEXT_ROWS, *ANCHOR_ROWS)
 LAST = 4
+WRITTEN = ("untrained.json", "layers.png")
 LEAST_SEEDS = 20
 """Seeds below which the control is not called one: its interval is over seeds."""
 
@@ -41,7 +46,9 @@ class UntrainedConfig:
     data: str = str(BUNDLED_DATA)
     """Folder, file or hub id of the questions."""
     out: Path = Path("runs/untrained")
-    """The folder to write."""
+    """The folder to write; earlier results in it stay, unless --overwrite is given."""
+    overwrite: bool = False
+    """Replace the results that --out holds, once the new ones are there."""
     seeds: int = LEAST_SEEDS
     """Seeds of the weights, at least 20."""
     samples: int = 40
@@ -50,6 +57,8 @@ class UntrainedConfig:
     """Most samples in a batch."""
     seed: int = 0
     """Seed of the draw, and of the first weights."""
+    device: str | None = None
+    """Where the model runs, such as cuda:0; by default a GPU if there is one. Weights are always float32."""
 
 
 class Traced(NamedTuple):
@@ -57,7 +66,7 @@ class Traced(NamedTuple):
 
     layers: tuple[int, ...]
     factors: dict[str, FloatArray]
-    """By row set (seeds * samples, layers, images), padded with NaN."""
+    """By row set (seeds * samples, layers, images), padded with NaN; all NaN where a sample has no such rows."""
     target: IntArray
     seed: IntArray
 
@@ -66,31 +75,49 @@ def run(config: UntrainedConfig) -> int:
     """Run the control, write its numbers and figure, and print them; returns 0.
 
     Raises:
-        InputError: If there are too few seeds, no sample can be moved, or the model cannot be used.
+        InputError: If an option is out of range, --out holds results, no sample can be moved, or the model cannot be
+            used; nothing has been written then.
     """
     from studies.auditing.figures import untrained_figure
     from studies.run_folder.files import write_bytes
 
-    if config.seeds < LEAST_SEEDS:
-        raise InputError(f"--seeds must be at least {LEAST_SEEDS}, not {config.seeds}: the interval is over seeds")
+    check(config)
     records = balanced(config)
-    trained = _load(config.model)
+    trained = _load(config)
     traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config)
     entries = untrained_metrics(traced)
-    write_json(config.out / "untrained.json", _record(config, len(records), entries))
-    write_bytes(config.out / "layers.png", untrained_figure(entries))
+    write_json(config.out / WRITTEN[0], _record(config, len(records), entries))
+    write_bytes(config.out / WRITTEN[1], untrained_figure(entries))
     for entry in entries:
         if entry["layer"] is None:
             estimate, chance = entry["estimate"], entry["chance"]
             print(
                 f"{entry['rows']}, {entry['rule']} over the last {entry['last']}: P(focus = target) "
                 f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], chance {chance:.3f} "
-                f"({config.seeds} seeds, {len(records)} samples)"
+                f"({config.seeds} seeds, {entry['estimate']['n'] // config.seeds} samples)"
             )
     held = sum(_holds_chance(entry) for entry in entries)
     print(f"{held} of {len(entries)} intervals (rules and single layers) hold chance; 95 % of them should.")
-    print(f"Written: {config.out / 'untrained.json'}")
+    print(f"Written: {config.out / WRITTEN[0]}")
     return 0
+
+
+def check(config: UntrainedConfig) -> None:
+    """Refuse impossible options before anything is loaded.
+
+    Raises:
+        InputError: Naming the option and what it takes.
+    """
+    if config.seeds < LEAST_SEEDS:
+        raise InputError(f"--seeds must be at least {LEAST_SEEDS}, not {config.seeds}: the interval is over seeds")
+    for name, least in (("samples", 1), ("batch_size", 1), ("seed", 0)):
+        if getattr(config, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(config, name)}")
+    if config.out.exists() and not config.out.is_dir():
+        raise InputError(f"--out {config.out} is a file; give a folder")
+    held = next((name for name in WRITTEN if (config.out / name).exists()), None)
+    if held is not None and not config.overwrite:
+        raise InputError(f"--out {config.out} holds a {held}: give --overwrite to replace it, or another folder")
 
 
 def balanced(config: UntrainedConfig) -> list[MultiImageQuestion]:
@@ -101,17 +128,15 @@ def balanced(config: UntrainedConfig) -> list[MultiImageQuestion]:
     """
     from studies.auditing.plan import draw_evenly
     from studies.multi_image import read_questions
-    from studies.position import is_anchored, position_study, why_fixed
+    from studies.position import position_study, why_fixed
 
     found = [
-        record
-        for record in read_questions(config.data).records
-        if record.split != "dev" and why_fixed(record) is None and not is_anchored(record)
+        record for record in read_questions(config.data).records if record.split != "dev" and why_fixed(record) is None
     ]
     chosen = set(draw_evenly({record.id: record.task for record in found}, config.samples, config.seed))
     moved, _ = position_study(record for record in found if record.id in chosen)
     if not moved:
-        raise InputError(f"{config.data} has no test sample whose target can be moved to every place")
+        raise InputError(f"{config.data} has no test sample whose target can be moved")
     return moved
 
 
@@ -156,11 +181,11 @@ def trace_seeds(
                 traces = _traces(model, [by_id[name] for name in batch.ids])
                 layers = tuple(traces[0].layers)
                 for rows, part in parts.items():
-                    part += [_padded(trace.factors_by_rows[rows], widest) for trace in traces]
+                    part += [_padded(trace.factors_by_rows.get(rows), len(layers), widest) for trace in traces]
                 counter.advance(len(batch.ids))
     return Traced(
         layers=layers,
-        factors={rows: np.stack(part) for rows, part in parts.items()},
+        factors={rows: table for rows, part in parts.items() if not np.isnan(table := np.stack(part)).all()},
         target=np.tile([record.target or 0 for record in order], config.seeds).astype(np.int64),
         seed=np.repeat(np.arange(config.seeds), len(order)).astype(np.int64),
     )
@@ -169,10 +194,12 @@ def trace_seeds(
 def untrained_metrics(traced: Traced) -> list[dict[str, Any]]:
     """P(focus = target), ties shared, by rule and by layer, clustered by weight seed, with the chance line."""
     entries: list[dict[str, Any]] = []
-    for rows, factors in traced.factors.items():
+    for rows, recorded in traced.factors.items():
+        has_rows = ~np.isnan(recorded).all(axis=(1, 2))
+        factors, target, seed = recorded[has_rows], traced.target[has_rows], traced.seed[has_rows]
         chance = chance_level((~np.isnan(factors).all(axis=1)).sum(axis=-1))
         for rule, last, layer, table in _views(factors, traced.layers):
-            estimate = shared_focus_rate(table, traced.target, rule, last, traced.seed)
+            estimate = shared_focus_rate(table, target, rule, last, seed)
             entries.append(
                 {
                     "name": "untrained_focus_on_target",
@@ -199,25 +226,31 @@ def _views(factors: FloatArray, layers: Sequence[int]) -> Iterator[tuple[str, in
 
 
 def _traces(model: "HookedModel", records: Sequence[MultiImageQuestion]) -> list[Any]:
+    """Traces of a batch, whose samples are all image-to-image ones or none of them."""
     from probes.model import Question
+    from studies.position import is_anchored
 
     questions = [Question(record.images, record.question) for record in records]
-    return list(model.trace_batch(questions, answers=[record.answer for record in records], rows=ROWS, maps=False))
+    rows = ANCHOR_ROWS if is_anchored(records[0]) else TEXT_ROWS
+    return list(model.trace_batch(questions, answers=[record.answer for record in records], rows=rows, maps=False))
 
 
-def _padded(factors: Any, widest: int) -> FloatArray:
-    table = np.full((factors.shape[0], widest), np.nan)
-    table[:, : factors.shape[1]] = factors
+def _padded(factors: Any, layers: int, widest: int) -> FloatArray:
+    table = np.full((layers, widest), np.nan)
+    if factors is not None:
+        table[:, : factors.shape[1]] = factors
     return table
 
 
-def _load(path_or_id: str) -> "HookedModel":
+def _load(config: UntrainedConfig) -> "HookedModel":
     from transformers.utils.logging import disable_progress_bar
 
     from probes.model import HookedModel
+    from studies.auditing.inputs import check_device
 
     disable_progress_bar()
-    return HookedModel.from_pretrained(path_or_id)
+    check_device(config.device)
+    return HookedModel.from_pretrained(config.model, device=config.device)
 
 
 def _record(config: UntrainedConfig, samples: int, entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes.inputs import InputError
 from probes.scores import chance_level
 from studies.cli import main
-from studies.untrained import Traced, UntrainedConfig, balanced, reinitialised, untrained_metrics
+from studies.untrained import Traced, UntrainedConfig, balanced, check, reinitialised, untrained_metrics
 from tests.studies.small_audit import save_model, save_questions
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -50,18 +51,74 @@ def test_uniform_attention_shares_ties() -> None:
         assert entry["estimate"]["value"] == pytest.approx(1 / 3)
 
 
-def test_the_whole_control_on_a_small_model(tmp_path: Path, capsys: Any) -> None:
-    model, data = save_model(tmp_path / "model"), save_questions(tmp_path / "data")
-    out = tmp_path / "out"
-    words = ["--model", str(model), "--data", str(data), "--out", str(out), "--samples", "4"]
-    assert main(["untrained", *words]) == 0
-    assert "chance 0.500 (20 seeds, 8 samples)" in capsys.readouterr().out
-    entries = json.loads((out / "untrained.json").read_text())["entries"]
-    assert (out / "layers.png").read_bytes().startswith(b"\x89PNG")
-    assert {entry["layer"] for entry in entries} == {None, 0, 1, 2}
+def test_image_to_image_samples_count_under_their_own_rows_only() -> None:
+    known = traced(images=3, lean=5.0)
+    anchored = np.tile(np.arange(30) < 12, 20)
+    text, anchor = known.factors["paper"].copy(), known.factors["paper"].copy()
+    text[anchored] = np.nan
+    anchor[~anchored] = np.nan
+    anchor[..., -1] = np.nan
+    target = np.where(anchored, known.target % 2, known.target)
+    target[anchored] = np.tile(np.arange(12) % 2, 20)
+    entries = untrained_metrics(known._replace(factors={"paper": text, "anchor": anchor}, target=target))
     for entry in entries:
-        assert entry["estimate"]["n"] == 160
-        assert abs(entry["estimate"]["value"] - 0.5) < 0.15
+        samples, chance = (12, 1 / 2) if entry["rows"] == "anchor" else (18, 1 / 3)
+        assert entry["estimate"]["n"] == 20 * samples and entry["chance"] == pytest.approx(chance)
+        assert abs(entry["estimate"]["value"] - chance) < 4 * (chance * (1 - chance) / (20 * samples)) ** 0.5
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    root = tmp_path_factory.mktemp("small")
+    return ["--model", str(save_model(root / "model")), "--data", str(save_questions(root / "data"))]
+
+
+def test_the_whole_control_on_a_small_model(files: list[str], tmp_path: Path, capsys: Any) -> None:
+    words = [*files, "--out", str(tmp_path), "--samples", "8", "--device", "cpu"]
+    assert main(["untrained", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "chance 0.500 (20 seeds, 8 samples)" in shown and "anchor, LND over" in shown
+    written = (tmp_path / "untrained.json").read_bytes()
+    entries = json.loads(written)["entries"]
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    assert {entry["layer"] for entry in entries} == {None, 0, 1, 2}
+    assert {entry["rows"] for entry in entries} == {"paper", "predicting", "anchor"}
+    for entry in entries:
+        n, value = entry["estimate"]["n"], entry["estimate"]["value"]
+        assert n == 160 and entry["estimate"]["clusters"] == 20
+        assert abs(value - 0.5) < 3 * (0.25 / n) ** 0.5
+    inside = [entry["estimate"]["low"] <= 0.5 <= entry["estimate"]["high"] for entry in entries]
+    assert sum(inside) >= len(entries) - 1
+
+    assert main(["untrained", *words]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "untrained.json").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["--samples", "-3"], "--samples must be at least 1, not -3"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
+        (["--device", "warp:9"], "--device warp:9"),
+    ],
+)
+def test_options_out_of_range_are_refused(
+    files: list[str], tmp_path: Path, capsys: Any, words: list[str], said: str
+) -> None:
+    assert main(["untrained", *files, "--out", str(tmp_path / "out"), *words]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_are_replaced_on_request_only(tmp_path: Path) -> None:
+    check(UntrainedConfig(out=tmp_path))
+    (tmp_path / "layers.png").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"holds a layers\.png"):
+        check(UntrainedConfig(out=tmp_path))
+    check(UntrainedConfig(out=tmp_path, overwrite=True))
 
 
 def test_targets_are_balanced_and_weights_differ_by_seed(tmp_path: Path) -> None:
@@ -70,9 +127,10 @@ def test_targets_are_balanced_and_weights_differ_by_seed(tmp_path: Path) -> None
     from probes.model import HookedModel
 
     data = save_questions(tmp_path / "data")
-    records = balanced(UntrainedConfig(data=str(data), samples=3))
-    assert sorted(record.target or 0 for record in records) == [0, 0, 0, 1, 1, 1]
-    assert {record.split for record in records} == {"test"} and {record.task for record in records} == {"content"}
+    records = balanced(UntrainedConfig(data=str(data), samples=6))
+    assert sorted(record.target or 0 for record in records) == [0] * 6 + [1] * 6
+    assert {record.split for record in records} == {"test"}
+    assert {record.task for record in records} == {"content", "retrieval"}
     trained = HookedModel.from_pretrained(save_model(tmp_path / "model"))
     first, again, other = (reinitialised(trained, seed).model for seed in (0, 0, 1))
     name = "model.language_model.layers.0.self_attn.q_proj.weight"
