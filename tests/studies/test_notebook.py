@@ -33,6 +33,14 @@ def test_it_is_committed_with_its_outputs() -> None:
     assert outputs and not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
 
 
+def test_overlays_of_suspects_mark_what_the_run_picked() -> None:
+    cells = code_cells(nbformat.read(FIRST_AUDIT, as_version=4))
+    asked = next(cell.source for cell in cells if cell.source.startswith("suspects = "))
+    shown = next(cell.source for cell in cells if "suspects.head" in cell.source)
+    assert "rule, last" in asked and "rule=row.rule, last=row.last" in shown
+    assert not any("focus(last=" in cell.source for cell in cells if "def overlay" in cell.source)
+
+
 def test_the_options_that_it_names_exist() -> None:
     notebook = nbformat.read(FIRST_AUDIT, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
