@@ -76,7 +76,7 @@ def untrained_figure(entries: Sequence[Entry]) -> bytes:
         rows: [entry for entry in entries if entry["rows"] == rows and entry["layer"] is not None]
         for rows in dict.fromkeys(entry["rows"] for entry in entries)
     }
-    return png(_by_layer(series, "Untrained weights", "P(focus = target)"))
+    return png(_by_layer(series, "", "P(focus = target), untrained weights"))
 
 
 Drawn = Iterator[tuple[Figure, "Drawing"]]
