@@ -141,13 +141,17 @@ class ImageRef:
             raise InputError(f"image {self.name}: no bytes in it; give an encoded image")
         return data
 
-    def size(self, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    def size(self, max_pixels: int = MAX_PIXELS, data: bytes | None = None) -> tuple[int, int]:
         """Width and height in pixels as `open` gives them, by the image's header: no pixel is decoded.
+
+        Args:
+            max_pixels: Refuse larger images.
+            data: What `read` gave, so that it is not read again; None reads it.
 
         Raises:
             InputError: If the bytes cannot be read, are no image of a kind that is read, or claim too many pixels.
         """
-        image = _open_header(self.read(), self.name, max_pixels)
+        image = _open_header(self.read() if data is None else data, self.name, max_pixels)
         try:
             # A PNG's own method decodes the image to look for tags behind its pixels; a TIFF's size is turned already.
             turned = image.format != "TIFF" and Image.Image.getexif(image).get(_ORIENTATION) in _ON_ITS_SIDE

@@ -47,7 +47,9 @@ def blank_effects(
     if neutral not in NEUTRALS:
         raise InputError(f"unknown neutral {neutral!r}: there are {', '.join(NEUTRALS)}")
     images = _decoded(question)
-    return _replacement_effects(model, question, images, [_blank(each, neutral) for each in images], answer, batch_size)
+    return _replacement_effects(
+        model, question, images, [blanked(each, neutral) for each in images], answer, batch_size
+    )
 
 
 def swap_effects(
@@ -167,7 +169,8 @@ def _decoded(question: Question) -> list[Image.Image]:
     return [ImageRef.of(image).open() for image in question.images]
 
 
-def _blank(image: Image.Image, neutral: str) -> Image.Image:
+def blanked(image: Image.Image, neutral: str = "gray") -> Image.Image:
+    """A neutral image of the same size: one of `NEUTRALS`."""
     if neutral == "mean":
         mean = np.asarray(image, dtype=np.float64).reshape(-1, 3).mean(axis=0).round().astype(int)
         return Image.new("RGB", image.size, (int(mean[0]), int(mean[1]), int(mean[2])))

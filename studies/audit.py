@@ -130,20 +130,17 @@ def check(config: AuditConfig) -> None:
         InputError: Naming the option and what it takes.
     """
     from probes.inputs import InputError
+    from studies.options import refuse_below, refuse_file
     from studies.overwrite import refuse_other
 
-    for name, least in (("batch_size", 1), ("max_new_tokens", 1), ("limit", 1), ("causal", 0), ("seed", 0)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    refuse_below(config, {"batch_size": 1, "max_new_tokens": 1, "limit": 1, "causal": 0, "seed": 0})
     if config.answers is not None and config.position_study:
         raise InputError("--position-study asks moved questions, which --answers has no answers to: leave one out")
     if config.answers is not None and not config.answers.is_file():
         raise InputError(f"--answers {config.answers}: no such file")
     if config.resume and config.overwrite:
         raise InputError("--resume goes on with a run and --overwrite replaces it: leave one out")
-    if config.out.exists() and not config.out.is_dir():
-        raise InputError(f"--out {config.out} is a file; give a folder")
+    refuse_file(config.out)
     if config.resume and not (config.out / "manifest.json").is_file():
         raise InputError(f"--resume: {config.out} holds no run to go on with; give its --out, or leave --resume out")
     if (config.out / "manifest.json").exists() and not (config.resume or config.overwrite):

@@ -159,3 +159,12 @@ def by_place(ids: Sequence[str]) -> list[int]:
     [0, 2]
     """
     return [int(name.rpartition(SEPARATOR)[2]) - 1 for name in ids]
+
+
+def base_of(name: str) -> str:
+    """The base sample of a moved one, by its id.
+
+    >>> base_of("a@x@3")
+    'a@x'
+    """
+    return name.rpartition(SEPARATOR)[0]

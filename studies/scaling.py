@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from probes.estimates import Estimate
 from probes.inputs import InputError
 from studies.auditing.metrics import Entry, find
 from studies.auditing.summary import headline_split, percent
@@ -45,13 +44,24 @@ class ScalingConfig:
 class Measured:
     """What one audit says of one model."""
 
-    model: str
-    parameters: int
     split: str
     entries: tuple[Entry, ...]
     """Those of `METRICS` over all tasks and by task, each with its ``label``."""
-    data_digest: str | None
     manifest: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        """Folder or hub id of the model."""
+        return str(self.manifest["config"]["model"])
+
+    @property
+    def parameters(self) -> int:
+        """How many the model has."""
+        return int(self.manifest["config"]["parameters"])
+
+    def overall(self, label: str) -> Entry:
+        """The entry of that label over all tasks."""
+        return next(entry for entry in self.entries if entry["label"] == label and entry["task"] is None)
 
 
 def run(config: ScalingConfig) -> int:
@@ -96,8 +106,7 @@ def measure(folder: "RunFolder") -> Measured:
     Raises:
         InputError: If the run is no audit, was not finished, or has no scored answers, or none with a target image.
     """
-    config = folder.manifest.config
-    if "parameters" not in config:
+    if "parameters" not in folder.manifest.config:
         raise InputError(f"{folder.path} does not say how many parameters its model has: audit the model again")
     found = folder.read_metrics()
     split = headline_split(found)
@@ -113,8 +122,7 @@ def measure(folder: "RunFolder") -> Measured:
             raise InputError(
                 f"{folder.path} has no {label}: a scaling study needs questions that name their target image"
             )
-    manifest = folder.manifest.as_json()
-    return Measured(config["model"], config["parameters"], split, tuple(entries), folder.manifest.data_digest, manifest)
+    return Measured(split, tuple(entries), folder.manifest.as_json())
 
 
 def check_comparable(measured: Sequence[Measured]) -> None:
@@ -126,7 +134,7 @@ def check_comparable(measured: Sequence[Measured]) -> None:
     first = measured[0]
     for other in measured[1:]:
         both = f"{first.model} and {other.model}"
-        if (other.data_digest, other.split) != (first.data_digest, first.split):
+        if (other.manifest["data_digest"], other.split) != (first.manifest["data_digest"], first.split):
             raise InputError(
                 f"{both} were asked different questions: audit both with the same --data, --split and --limit"
             )
@@ -141,17 +149,12 @@ def check_comparable(measured: Sequence[Measured]) -> None:
 
 def scaling_figure(measured: Sequence[Measured]) -> Any:
     """Answer accuracy and attention accuracy, with intervals and chance, against the number of parameters."""
+    from studies.auditing.figures import chance_of, numbers_of
     from viz import papers
 
-    tables = []
-    for label, _, _ in METRICS:
-        chosen = [
-            next(entry for entry in each.entries if entry["label"] == label and entry["task"] is None)
-            for each in measured
-        ]
-        tables.append([(Estimate.from_dict(entry["estimate"]), entry.get("chance")) for entry in chosen])
-    numbers = np.array([[[e.value, e.low, e.high] for e, _ in table] for table in tables], dtype=np.float64)
-    chance = [np.nan if table[0][1] is None else float(np.mean([level for _, level in table])) for table in tables]
+    found = [[each.overall(label) for each in measured] for label, _, _ in METRICS]
+    numbers = np.stack([numbers_of(entries) for entries in found])
+    chance = [float(np.mean([chance_of(entry) for entry in entries])) for entries in found]
     return papers.scaling(
         [each.parameters for each in measured],
         numbers[..., 0],

@@ -19,6 +19,7 @@ from probes.scores import RULES, chance_level, shared_focus_rate
 from studies.auditing.evidence import FloatArray, IntArray
 from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
 from studies.multi_image import MultiImageQuestion
+from studies.options import refuse_below, refuse_file
 from studies.run_folder.files import write_json
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run(config: UntrainedConfig) -> int:
             print(
                 f"{entry['rows']}, {entry['rule']} over the last {entry['last']}: P(focus = target) "
                 f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], chance {chance:.3f} "
-                f"({config.seeds} seeds, {entry['estimate']['n'] // config.seeds} samples)"
+                f"({config.seeds} seeds, {estimate['n'] // config.seeds} samples)"
             )
     held = sum(_holds_chance(entry) for entry in entries)
     print(f"{held} of {len(entries)} intervals (rules and single layers) hold chance; 95 % of them should.")
@@ -110,11 +111,8 @@ def check(config: UntrainedConfig) -> None:
     """
     if config.seeds < LEAST_SEEDS:
         raise InputError(f"--seeds must be at least {LEAST_SEEDS}, not {config.seeds}: the interval is over seeds")
-    for name, least in (("samples", 1), ("batch_size", 1), ("seed", 0)):
-        if getattr(config, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(config, name)}")
-    if config.out.exists() and not config.out.is_dir():
-        raise InputError(f"--out {config.out} is a file; give a folder")
+    refuse_below(config, {"samples": 1, "batch_size": 1, "seed": 0})
+    refuse_file(config.out)
     held = next((name for name in WRITTEN if (config.out / name).exists()), None)
     if held is not None and not config.overwrite:
         raise InputError(f"--out {config.out} holds a {held}: give --overwrite to replace it, or another folder")

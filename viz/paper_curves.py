@@ -86,7 +86,7 @@ def positions(
         top = shapes.spread_top(spreads)
         for index, (value, low, high) in enumerate(np.clip(spreads, None, 2 * top)):
             draw_dot(parts[1], index, value, low, high, index)
-        parts[1].set(xlim=(-0.6, 1.6), ylim=(0, shapes.spread_top(spreads)))
+        parts[1].set(xlim=(-0.6, 1.6), ylim=(0, top))
         parts[1].set_xticks([0, 1], ["answer", "attention"])
         label_axes(parts[1], "", "largest − smallest")
     add_legend(figure, parts[0])

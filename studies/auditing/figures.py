@@ -109,10 +109,10 @@ def _by_layer(series: dict[str, list[Entry]], title: str, quantity: str) -> "Dra
     from viz import papers
 
     kept = {label: found for label, found in series.items() if _has_values({label: found})}
-    tables = [_numbers(found) for found in kept.values()]
+    tables = [numbers_of(found) for found in kept.values()]
     layers = [entry["layer"] for entry in next(iter(kept.values()))]
     value, low, high = (np.stack([table[:, column] for table in tables]) for column in range(3))
-    chance = [_chance(found[0]) for found in kept.values()]
+    chance = [chance_of(found[0]) for found in kept.values()]
     labels = [_literal(label) for label in kept]
     return papers.layer_accuracy(layers, value, low, high, chance, labels=labels, title=title, quantity=quantity)
 
@@ -212,15 +212,15 @@ def _positions(entries: Sequence[Entry]) -> Drawn:
         beside = find(entries, "attention_spread", **key)[0]
         if not _has_values({"answer": answers}):
             continue
-        answer, look = _numbers(answers), _numbers(looks)
-        seen = bool(np.isfinite(_numbers([beside])).all() and np.isfinite(_numbers([spread])).all())
+        answer, look = numbers_of(answers), numbers_of(looks)
+        seen = bool(np.isfinite(numbers_of([beside])).all() and np.isfinite(numbers_of([spread])).all())
         drawing = papers.positions(
             answer[:, 0],
             look[:, 0],
             answer[:, 1:],
             look[:, 1:],
-            answer_spread=_numbers([spread])[0].tolist() if seen else None,
-            attention_spread=_numbers([beside])[0].tolist() if seen else None,
+            answer_spread=numbers_of([spread])[0].tolist() if seen else None,
+            attention_spread=numbers_of([beside])[0].tolist() if seen else None,
             chance=looks[0].get("chance"),
         )
         caption = f"Target at each of {spread['places']} places: n = {spread['estimate']['n']}, rows paper."
@@ -240,14 +240,14 @@ def _causal(entries: Sequence[Entry], split: str | None) -> Drawn:
         for rows in ("paper", "predicting")
     }
     ruled = {rows: own for rows, own in ruled.items() if len(own) == len(kinds)}
-    tables = np.stack([_numbers(series[kind]) for kind in kinds])
-    rules = np.stack([_numbers(own) for own in ruled.values()], axis=1)
+    tables = np.stack([numbers_of(series[kind]) for kind in kinds])
+    rules = np.stack([numbers_of(own) for own in ruled.values()], axis=1)
     drawing = papers.causal_agreement(
         [entry["layer"] for entry in series[kinds[0]]],
         tables[..., 0],
         tables[..., 1],
         tables[..., 2],
-        [_chance(series[kind][0]) for kind in kinds],
+        [chance_of(series[kind][0]) for kind in kinds],
         kinds,
         rules=[f"{rows}: {own[0]['rule']}, {own[0]['last']}" for rows, own in ruled.items()],
         rule_value=rules[..., 0],
@@ -271,14 +271,16 @@ def _layered(found: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in found if entry["layer"] is not None]
 
 
-def _numbers(found: Sequence[Entry]) -> FloatArray:
+def numbers_of(found: Sequence[Entry]) -> FloatArray:
     """(entries, 3) value, low and high."""
     estimates = [Estimate.from_dict(entry["estimate"]) for entry in found]
     return np.array([[each.value, each.low, each.high] for each in estimates], dtype=np.float64)
 
 
-def _chance(entry: Entry) -> float:
-    return np.nan if entry["chance"] is None else float(entry["chance"])
+def chance_of(entry: Entry) -> float:
+    """An entry's chance level; NaN where it has none."""
+    level = entry.get("chance")
+    return np.nan if level is None else float(level)
 
 
 def _has_values(series: dict[str, list[Entry]]) -> bool:

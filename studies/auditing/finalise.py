@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from studies.auditing.evidence import Evidence, gather
-from studies.auditing.metrics import Choice, Entry, audit_metrics, base_of, choose, focus_of, position_metrics
+from studies.auditing.metrics import Choice, Entry, audit_metrics, choose, focus_of, position_metrics
+from studies.position import base_of
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder

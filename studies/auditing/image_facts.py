@@ -1,8 +1,9 @@
 """What an image's bytes say before it is decoded: digest, size by its header, and whether it can be an image at all.
 
-Each image is looked at once. It knows no samples and no models.
+Each image is read once. It knows no samples and no models.
 """
 
+import hashlib
 from typing import NamedTuple
 
 from probes.inputs import ImageRef, InputError
@@ -18,7 +19,7 @@ class Facts(NamedTuple):
 
 
 class ImageFacts:
-    """Looks at each image once and remembers what its bytes say."""
+    """Reads each image once and remembers what its bytes say."""
 
     def __init__(self) -> None:
         self._known: dict[ImageRef, Facts] = {}
@@ -33,7 +34,8 @@ class ImageFacts:
 def _facts(image: ImageRef) -> Facts:
     digest = None
     try:
-        digest = image.digest
-        return Facts(digest, image.size(), None)
+        data = image.read()
+        digest = hashlib.sha256(data).hexdigest()
+        return Facts(digest, image.size(data=data), None)
     except InputError as error:
         return Facts(digest, (0, 0), str(error))

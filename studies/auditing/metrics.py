@@ -33,7 +33,7 @@ from probes.scores import (
     scoreboard,
 )
 from studies.auditing.evidence import BoolArray, Evidence, FloatArray, IntArray
-from studies.position import SEPARATOR
+from studies.position import base_of
 
 Entry = dict[str, Any]
 DEFAULT_RULE = Rule("M-LND", 4)
@@ -111,7 +111,7 @@ def position_metrics(
         evidence: Samples of a position study, every base sample at every place.
         choices: Rules fixed on the dev split of the audit that the study belongs to.
         seed: Of the bootstrap.
-        asked: By base sample (see `studies.position.SEPARATOR`), at how many places its target was put.
+        asked: By base sample (see `studies.position.base_of`), at how many places its target was put.
     """
     entries: list[Entry] = []
     for rows, choice in choices.items():
@@ -129,15 +129,6 @@ def position_metrics(
                 where = {"task": None, "split": "position study", "places": count}
                 entries += _of_places(group, rows, choice, where, seed, len(meant) - len(whole))
     return entries
-
-
-def base_of(name: str) -> str:
-    """The base sample of a moved one, by its id.
-
-    >>> base_of("a@x@3")
-    'a@x'
-    """
-    return name.rpartition(SEPARATOR)[0]
 
 
 def _of_group(

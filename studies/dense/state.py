@@ -36,11 +36,17 @@ class Optimisers:
     With AdamW alone the by-name look-up appears after some 4,000 steps of the medium size, with Muon after some 1,000.
     """
 
-    def __init__(self, named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> None:
-        trained = list(named_parameters)
+    def __init__(
+        self,
+        layers: Iterable[tuple[str, nn.Parameter]],
+        weight_decay: float,
+        heads: Iterable[nn.Parameter] = (),
+    ) -> None:
+        """Take named parameters of layers, and of heads on top of them, which go to AdamW as they are."""
+        trained, on_top = list(layers), list(heads)
         matrices = [weight for name, weight in trained if weight.ndim == 2 and "embed" not in name]
-        others = [weight for name, weight in trained if weight.ndim != 2 or "embed" in name]
-        self.parameters: list[nn.Parameter] = [weight for _, weight in trained]
+        others = [weight for name, weight in trained if weight.ndim != 2 or "embed" in name] + on_top
+        self.parameters: list[nn.Parameter] = [weight for _, weight in trained] + on_top
         self._parts: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.98)),

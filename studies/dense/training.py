@@ -67,7 +67,7 @@ def train_tower(model: Any, store: PictureStore, watched: PictureStore, config: 
     width = tower.config.hidden_size
     torch.manual_seed(config.seed + 100)
     heads = nn.ModuleList([nn.Linear(width, len(CONCEPTS)), nn.Linear(width, 1 + len(NEEDLES))])
-    optimisers = Optimisers([*tower.named_parameters(), *_headed(heads)], config.weight_decay)
+    optimisers = Optimisers(tower.named_parameters(), config.weight_decay, heads.parameters())
     rng, generator = np.random.default_rng([config.seed, 2]), torch.Generator().manual_seed(config.seed + 200)
     right: list[float] = []
     for step in range(config.tower_steps):
@@ -79,11 +79,6 @@ def train_tower(model: Any, store: PictureStore, watched: PictureStore, config: 
         optimisers.step(loss, config.tower_learning_rate * rate_share(step, config.tower_steps, 100))
         right.append(((named.argmax(-1) == concepts) & (hidden.argmax(-1) == needles)).float().mean().item())
     return {"training": float(np.mean(right[-100:])), "held_out": _held_out(tower.eval(), heads, watched)}
-
-
-def _headed(heads: nn.ModuleList) -> list[tuple[str, nn.Parameter]]:
-    """The heads' parameters, named so that they are not taken for weights inside a layer."""
-    return [(f"head.embed.{name}", weight) for name, weight in heads.named_parameters()]
 
 
 def _named(tower: Any, heads: nn.ModuleList, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,6 @@ MAX_IMAGES = 16
 MAX_QUESTION = 4000
 RULE, LAST = "M-LND", 4
 LONGEST, LONGEST_ALLOWED = 32, 512
-GREY = (128, 128, 128)
-"""The grey that audits blank images with (`probes.interventions`), so that the numbers here are theirs."""
 ROWS = ("paper", "predicting")
 
 
@@ -167,12 +165,13 @@ def blank(model: "HookedModel", looked: Looked, image: int) -> Blanked:
     Raises:
         InputError: If there is no such image.
     """
+    from probes.interventions import blanked
     from probes.model import Question
 
     if not 0 <= image < len(looked.images):
         raise InputError(f"There is no image {image + 1}: the question has {len(looked.images)}.")
     images = list(looked.images)
-    images[image] = Image.new("RGB", images[image].size, GREY)
+    images[image] = blanked(images[image])
     again = look(model, images, looked.prompt, looked.longest)
     before, after = looked.log_probability, float("nan")
     if looked.answer_ids:

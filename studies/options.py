@@ -1,0 +1,33 @@
+"""Checks of command-line options that several studies share, made before anything is loaded. No torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from probes.inputs import InputError
+
+
+def refuse_below(config: Any, least: Mapping[str, int]) -> None:
+    """Refuse options that are too small; one that is None is not given.
+
+    Args:
+        config: A study's config, one attribute for each option.
+        least: The smallest value that each option takes.
+
+    Raises:
+        InputError: Naming the option, what it takes and what was given.
+    """
+    for name, smallest in least.items():
+        value = getattr(config, name)
+        if value is not None and value < smallest:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, not {value}")
+
+
+def refuse_file(out: Path) -> None:
+    """Refuse an ``--out`` that is a file.
+
+    Raises:
+        InputError: Naming it.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
