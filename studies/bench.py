@@ -99,10 +99,11 @@ def run_capture(
         show: Print progress and a table.
 
     Returns:
-        The results, also written to `out` as JSON where one is given.
+        The results, also written to `out` as JSON where one is given, anew after every cell.
 
     Raises:
-        InputError: If lengths, rows or repeats are empty or not positive.
+        InputError: If lengths, rows or repeats are empty or not positive, or if there is nothing to resume, or what is
+            there was measured with other settings or on another machine.
     """
     config = config or CaptureBench()
     config = replace(
@@ -114,14 +115,19 @@ def run_capture(
         out=config.out if out is None else out,
     )
     _check(config)
-    cells: list[CaptureCell] = []
-    for kind, length, count in _plan(config):
-        if show:
-            print(f"measuring {_label(kind, count)} at {length} tokens", file=sys.stderr, flush=True)
-        cells.append(_measure(config, kind, length, count))
+    plan = _plan(config)
+    cells = _measured_before(config) if config.resume else []
+    done = {(cell.kind, cell.length, cell.rows) for cell in cells}
     results = CaptureResults(config, tuple(cells), _machine())
-    if config.out is not None:
-        _write(results, config.out)
+    for number, (kind, length, count) in enumerate(plan, start=1):
+        if (kind, length, count) in done:
+            continue
+        if show:
+            label = f"measuring {_label(kind, count)} at {length} tokens"
+            print(f"cell {number} of {len(plan)}: {label}", file=sys.stderr, flush=True)
+        results = replace(results, cells=(*results.cells, _measure(config, kind, length, count)))
+        if config.out is not None:
+            _write(results, config.out, len(plan))
     if show:
         print_capture(results)
     return results
@@ -243,11 +249,32 @@ def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in record.items()}
 
 
-def _write(results: CaptureResults, out: Path) -> None:
-    record = {
-        "config": {**asdict(results.config), "out": str(out)},
+def _record(results: CaptureResults, planned: int) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(results.config).items() if name not in ("out", "resume")}
+    return {
+        "config": settings,
         "machine": results.machine,
         "cells": [_without_nan(asdict(cell)) for cell in results.cells],
-        "passes": results.passes,
+        "passes": results.passes if len(results.cells) == planned else None,
     }
-    write_bytes(out, f"{json.dumps(record, indent=2)}\n".encode())
+
+
+def _write(results: CaptureResults, out: Path, planned: int) -> None:
+    write_bytes(out, f"{json.dumps(_record(results, planned), indent=2)}\n".encode())
+
+
+def _measured_before(config: CaptureBench) -> list[CaptureCell]:
+    """The whole cells that an interrupted bench left; failed ones are measured again."""
+    if config.out is None or not config.out.is_file():
+        raise InputError(f"there is nothing to resume at {config.out}: give --out of the bench that was interrupted")
+    try:
+        before = json.loads(config.out.read_text())
+        cells = [CaptureCell(**row) for row in before["cells"] if row["error"] is None]
+        same = {name: before[name] for name in ("config", "machine")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{config.out} is no result of bench capture ({error}): choose another --out") from None
+    ours = json.loads(json.dumps(_record(CaptureResults(config, (), _machine()), 0)))
+    for name, found in same.items():
+        if found != ours[name]:
+            raise InputError(f"{config.out} was measured with another {name}: start again without --resume")
+    return cells

@@ -35,7 +35,8 @@ class CaptureBench:
         heads: Its heads.
         key_value_heads: Its key-value heads.
         seed: Seed of its weights.
-        out: Where the results are written as JSON; None writes nothing.
+        out: Where the results are written as JSON, anew after every cell; None writes nothing.
+        resume: Go on from what an interrupted bench left in ``out``.
     """
 
     lengths: tuple[int, ...] = (1024, 4096, 8192)
@@ -52,6 +53,7 @@ class CaptureBench:
     key_value_heads: int = 2
     seed: int = 0
     out: Path | None = None
+    resume: bool = False
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,42 @@ def test_ratios_are_medians_of_pairs_and_bars_are_applied() -> None:
     assert not CaptureResults(SMALL, (cell, failed)).passes
 
 
+def test_an_interrupted_bench_goes_on_after_the_cells_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def measure(_: CaptureBench, kind: str, length: int, rows: int) -> CaptureCell:
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(rows)
+        run = Run(1.0, 0.5, (1.0,), (1.0,), (1.0,), (1.0,), error="boom" if rows == 3 else None)
+        return bench._cell(kind, length, rows, [run], [run])
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    config = replace(SMALL, rows=(4, 3, 2), out=tmp_path / "bench.json")
+    with pytest.raises(KeyboardInterrupt):
+        run_capture(config=config, show=False)
+    assert json.loads((tmp_path / "bench.json").read_text())["passes"] is None
+    measured.clear()
+    results = run_capture(config=replace(config, resume=True), show=False)
+    assert measured == [3, 2]
+    assert [cell.rows for cell in results.cells] == [4, 3, 2]
+    assert json.loads((tmp_path / "bench.json").read_text())["passes"] is not None
+
+
+def test_what_cannot_be_resumed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(SMALL, out=tmp_path / "bench.json", resume=True)
+    with pytest.raises(InputError, match="nothing to resume"):
+        run_capture(config=config)
+    (tmp_path / "bench.json").write_text("[1]")
+    with pytest.raises(InputError, match="no result of bench capture"):
+        run_capture(config=config)
+    run = Run(1.0, 0.5, (1.0,), (1.0,), (1.0,), (1.0,))
+    monkeypatch.setattr(bench, "_measure", lambda _, kind, length, rows: bench._cell(kind, length, rows, [run], [run]))
+    run_capture(config=replace(config, resume=False))
+    with pytest.raises(InputError, match="another config"):
+        run_capture(config=replace(config, hidden=64))
+
+
 def test_images_take_three_quarters_of_the_columns() -> None:
     for length, images in ((1024, 8), (4096, 8), (64, 2)):
         spans = image_spans(length, images)
