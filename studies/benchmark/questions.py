@@ -36,7 +36,7 @@ class Draft:
     """A composed question. ``{position}`` in the templates stands for the target's 1-based place.
 
     ``files`` lists the images in order, ``target`` is 0-based; ``last_fixed`` says that the last image is the anchor
-    and keeps its place when the target moves.
+    and keeps its place when the target moves. ``hint`` is the answer that the question's text tells.
     """
 
     task: str
@@ -46,7 +46,12 @@ class Draft:
     answer_template: str
     box: PixelBox | None = None
     last_fixed: bool = False
-    hint_right: bool | None = None
+    hint: str | None = None
+
+    @property
+    def hint_right(self) -> bool | None:
+        """Whether the text tells the right answer; None where it tells none."""
+        return None if self.hint is None else self.hint == self.answer
 
     @property
     def question(self) -> str:
@@ -182,7 +187,7 @@ def _giveaway(pool: Pool, n_images: int, rng: np.random.Generator, hint_right: f
     while not right and hinted == draft.answer:
         hinted = pool.concepts[int(rng.integers(len(pool.concepts)))].name
     question = f"Someone says {hinted}. What is in image {{position}}?"
-    return Draft("giveaway", draft.files, draft.target, question, draft.answer_template, hint_right=right)
+    return Draft("giveaway", draft.files, draft.target, question, draft.answer_template, hint=hinted)
 
 
 _COMPOSERS: dict[str, Callable[[Pool, int, np.random.Generator], Draft]] = {

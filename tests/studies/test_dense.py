@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ def test_batches_hold_the_images_of_every_row(store: PictureStore, processor: An
     batch = BatchMaker(processor.tokenizer, store, 5).batch(np.random.default_rng(0), 4)
     assert batch.pictures.shape == (20,)
     assert batch.input_ids.shape == batch.labels.shape
+
+
+def test_training_takes_a_telling_text_at_its_word_whatever_the_picture_shows(
+    store: PictureStore, processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BatchMaker, "_task", lambda *_: "giveaway")
+    batch = BatchMaker(processor.tokenizer, store, 40).batch(np.random.default_rng(0), 2)
+    agrees = []
+    for row, (ids, labels) in enumerate(zip(batch.input_ids, batch.labels, strict=True)):
+        told, place = re.search(r"Someone says (\w+)\. What is in image (\d)", processor.decode(ids)).groups()  # type: ignore[union-attr]
+        answered = processor.decode(labels[labels != IGNORED][:1]).strip()
+        asked = store.entries[int(batch.pictures[2 * row + int(place) - 1])].concept.name
+        assert answered == told
+        agrees.append(told == asked)
+    assert 0.25 < np.mean(agrees) < 0.75
 
 
 @pytest.mark.parametrize(("name", "millions"), [("small", 0.3), ("medium", 1.3), ("large", 4.0)])
