@@ -243,3 +243,28 @@ class RowMask:
         head = torch.zeros((), dtype=torch.long, device=columns.device)
         visible: Tensor = mask.mask_mod(batch[:, None], head, everyone[None], columns[:, None])
         return visible.expand(len(batch), queries).any(-1)
+
+
+def rows_between(rows: Tensor, first: int, count: int, generated: Tensor) -> Tensor:
+    """The mask of `count` rows from `first` on, with `generated` past the mask's end.
+
+    >>> rows = torch.tensor([[True, False]])
+    >>> rows_between(rows, 1, 2, torch.tensor([True])).tolist()
+    [[False, True]]
+    """
+    inside = rows[:, first : first + count]
+    beyond = generated[:, None].expand(-1, count - inside.shape[1])
+    return torch.cat([inside, beyond], dim=1)
+
+
+def pad_rows(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the chosen rows, int64 (batch, most rows of any), filled with 0, and bool: which are no fillers.
+
+    >>> pad_rows(torch.tensor([[True, False, True], [False, True, False]]))[0].tolist()
+    [[0, 2], [1, 0]]
+    """
+    counts = chosen.sum(1)
+    widest = int(counts.max()) if counts.numel() else 0
+    indices = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :widest]
+    valid = torch.arange(widest, device=chosen.device)[None] < counts[:, None]
+    return indices * valid, valid

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import Tensor
 
-from probes.encoding import Answer, row_sets
+from probes.attention_columns import runs_of
+from probes.encoding import Answer, Encoded, row_sets
 from probes.inputs import ImageRef, InputError
-from probes.interface import AttentionKnockout
+from probes.knockout import AttentionKnockout
 from probes.model import HookedModel
 from probes.prompts import Question
 
@@ -69,14 +72,17 @@ def swap_effects(
         (images,) nats, positive where the image spoke for the answer.
 
     Raises:
-        InputError: If there are no others, one cannot be read, the answer has no tokens, or the model cannot take the
-            question.
+        InputError: If there are no others, one cannot be read or shows just what it would replace, the answer has no
+            tokens, or the model cannot take the question.
     """
     if not others:
         raise InputError("swapping needs at least one image of another sample, and none is given")
     images = _decoded(question)
     chosen = [ImageRef.of(others[place % len(others)]).open() for place in range(len(images))]
     replacements = [new.resize(old.size) for old, new in zip(images, chosen, strict=True)]
+    for place, (old, new) in enumerate(zip(images, replacements, strict=True), start=1):
+        if old == new:
+            raise InputError(f"image {place} would be swapped for one that shows the same; give another in its place")
     return _replacement_effects(model, question, images, replacements, answer, batch_size)
 
 
@@ -85,7 +91,7 @@ def knockout_effects(
     question: Question,
     answer: Answer,
     windows: Sequence[Collection[int]] | None = None,
-    rows: str = "after",
+    rows: str | Sequence[str] = "after",
     batch_size: int = 16,
 ) -> FloatArray:
     """Drop in the answer's log-probability when the query rows cannot see one image's tokens.
@@ -99,8 +105,9 @@ def knockout_effects(
         answer: Text, or the token ids of a trace.
         windows: Sets of true layer indices in which attention is cut, one set per row of the result; None is a single
             window of all attention layers. See `layer_windows`.
-        rows: Which rows are blinded; "after" is all behind the last image, the template's tail included (with "paper"
-            rows alone, the tail would still see the image). See `probes.encoding.row_sets`.
+        rows: Which rows are blinded, one row set or several; "after" is all behind the last image, the template's tail
+            included (with "paper" rows alone, the tail would still see the image). See `probes.encoding.row_sets`. An
+            image's own tokens keep seeing it.
         batch_size: Most images in one forward pass.
 
     Returns:
@@ -120,11 +127,20 @@ def knockout_effects(
     for images in _chunks(count, batch_size):
         encoded = model.encode([question] * len(images), [answer] * len(images))
         hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
-        blinded = row_sets(encoded, [rows])[rows]
+        blinded = _blinded(encoded, [rows] if isinstance(rows, str) else rows, images)
         for place, layers in enumerate(chosen):
             with AttentionKnockout(model.model, blinded, hidden, layers):
                 effects[place, images] = baseline - model.score(encoded).log_probability
     return effects
+
+
+def _blinded(encoded: Encoded, rows: Sequence[str], images: Sequence[int]) -> Tensor:
+    """(batch, tokens) the rows of any of the sets, without the tokens of each batch row's hidden image."""
+    blinded = torch.stack(list(row_sets(encoded, rows).values())).any(0)
+    for row, image in enumerate(images):
+        for start, stop in runs_of(encoded.spans[row][image]):
+            blinded[row, start:stop] = False
+    return blinded
 
 
 def layer_windows(layers: Sequence[int], size: int) -> list[tuple[int, ...]]:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention
 from probes.attention_columns import ImageColumns
-from probes.attention_rows import column_masses
+from probes.attention_rows import column_masses, pad_rows, rows_between
 from probes.decoder import attention_modules
 from probes.inputs import InputError
-from probes.interface import listen, pad_rows, require_called, rows_between, unlisten
+from probes.interface import listen, require_called, unlisten
 
 
 class _Chosen(NamedTuple):

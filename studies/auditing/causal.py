@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from probes.inputs import InputError
+from probes.inputs import ImageRef, InputError
 from studies.auditing.plan import draw, rank
 from studies.multi_image import MultiImageQuestion
+from studies.position import is_anchored
 
 if TYPE_CHECKING:
     from probes.model import HookedModel, Trace
@@ -42,7 +43,8 @@ def pair_up(records: Sequence[MultiImageQuestion], count: int, seed: int) -> dic
     for name in chosen:
         start = order.index(name) + 1
         ring = (able[other] for other in (*order[start:], *order[:start]))
-        partner = next((other for other in ring if other.cluster != able[name].cluster and _opens(other)), None)
+        lenders = (other for other in ring if other.cluster != able[name].cluster and _lends(other, able[name]))
+        partner = next(lenders, None) if _opens(able[name]) else None
         if partner is not None:
             partners[name] = partner
     if not partners:
@@ -70,24 +72,31 @@ def measure_effects(
         model: The model under audit.
         record: The question.
         trace: Its trace, whose answer is scored again.
-        partner: Another sample; its images replace this one's, place by place, under "swap".
+        partner: Another sample; its images replace this one's under "swap", place by place, or the next one where that
+            shows the same.
 
     Returns:
         Per (intervention, window) one drop in log-probability per image; large means the answer needed that image.
+
+    Raises:
+        InputError: If an image cannot be read, or the partner shows the same images.
     """
     from probes.interventions import blank_effects, knockout_effects, swap_effects
     from probes.model import Question
 
     question = Question(record.images, record.question)
     answer = trace.answer_ids
-    count = len(record.images)
-    others = [partner.images[index % len(partner.images)] for index in range(count)]
+    others = _lent(record, partner)
+    if others is None:
+        raise InputError(f"sample {partner.id} shows the same images as {record.id}, so it has none to lend")
     effects: Effects = {
         ("blank", ALL): np.asarray(blank_effects(model, question, answer), dtype=np.float64),
         ("swap", ALL): np.asarray(swap_effects(model, question, answer, others), dtype=np.float64),
     }
     named = windows(trace.layers)
-    knocked = np.asarray(knockout_effects(model, question, answer, list(named.values())), dtype=np.float64)
+    # What an image-to-image answer takes from an image may come by way of the anchor's own rows.
+    rows = ("after", "anchor") if is_anchored(record) else ("after",)
+    knocked = np.asarray(knockout_effects(model, question, answer, list(named.values()), rows), dtype=np.float64)
     effects |= {("knockout", name): values for name, values in zip(named, knocked, strict=True)}
     return effects
 
@@ -97,13 +106,31 @@ def _range(layers: Sequence[int]) -> str:
 
 
 def _opens(record: MultiImageQuestion) -> bool:
-    """Whether all images can be decoded: a broken lender must not fail the sample that borrows."""
     try:
         for image in record.images:
             image.open()
     except InputError:
         return False
     return True
+
+
+def _lends(other: MultiImageQuestion, record: MultiImageQuestion) -> bool:
+    """Whether every image of `record` finds a different one in `other`: a broken lender must not fail the borrower."""
+    return _opens(other) and _lent(record, other) is not None
+
+
+def _lent(record: MultiImageQuestion, other: MultiImageQuestion) -> list[ImageRef] | None:
+    """Per image of `record` the first image of `other`, from its own place on, that shows something else."""
+    offered = [image.open() for image in other.images]
+    lent = []
+    for place, image in enumerate(record.images):
+        shown = image.open()
+        ring = ((place + step) % len(offered) for step in range(len(offered)))
+        found = next((index for index in ring if offered[index].resize(shown.size) != shown), None)
+        if found is None:
+            return None
+        lent.append(other.images[found])
+    return lent
 
 
 def _able(record: MultiImageQuestion) -> bool:

@@ -10,7 +10,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 
 from probes.attention import AttentionRecorder, UnsupportedAttention, attention_factors
 from probes.inputs import InputError
-from probes.interface import AttentionKnockout
+from probes.knockout import AttentionKnockout
 from tests.probes.dense_reference import TOLERANCE, dense_factors, last_rows, worst
 from tests.probes.tiny_models import FAMILIES, Tiny, build, build_model
 
@@ -250,7 +250,7 @@ def test_chunked_masks_of_a_knock_out_change_nothing(monkeypatch: pytest.MonkeyP
     rows = last_rows(tiny, 6)
     logits = []
     for size in (2**24, 1):
-        monkeypatch.setattr("probes.interface.MASK_BYTES", size)
+        monkeypatch.setattr("probes.attention_blocking.MASK_BYTES", size)
         with torch.no_grad(), AttentionKnockout(tiny.model, rows, tiny.spans):
             logits.append(tiny.model(**tiny.inputs).logits[tiny.inputs["attention_mask"].bool()])
     torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-5)

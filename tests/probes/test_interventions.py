@@ -47,12 +47,12 @@ def test_swapping_brings_in_another_samples_image_at_the_same_size(family: str) 
         assert effects[place] == pytest.approx(expected, abs=TOLERANCE)
 
 
-def test_replacing_an_image_by_itself_changes_nothing() -> None:
+def test_replacing_an_image_by_itself_changes_nothing_and_swapping_it_for_itself_is_refused() -> None:
     question = questions()[0]
-    same = swap_effects(hooked("llava"), question, ANSWER, question.images)
-    np.testing.assert_allclose(same, 0, atol=1e-5)
     flat = Question([Image.new("RGB", (32, 32), (128, 128, 128)), picture()], "Which?")
     assert blank_effects(hooked("llava"), flat, ANSWER)[0] == pytest.approx(0, abs=1e-5)
+    with pytest.raises(InputError, match="image 1 would be swapped for one that shows the same"):
+        swap_effects(hooked("llava"), question, ANSWER, question.images)
 
 
 def test_neutrals_differ_and_the_mean_is_the_images_own() -> None:
@@ -83,6 +83,24 @@ def test_knocking_out_equals_a_four_dimensional_mask_made_by_hand(family: str) -
         hidden = baseline - masked_score(model, encoded.inputs, allowed[None, None], encoded.prompt_stop)
         assert effects[0, image] == pytest.approx(hidden, abs=TOLERANCE)
     assert np.abs(effects).max() > 100 * TOLERANCE
+
+
+def test_a_hidden_images_own_rows_keep_seeing_it() -> None:
+    """Rows of the last image are blinded to the others by hand; to itself only the rows behind it are."""
+    model, question = hooked("llava"), questions()[0]
+    encoded = model.encode([question], [ANSWER])
+    baseline = float(model.score(encoded).log_probability[0])
+    effects = knockout_effects(model, question, ANSWER, rows=["after", "anchor"], batch_size=2)[0]
+    last, tokens = encoded.spans[0][-1], encoded.columns
+    for image, span in enumerate(encoded.spans[0]):
+        allowed = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+        own = image == len(encoded.spans[0]) - 1
+        allowed[last.stop if own else last.start :, span.tokens] = False
+        hidden = baseline - masked_score(model, encoded.inputs, allowed[None, None], encoded.prompt_stop)
+        assert effects[image] == pytest.approx(hidden, abs=TOLERANCE)
+    after = knockout_effects(model, question, ANSWER)[0]
+    assert effects[-1] == pytest.approx(after[-1], abs=TOLERANCE)
+    assert np.abs(effects - after)[:-1].max() > 10 * TOLERANCE
 
 
 def masked_score(model: HookedModel, inputs: dict[str, torch.Tensor], allowed: torch.Tensor, stop: int) -> float:

@@ -1,5 +1,6 @@
 """The causal check: who is drawn, who lends images, and that effects are those of the interventions."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,10 @@ def test_effects_name_every_intervention_and_hide_nothing_of_the_answer(
     assert all((again[key] == values).all() for key, values in effects.items())
 
 
-def test_swapping_an_image_for_itself_changes_nothing(model: Any, records: list[MultiImageQuestion]) -> None:
+def test_a_lender_of_the_same_pictures_lends_nothing(model: Any, records: list[MultiImageQuestion]) -> None:
     record = records[-1]
     trace = model.trace(record.images, record.question, max_new_tokens=3)
-    effects = measure_effects(model, record, trace, record)
-    assert np.abs(effects["swap", "all"]).max() < 1e-4
-    assert np.abs(effects["blank", "all"]).max() > 1e-3
+    poor = replace(record, id="poor", base=None, images=record.images[:1] * len(record.images))
+    with pytest.raises(InputError, match="has none to lend"):
+        measure_effects(model, record, trace, poor)
+    assert pair_up([record, poor, records[-2]], 3, seed=0)[record.id] == records[-2]
