@@ -87,7 +87,7 @@ def draw_dot(axes: Axes, at: float, value: float, low: float, high: float, serie
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
-    """Put the legend above the figure, where it covers no data, and make room for its rows."""
+    """Put the legend above the figure, or below it where a title stands above; make room for its rows."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return
@@ -96,7 +96,12 @@ def add_legend(figure: Figure, axes: Axes) -> None:
     extra = 0.15 * (-(-len(labels) // across) - 1)
     figure.set_size_inches(width, height + extra)
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=across, frameon=False, fontsize=style.SMALL_FONT_SIZE
+        handles,
+        labels,
+        loc="outside lower center" if figure.get_suptitle() else "outside upper center",
+        ncols=across,
+        frameon=False,
+        fontsize=style.SMALL_FONT_SIZE,
     )
 
 

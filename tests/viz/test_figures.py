@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -106,6 +107,20 @@ def test_both_libraries_take_the_same_arguments_and_draw_something(name: str, tm
     shown = screen(**EVERY[name], title="a title")
     assert shown.layout.title.text == "a title"
     assert all(len(trace.to_plotly_json()) > 1 for trace in shown.data)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_a_title_and_a_legend_of_many_rows_do_not_overlap(rows: int) -> None:
+    count = 3 * rows
+    curves = {name: np.resize(EVERY["layer_accuracy"][name], (count, len(LAYERS))) for name in ("value", "low", "high")}
+    labels = [f"the rather long name of series {number}" for number in range(count)]
+    figure = papers.layer_accuracy(LAYERS, **curves, chance=0.25, labels=labels, title="a title")
+    FigureCanvasAgg(figure).draw()
+    (title,) = [text for text in figure.texts if text.get_text() == "a title"]
+    (legend,) = figure.legends
+    assert not title.get_window_extent().overlaps(legend.get_window_extent())
+    panel = figure.axes[0].get_tightbbox()
+    assert panel is not None and not panel.overlaps(legend.get_window_extent())
 
 
 def test_layer_lines_bands_and_chance_are_the_arrays() -> None:
