@@ -25,6 +25,10 @@ class AppConfig:
     """Where the model runs; by default a GPU if there is one."""
     dtype: str = "auto"
     """Number format of the weights; auto takes the checkpoint's."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint ships."""
+    allow_pickle: bool = False
+    """Load pickled weights, which can run code."""
 
 
 def run(config: AppConfig) -> int:
@@ -49,5 +53,7 @@ def run(config: AppConfig) -> int:
         open_browser=config.open_browser,
         device=config.device,
         dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
     )
     return 0

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from probes.inputs import InputError
-from studies.auditing.metrics import Entry, find
+from studies.auditing.entries import Entry, find
 from studies.auditing.summary import headline_split, percent
 from studies.run_folder.files import write_bytes, write_json
 

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from probes.estimates import Estimate
+from studies.auditing.choices import focus_of
+from studies.auditing.entries import Entry, find
 from studies.auditing.evidence import FloatArray
 from studies.auditing.finalise import Final
-from studies.auditing.metrics import Entry, find, focus_of
 from studies.auditing.plan import draw, draw_evenly
 from studies.auditing.summary import headline_split
 

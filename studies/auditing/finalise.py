@@ -7,8 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from studies.auditing.choices import Choice, choose, focus_of
+from studies.auditing.entries import Entry
 from studies.auditing.evidence import Evidence, gather
-from studies.auditing.metrics import Choice, Entry, audit_metrics, choose, focus_of, position_metrics
+from studies.auditing.metrics import audit_metrics
+from studies.auditing.position_metrics import position_metrics
 from studies.position import base_of
 
 if TYPE_CHECKING:

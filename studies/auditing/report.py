@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from studies.auditing.causal_metrics import MIN_EFFECT
+from studies.auditing.entries import Entry, find
 from studies.auditing.figures import Figure
 from studies.auditing.finalise import POSITION_FOLDER, Final
-from studies.auditing.metrics import MIN_EFFECT, Entry, find
 from studies.auditing.summary import COLUMNS, failures, headline_split, percent, rule_lines, table_rows
 
 if TYPE_CHECKING:

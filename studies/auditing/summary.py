@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.compute as pc
 
 from probes.scores import Rule
-from studies.auditing.metrics import DEV, Entry, find
+from studies.auditing.choices import DEV
+from studies.auditing.entries import Entry, find
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder

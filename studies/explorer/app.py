@@ -66,6 +66,8 @@ def launch(
     block: bool = True,
     device: str | None = None,
     dtype: str = "auto",
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> str:
     """Load a model and serve the page at 127.0.0.1.
 
@@ -78,6 +80,8 @@ def launch(
         block: Serve until interrupted; otherwise return at once and serve from a thread.
         device: Where the model runs; the best there is where None.
         dtype: Number type of the model's weights.
+        trust_remote_code: Run Python code that the checkpoint ships.
+        allow_pickle: Load pickled weights, which can run code.
 
     Returns:
         The page's address.
@@ -87,7 +91,8 @@ def launch(
     """
     if benchmark is not None and not Path(benchmark).exists():
         raise InputError(f"benchmark {benchmark} does not exist: give a folder or file with questions")
-    loaded, why_not = _load(model, device, dtype)
+    options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    loaded, why_not = _load(model, options)
     _private_folder()
     return serve(build(loaded, runs, benchmark, why_not), port, open_browser, block)
 
@@ -134,12 +139,12 @@ def serve(blocks: gr.Blocks, port: int | None = None, open_browser: bool = False
     return str(address)
 
 
-def _load(model: str | Path | None, device: str | None, dtype: str) -> "tuple[HookedModel | None, str]":
+def _load(model: str | Path | None, options: dict[str, Any]) -> "tuple[HookedModel | None, str]":
     from probes.model import HookedModel
 
     if model is None and not BUNDLED_MODEL.is_dir():
         return None, "The bundled model is not in this checkout: start the explorer with --model FOLDER."
-    return HookedModel.from_pretrained(str(model or BUNDLED_MODEL), dtype=dtype, device=device), ""
+    return HookedModel.from_pretrained(str(model or BUNDLED_MODEL), **options), ""
 
 
 def _private_folder() -> None:

@@ -169,7 +169,7 @@ def metrics_table(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _once(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The entries with each answer accuracy once: it depends on no rows and no rule, and metrics name it under each."""
+    """The entries with each answer accuracy once: it depends on no rule, and every row set names it."""
     kept: list[Mapping[str, Any]] = []
     seen: set[tuple[Any, ...]] = set()
     for entry in entries:

@@ -12,7 +12,7 @@ import torch
 from probes.attention import UnsupportedAttention
 from probes.inputs import ImageRef, InputError
 from probes.model import HookedModel
-from studies.auditing.metrics import find
+from studies.auditing.entries import find
 from studies.auditing.run import Settings, keeps_maps
 from studies.multi_image import MultiImageQuestion
 from studies.runs import RunFolder

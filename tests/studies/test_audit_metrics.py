@@ -10,8 +10,11 @@ import pytest
 
 from probes.inputs import InputError
 from probes.scores import Rule
+from studies.auditing.choices import DEFAULT_RULE, Choice, choose
+from studies.auditing.entries import find
 from studies.auditing.evidence import Effects, Evidence
-from studies.auditing.metrics import DEFAULT_RULE, Choice, audit_metrics, choose, find, position_metrics
+from studies.auditing.metrics import audit_metrics
+from studies.auditing.position_metrics import position_metrics
 from tests.studies.small_audit import Small
 
 pytestmark = pytest.mark.filterwarnings("ignore")

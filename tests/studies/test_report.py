@@ -80,7 +80,7 @@ def test_overlays_outline_the_gold_region_in_the_target(small: Small) -> None:
 
 
 def test_numbers_are_those_of_the_metrics(small: Small) -> None:
-    from studies.auditing.metrics import find
+    from studies.auditing.entries import find
     from studies.auditing.summary import percent
 
     text = (small.out / "report.html").read_text()

@@ -1,0 +1,83 @@
+"""What the effects of the causal check mean: agreement of focus and effect. It knows arrays and no models. No torch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from probes.estimates import proportion
+from probes.scores import causal_agreement, focus_all
+from studies.auditing.choices import Choice, focus_of
+from studies.auditing.entries import Entry, entry_of
+from studies.auditing.evidence import BoolArray, Evidence, FloatArray, IntArray
+
+MIN_EFFECT = 0.01
+"""Nats: where no image's loss changes the answer's log-probability by more, the largest effect is rounding noise."""
+
+
+def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry) -> Iterator[Entry]:
+    """Entries of every intervention and window over the samples of `part`."""
+    for effect in part.effects:
+        measured = ~np.isnan(effect.values).all(axis=1)
+        named = {**where, "intervention": effect.intervention, "window": effect.window}
+        aimed = part.where(measured & (part.target >= 0))
+        if measured.any():
+            nothing = _largest(effect.values[measured]) <= MIN_EFFECT
+            yield entry_of("no_image_matters", proportion(nothing, part.cluster[measured]), named)
+        if len(aimed):
+            yield _agreement(
+                "target_has_largest_effect", aimed.target, _effects_on_candidates(aimed, effect), aimed, named
+            )
+        for rows, choice in choices.items():
+            kept = part.where(measured & part.has_rows(rows))
+            if len(kept):
+                yield from _agreements(kept, rows, choice, _effects_seen(kept, effect, rows), named)
+
+
+def _agreements(kept: Evidence, rows: str, choice: Choice, effects: FloatArray, where: Entry) -> Iterator[Entry]:
+    focused = focus_of(kept, rows, choice.rule)
+    ruled = {**where, "rows": rows, **choice.as_keys()}
+    yield _agreement("causal_agreement", focused, effects, kept, ruled)
+    off = (kept.correct == 1) & (kept.target >= 0) & (focused != kept.target)
+    for subset, image in (("right, focus elsewhere", focused), ("right, focus elsewhere: target", kept.target)):
+        usable = off & _within(effects, image)
+        own = {**ruled, "subset": subset}
+        yield _agreement("causal_agreement", image[usable], effects[usable], kept.where(usable), own)
+    for index, layer in enumerate(kept.layers):
+        single = focus_all(kept.factors[rows][:, [index]], "LND", 1)
+        yield _agreement("causal_agreement", single, effects, kept, {**where, "rows": rows, "layer": layer})
+
+
+def _agreement(name: str, image: IntArray, effects: FloatArray, kept: Evidence, where: Entry) -> Entry:
+    found = causal_agreement(image, effects, kept.cluster, min_effect=MIN_EFFECT)
+    return entry_of(name, found.estimate, {**where, "left_out": len(image) - found.estimate.n}, chance=found.chance)
+
+
+def _largest(effects: FloatArray) -> FloatArray:
+    """(samples,) the largest effect of any image; every sample has one."""
+    return np.asarray(np.nanmax(effects, axis=1))
+
+
+def _same(kept: Evidence, effect: Any) -> Any:
+    return next(
+        entry for entry in kept.effects if (entry.intervention, entry.window) == (effect.intervention, effect.window)
+    )
+
+
+def _effects_on_candidates(kept: Evidence, effect: Any) -> FloatArray:
+    """The effects on those images that can be the target: not on the anchor of an image-to-image sample."""
+    if "anchor" not in kept.factors:
+        return np.asarray(_same(kept, effect).values)
+    seen = ~np.isnan(kept.factors["anchor"]).all(axis=1) | ~kept.has_rows("anchor")[:, None]
+    return np.where(seen, _same(kept, effect).values, np.nan)
+
+
+def _effects_seen(kept: Evidence, effect: Any, rows: str) -> FloatArray:
+    """The effects on those images that the focus may fall on: the anchor is no candidate of its own rows."""
+    seen = ~np.isnan(kept.factors[rows]).all(axis=1)
+    return np.where(seen, _same(kept, effect).values, np.nan)
+
+
+def _within(effects: FloatArray, image: IntArray) -> BoolArray:
+    safe = np.clip(image, 0, effects.shape[1] - 1)
+    return np.asarray(~np.isnan(effects[np.arange(len(effects)), safe]) & (image >= 0))
