@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
+from studies.bundled import BUNDLED, data_source, model_source
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -33,10 +33,10 @@ class AuditConfig:
     figures and a self-contained report.html. Without options it audits the bundled model on the bundled benchmark.
     """
 
-    model: str = str(BUNDLED_MODEL)
-    """Folder or hub id of the model; its processor must lie beside it."""
-    data: str = str(BUNDLED_DATA)
-    """Folder, file or hub id of the questions."""
+    model: str = BUNDLED
+    """Folder or hub id of the model, whose processor must lie beside it; bundled is the one that comes along."""
+    data: str = BUNDLED
+    """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
     out: Path = Path("runs/audit")
     """The run folder to write; it must be new, unless --resume is given."""
     format: str | None = None
@@ -175,7 +175,11 @@ def prepare(config: AuditConfig) -> Prepared:
     from studies.multi_image import read_answers, read_questions
 
     questions = read_questions(
-        config.data, format=config.format, split=config.split, subset=config.subset, image_root=config.image_root
+        data_source(config.data),
+        format=config.format,
+        split=config.split,
+        subset=config.subset,
+        image_root=config.image_root,
     )
     groups = {record.id: f"{record.split}\0{record.task}" for record in questions.records}
     kept = set(draw_evenly(groups, config.limit, config.seed))
@@ -183,7 +187,7 @@ def prepare(config: AuditConfig) -> Prepared:
     disable_progress_bar()
     check_device(config.device)
     model = HookedModel.from_pretrained(
-        config.model,
+        model_source(config.model),
         dtype=config.dtype,
         device=config.device,
         trust_remote_code=config.trust_remote_code,
@@ -207,7 +211,7 @@ def prepare(config: AuditConfig) -> Prepared:
     preflight(model, records, settings)
     identity = {
         "model": config.model,
-        "model_digest": model_digest(config.model, model),
+        "model_digest": model_digest(model_source(config.model), model),
         "parameters": sum(weight.numel() for weight in model.model.parameters()),
         "data": config.data,
         "data_digest": data_digest(records, {name: refusal.error for name, refusal in refused.items()}, facts),

@@ -8,3 +8,16 @@ BUNDLED_MODEL = _ASSETS / "dense"
 """The dense model, with its processor."""
 BUNDLED_DATA = _ASSETS / "benchmark"
 """The multi-image benchmark."""
+
+BUNDLED = "bundled"
+"""The name under which a configuration means one of these, wherever the package lies."""
+
+
+def model_source(name: str) -> str:
+    """Folder or hub id of a model; the bundled model's folder for ``bundled``."""
+    return str(BUNDLED_MODEL) if name == BUNDLED else name
+
+
+def data_source(name: str) -> str:
+    """Folder, file or hub id of questions; the bundled benchmark's folder for ``bundled``."""
+    return str(BUNDLED_DATA) if name == BUNDLED else name

@@ -7,29 +7,29 @@ the rows of their anchor only, over their candidates: under text rows the focus 
 never the target, so no line of chance holds there. Importing it loads no torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probes.inputs import InputError
 from probes.scores import RULES, chance_level, shared_focus_rate
-from studies.auditing.evidence import FloatArray, IntArray
-from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
+from studies.auditing.evidence import FloatArray
+from studies.bundled import BUNDLED, data_source, model_source
 from studies.multi_image import MultiImageQuestion
 from studies.options import refuse_below, refuse_file
 from studies.run_folder.files import write_json
+from studies.untrained_seeds import FinishedSeeds, Traced, trace_seeds
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
 
-TEXT_ROWS = ("paper", "predicting")
-ANCHOR_ROWS = ("anchor",)
-ROWS = (*TEXT_ROWS, *ANCHOR_ROWS)
 LAST = 4
 WRITTEN = ("untrained.json", "layers.png")
+SEEDS_FOLDER = "seeds"
+_NOT_IDENTITY = ("out", "overwrite", "resume", "seeds", "trust_remote_code", "allow_pickle")
 LEAST_SEEDS = 20
 """Seeds below which the control is not called one: its interval is over seeds."""
 
@@ -42,14 +42,16 @@ class UntrainedConfig:
     intervals are clustered by the seed of the weights. Writes untrained.json and layers.png.
     """
 
-    model: str = str(BUNDLED_MODEL)
-    """Folder or hub id of the model whose architecture and processor are used."""
-    data: str = str(BUNDLED_DATA)
-    """Folder, file or hub id of the questions."""
+    model: str = BUNDLED
+    """Folder or hub id of the model whose architecture and processor are used; bundled is the one that comes along."""
+    data: str = BUNDLED
+    """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
     out: Path = Path("runs/untrained")
     """The folder to write; earlier results in it stay, unless --overwrite is given."""
     overwrite: bool = False
     """Replace the results that --out holds, once the new ones are there."""
+    resume: bool = False
+    """Go on after the last seed that an interrupted run with the same options finished."""
     seeds: int = LEAST_SEEDS
     """Seeds of the weights, at least 20."""
     samples: int = 40
@@ -60,24 +62,18 @@ class UntrainedConfig:
     """Seed of the draw, and of the first weights."""
     device: str | None = None
     """Where the model runs, such as cuda:0; by default a GPU if there is one. Weights are always float32."""
-
-
-class Traced(NamedTuple):
-    """Factors of all samples under all seeds, one row each."""
-
-    layers: tuple[int, ...]
-    factors: dict[str, FloatArray]
-    """By row set (seeds * samples, layers, images), padded with NaN; all NaN where a sample has no such rows."""
-    target: IntArray
-    seed: IntArray
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint ships."""
+    allow_pickle: bool = False
+    """Load pickled weights, which can run code."""
 
 
 def run(config: UntrainedConfig) -> int:
     """Run the control, write its numbers and figure, and print them; returns 0.
 
     Raises:
-        InputError: If an option is out of range, --out holds results, no sample can be moved, or the model cannot be
-            used; nothing has been written then.
+        InputError: If an option is out of range, --out holds results or half of some, no sample can be moved, or the
+            model cannot be used; nothing has been written then.
     """
     from studies.auditing.figures import untrained_figure
     from studies.run_folder.files import write_bytes
@@ -85,10 +81,12 @@ def run(config: UntrainedConfig) -> int:
     check(config)
     records = balanced(config)
     trained = _load(config)
-    traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config)
+    finished = FinishedSeeds(config.out / SEEDS_FOLDER, _identity(config, trained, records), config.resume)
+    traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config, finished)
     entries = untrained_metrics(traced)
     write_json(config.out / WRITTEN[0], _record(config, len(records), entries))
     write_bytes(config.out / WRITTEN[1], untrained_figure(entries))
+    finished.remove()
     for entry in entries:
         if entry["layer"] is None:
             estimate, chance = entry["estimate"], entry["chance"]
@@ -129,7 +127,9 @@ def balanced(config: UntrainedConfig) -> list[MultiImageQuestion]:
     from studies.position import position_study, why_fixed
 
     found = [
-        record for record in read_questions(config.data).records if record.split != "dev" and why_fixed(record) is None
+        record
+        for record in read_questions(data_source(config.data)).records
+        if record.split != "dev" and why_fixed(record) is None
     ]
     chosen = set(draw_evenly({record.id: record.task for record in found}, config.samples, config.seed))
     moved, _ = position_study(record for record in found if record.id in chosen)
@@ -149,44 +149,6 @@ def reinitialised(trained: "HookedModel", seed: int) -> "HookedModel":
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(trained.model.config, dtype=torch.float32)
     return HookedModel(model.to(trained.device), trained.processor)
-
-
-def trace_seeds(
-    build: Callable[[int], "HookedModel"], records: Sequence[MultiImageQuestion], config: UntrainedConfig
-) -> Traced:
-    """Trace all samples, right answers teacher-forced, under every seed.
-
-    Args:
-        build: Makes the model of a seed.
-        records: Samples with balanced target places.
-        config: Number of seeds and batch size.
-    """
-    from studies.auditing.image_facts import ImageFacts
-    from studies.auditing.inputs import items
-    from studies.auditing.plan import plan_batches
-    from studies.auditing.progress import Counter
-
-    by_id = {record.id: record for record in records}
-    plan = plan_batches(items(build(config.seed), records, ImageFacts()), config.batch_size)
-    widest = max(len(record.images) for record in records)
-    parts: dict[str, list[FloatArray]] = {rows: [] for rows in ROWS}
-    layers: tuple[int, ...] = ()
-    order = [by_id[name] for batch in plan for name in batch.ids]
-    with Counter("untrained control", config.seeds * len(records)) as counter:
-        for number in range(config.seeds):
-            model = build(config.seed + number)
-            for batch in plan:
-                traces = _traces(model, [by_id[name] for name in batch.ids])
-                layers = tuple(traces[0].layers)
-                for rows, part in parts.items():
-                    part += [_padded(trace.factors_by_rows.get(rows), len(layers), widest) for trace in traces]
-                counter.advance(len(batch.ids))
-    return Traced(
-        layers=layers,
-        factors={rows: table for rows, part in parts.items() if not np.isnan(table := np.stack(part)).all()},
-        target=np.tile([record.target or 0 for record in order], config.seeds).astype(np.int64),
-        seed=np.repeat(np.arange(config.seeds), len(order)).astype(np.int64),
-    )
 
 
 def untrained_metrics(traced: Traced) -> list[dict[str, Any]]:
@@ -223,23 +185,6 @@ def _views(factors: FloatArray, layers: Sequence[int]) -> Iterator[tuple[str, in
         yield RULES[0], 1, layer, factors[:, [index]]
 
 
-def _traces(model: "HookedModel", records: Sequence[MultiImageQuestion]) -> list[Any]:
-    """Traces of a batch, whose samples are all image-to-image ones or none of them."""
-    from probes.model import Question
-    from studies.position import is_anchored
-
-    questions = [Question(record.images, record.question) for record in records]
-    rows = ANCHOR_ROWS if is_anchored(records[0]) else TEXT_ROWS
-    return list(model.trace_batch(questions, answers=[record.answer for record in records], rows=rows, maps=False))
-
-
-def _padded(factors: Any, layers: int, widest: int) -> FloatArray:
-    table = np.full((layers, widest), np.nan)
-    if factors is not None:
-        table[:, : factors.shape[1]] = factors
-    return table
-
-
 def _load(config: UntrainedConfig) -> "HookedModel":
     from transformers.utils.logging import disable_progress_bar
 
@@ -248,7 +193,26 @@ def _load(config: UntrainedConfig) -> "HookedModel":
 
     disable_progress_bar()
     check_device(config.device)
-    return HookedModel.from_pretrained(config.model, device=config.device)
+    return HookedModel.from_pretrained(
+        model_source(config.model),
+        device=config.device,
+        trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
+    )
+
+
+def _identity(config: UntrainedConfig, trained: "HookedModel", records: Sequence[MultiImageQuestion]) -> dict[str, Any]:
+    """What the factors of a seed depend on."""
+    from studies.run_folder.manifest import package_versions, plain_config
+
+    kept = {name: value for name, value in plain_config(config).items() if name not in _NOT_IDENTITY}
+    asked = [[record.id, record.question, record.answer] for record in records]
+    return {
+        "config": kept,
+        "architecture": trained.model.config.to_dict(),
+        "asked": asked,
+        "versions": package_versions(),
+    }
 
 
 def _record(config: UntrainedConfig, samples: int, entries: list[dict[str, Any]]) -> dict[str, Any]:

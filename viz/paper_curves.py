@@ -117,7 +117,7 @@ def causal_agreement(
         high: upper interval ends.
         chance: one level, or one for each intervention.
         labels: names of the interventions.
-        rules: names of the focus rules; none leaves their panel out.
+        rules: names of the focus rules, broken into lines after a colon; none leaves their panel out.
         rule_value: (rules,), or (interventions, rules).
         rule_low: lower interval ends, of the shape of ``rule_value``.
         rule_high: upper interval ends.
@@ -139,9 +139,47 @@ def causal_agreement(
     if by_rule:
         dress(parts[1])
         draw_dots(parts[1], by_rule)
-        parts[1].set_xticks(range(len(rules)), [rule.replace(", ", "\n") for rule in rules])
+        parts[1].set_xticks(range(len(rules)), [rule.replace(": ", "\n") for rule in rules])
         label_axes(parts[1], "rule", "")
     add_legend(figure, parts[0])
+    add_title(figure, title)
+    return figure
+
+
+def shares(
+    groups: Sequence[str],
+    value: npt.ArrayLike,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    title: str = "",
+    quantity: str = "share",
+) -> Figure:
+    """Draw a share in each of several groups that have no order, such as tasks.
+
+    Args:
+        groups: their names.
+        value: (groups,), or (series, groups).
+        low: lower interval ends, of the shape of ``value``.
+        high: upper interval ends.
+        labels: one name for each series.
+        title: above the figure.
+        quantity: name of the vertical axis.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    drawn = shapes.curves(np.arange(len(groups)), value, low, high, None, labels, axis="groups")
+    width = max(style.COLUMN_WIDTH, 1.0 + 0.62 * len(groups))
+    figure = Figure(figsize=(width, 2.5), layout="constrained")
+    axes = figure.subplots()
+    dress(axes)
+    draw_dots(axes, drawn, named=True)
+    axes.set(ylim=(-0.03, 1.03))
+    axes.set_xticks(range(len(groups)), groups)
+    label_axes(axes, "", quantity)
+    add_legend(figure, axes)
     add_title(figure, title)
     return figure
 

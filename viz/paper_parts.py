@@ -66,24 +66,26 @@ def draw_chance(axes: Axes, levels: Sequence[float]) -> None:
         axes.axhline(level, color=style.CHANCE_COLOR, linestyle=(0, (4, 3)), linewidth=0.9, label=label, zorder=1)
 
 
-def draw_dots(axes: Axes, drawn: shapes.Curves) -> None:
-    """Draw each series as dots with interval bars, side by side at each point."""
+def draw_dots(axes: Axes, drawn: shapes.Curves, named: bool = False) -> None:
+    """Draw each series as dots with interval bars, side by side at each point; `named` gives them legend entries."""
     offsets = np.linspace(-0.15, 0.15, len(drawn.value)) if len(drawn.value) > 1 else [0.0]
     for index, offset in enumerate(offsets):
         for point, value in enumerate(drawn.value[index]):
             low = value if drawn.low is None else drawn.low[index, point]
             high = value if drawn.high is None else drawn.high[index, point]
-            draw_dot(axes, point + offset, value, low, high, index)
+            label = drawn.labels[index] if named and point == 0 else ""
+            draw_dot(axes, point + offset, value, low, high, index, label)
     draw_chance(axes, drawn.chance)
     axes.set_xlim(-0.5, drawn.x.size - 0.5)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
 
 
-def draw_dot(axes: Axes, at: float, value: float, low: float, high: float, series: int) -> None:
-    """Draw one dot with its interval bar, in the color and marker of a series."""
+def draw_dot(axes: Axes, at: float, value: float, low: float, high: float, series: int, label: str = "") -> None:
+    """Draw one dot with its interval bar, in the color and marker of a series; a label goes into the legend."""
     marker = style.PAPER_MARKERS[series % len(style.PAPER_MARKERS)]
     reach = [[value - low], [high - value]]
-    axes.errorbar([at], [value], yerr=reach, fmt=marker, ms=4.5, lw=1.3, capsize=2.5, color=style.series_color(series))
+    color = style.series_color(series)
+    axes.errorbar([at], [value], yerr=reach, fmt=marker, ms=4.5, lw=1.3, capsize=2.5, color=color, label=label or None)
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from viz.paper_curves import causal_agreement, layer_accuracy, positions, scaling
+from viz.paper_curves import causal_agreement, layer_accuracy, positions, scaling, shares
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "positions",
     "save",
     "scaling",
+    "shares",
 ]
 
 

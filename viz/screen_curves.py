@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -96,10 +97,34 @@ def causal_agreement(
     )
     if by_rule:
         add_dots(figure, by_rule, rules, row=1, col=2)
-        names = [rule.replace(", ", "<br>") for rule in rules]
+        names = [rule.replace(": ", "<br>") for rule in rules]
         ticks = {"tickvals": list(range(len(rules))), "ticktext": names, "range": [-0.5, len(rules) - 0.5]}
         figure.update_layout(xaxis2={**ticks, "zeroline": False}, yaxis2={"range": [0, 1.03], "zeroline": False})
     return figure
+
+
+def shares(
+    groups: Sequence[str],
+    value: npt.ArrayLike,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    title: str = "",
+    quantity: str = "share",
+) -> go.Figure:
+    """Draw a share in each of several groups that have no order; see ``viz.papers.shares``.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    figure = new_figure(title)
+    drawn = shapes.curves(np.arange(len(groups)), value, low, high, None, labels, axis="groups")
+    add_dots(figure, drawn, groups, legend=True)
+    ticks = {"tickvals": list(range(len(groups))), "ticktext": list(groups), "zeroline": False}
+    return figure.update_layout(
+        xaxis={**ticks, "range": [-0.5, len(groups) - 0.5]}, yaxis={**unit_axis(quantity), "range": [-0.03, 1.03]}
+    )
 
 
 def scaling(

@@ -51,14 +51,14 @@ def add_chance(
         figure.add_trace(trace, **place)
 
 
-def add_dots(figure: go.Figure, drawn: shapes.Curves, names: Sequence[str], **place: Any) -> None:
-    """Draw each series as dots with interval bars, side by side at each point; the legend is the lines'."""
+def add_dots(figure: go.Figure, drawn: shapes.Curves, names: Sequence[str], legend: bool = False, **place: Any) -> None:
+    """Draw each series as dots with interval bars, side by side at each point; beside lines the legend is theirs."""
     offsets = np.linspace(-0.15, 0.15, len(drawn.value)) if len(drawn.value) > 1 else np.zeros(1)
     for index, (value, label) in enumerate(zip(drawn.value, drawn.labels, strict=True)):
         trace = go.Scatter(
-            x=drawn.x + offsets[index], y=value, mode="markers", name=label, legendgroup=label, showlegend=False,
-            marker=_marker(index), error_y=_bars(drawn, index), customdata=list(names),
-            hovertemplate="%{customdata}: %{y:.3f}<extra>" + label + "</extra>",
+            x=drawn.x + offsets[index], y=value, mode="markers", name=label, legendgroup=label,
+            showlegend=legend and bool(label), marker=_marker(index), error_y=_bars(drawn, index),
+            customdata=list(names), hovertemplate="%{customdata}: %{y:.3f}<extra>" + label + "</extra>",
         )  # fmt: skip
         figure.add_trace(trace, **place)
     add_chance(figure, np.array([-0.5, drawn.x.size - 0.5]), drawn.chance, legend=False, **place)

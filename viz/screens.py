@@ -9,7 +9,7 @@ import re
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from viz.screen_curves import causal_agreement, layer_accuracy, positions, scaling
+from viz.screen_curves import causal_agreement, layer_accuracy, positions, scaling, shares
 from viz.screen_maps import factor_heatmap, image_to_image, overlay
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "plotly_script",
     "positions",
     "scaling",
+    "shares",
 ]
 
 

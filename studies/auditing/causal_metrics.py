@@ -14,16 +14,26 @@ from studies.auditing.evidence import BoolArray, Evidence, FloatArray, IntArray
 MIN_EFFECT = 0.01
 """Nats: where no image's loss changes the answer's log-probability by more, the largest effect is rounding noise."""
 
+RIGHT = "right"
+RIGHT_ON_TARGET = "right, focus on target"
+"""Values of `subset`: right answers, and those of them whose focus is the target."""
 
-def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry) -> Iterator[Entry]:
-    """Entries of every intervention and window over the samples of `part`."""
+
+def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry, layers: bool = True) -> Iterator[Entry]:
+    """Entries of every intervention and window over the samples of `part`.
+
+    Args:
+        part: The samples; those that were not checked are passed over.
+        choices: By row set, the rule that its focus is read by.
+        where: What the samples have in common.
+        layers: Whether single layers are scored too.
+    """
     for effect in part.effects:
-        measured = ~np.isnan(effect.values).all(axis=1)
+        measured = np.asarray(~np.isnan(effect.values).all(axis=1))
         named = {**where, "intervention": effect.intervention, "window": effect.window}
         aimed = part.where(measured & (part.target >= 0))
-        if measured.any():
-            nothing = _largest(effect.values[measured]) <= MIN_EFFECT
-            yield entry_of("no_image_matters", proportion(nothing, part.cluster[measured]), named)
+        yield from _unmoved(part, effect, measured, named)
+        yield from _unmoved(part, effect, np.asarray(measured & (part.correct == 1)), {**named, "subset": RIGHT})
         if len(aimed):
             yield _agreement(
                 "target_has_largest_effect", aimed.target, _effects_on_candidates(aimed, effect), aimed, named
@@ -31,7 +41,21 @@ def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry) -> 
         for rows, choice in choices.items():
             kept = part.where(measured & part.has_rows(rows))
             if len(kept):
+                on_target = (
+                    (kept.correct == 1) & (kept.target >= 0) & (focus_of(kept, rows, choice.rule) == kept.target)
+                )
+                ruled = {**named, "rows": rows, **choice.as_keys()}
+                yield from _unmoved(kept, _same(kept, effect), on_target, {**ruled, "subset": RIGHT_ON_TARGET})
                 yield from _agreements(kept, rows, choice, _effects_seen(kept, effect, rows), named)
+                if layers:
+                    yield from _agreements_by_layer(kept, rows, _effects_seen(kept, effect, rows), named)
+
+
+def _unmoved(part: Evidence, effect: Any, chosen: BoolArray, where: Entry) -> Iterator[Entry]:
+    """Of the chosen samples, how many give their answer whichever image is taken away."""
+    if chosen.any():
+        nothing = _largest(effect.values[chosen]) <= MIN_EFFECT
+        yield entry_of("no_image_matters", proportion(nothing, part.cluster[chosen]), where)
 
 
 def _agreements(kept: Evidence, rows: str, choice: Choice, effects: FloatArray, where: Entry) -> Iterator[Entry]:
@@ -43,6 +67,9 @@ def _agreements(kept: Evidence, rows: str, choice: Choice, effects: FloatArray, 
         usable = off & _within(effects, image)
         own = {**ruled, "subset": subset}
         yield _agreement("causal_agreement", image[usable], effects[usable], kept.where(usable), own)
+
+
+def _agreements_by_layer(kept: Evidence, rows: str, effects: FloatArray, where: Entry) -> Iterator[Entry]:
     for index, layer in enumerate(kept.layers):
         single = focus_all(kept.factors[rows][:, [index]], "LND", 1)
         yield _agreement("causal_agreement", single, effects, kept, {**where, "rows": rows, "layer": layer})

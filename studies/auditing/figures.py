@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from probes.estimates import Estimate
+from studies.auditing.causal_metrics import MIN_EFFECT, RIGHT
 from studies.auditing.choices import focus_of
 from studies.auditing.entries import Entry, find
 from studies.auditing.evidence import FloatArray
@@ -56,6 +57,7 @@ def draw_figures(folder: "RunFolder", final: Final) -> list[Figure]:
         *_overlays(folder, final, split),
         *_positions(final.entries),
         *_causal(final.entries, split),
+        *_without_images(final.entries, split),
     ]
     written = []
     for figure, drawing in drawn:
@@ -250,7 +252,7 @@ def _causal(entries: Sequence[Entry], split: str | None) -> Drawn:
         tables[..., 2],
         [chance_of(series[kind][0]) for kind in kinds],
         kinds,
-        rules=[f"{rows}: {own[0]['rule']}, {own[0]['last']}" for rows, own in ruled.items()],
+        rules=[f"{rows}: {own[0]['rule']}, N = {own[0]['last']}" for rows, own in ruled.items()],
         rule_value=rules[..., 0],
         rule_low=rules[..., 1],
         rule_high=rules[..., 2],
@@ -261,6 +263,35 @@ def _causal(entries: Sequence[Entry], split: str | None) -> Drawn:
         "mattered: by single layer (rows paper), and by the run's rules."
     )
     yield Figure("causal", "figures/causal.png", caption), drawing
+
+
+def _without_images(entries: Sequence[Entry], split: str | None) -> Drawn:
+    from viz import papers
+
+    found = find(
+        entries, "no_image_matters", task=..., split=split, subset=RIGHT, intervention=..., window="all", rows=None
+    )
+    found = [entry for entry in found if entry["task"] is not None]
+    tasks = list(dict.fromkeys(entry["task"] for entry in found))
+    kinds = list(dict.fromkeys(entry["intervention"] for entry in found))
+    if not tasks or len(found) != len(tasks) * len(kinds):
+        return
+    by_both = {(entry["intervention"], entry["task"]): entry for entry in found}
+    tables = np.stack([numbers_of([by_both[kind, task] for task in tasks]) for kind in kinds])
+    drawing = papers.shares(
+        [_literal(task) for task in tasks],
+        tables[..., 0],
+        tables[..., 1],
+        tables[..., 2],
+        kinds,
+        quantity="right, no image matters",
+    )
+    n = sum(entry["estimate"]["n"] for entry in found if entry["intervention"] == kinds[0])
+    caption = (
+        f"Of the right answers of each task, how many keep their log-probability within {MIN_EFFECT} nat whichever "
+        f"image is taken away, n = {n} in all: what the text alone, or chance, gave."
+    )
+    yield Figure("causal", "figures/without-images.png", caption), drawing
 
 
 def _literal(label: str) -> str:

@@ -32,12 +32,13 @@ def audit_metrics(evidence: Evidence, choices: dict[str, Choice]) -> list[Entry]
         part = evidence.where(evidence.split == split)
         for task in (None, *sorted(set(part.task.tolist()) - {""})):
             chosen = part if task is None else part.where(part.task == task)
-            entries += _of_group(chosen, choices, {"task": task, "split": split}, oracle=split != DEV)
+            where = {"task": task, "split": split}
+            entries += _of_group(chosen, choices, where, oracle=split != DEV)
+            entries += list(causal_metrics(chosen, choices, where, layers=task is None))
         for count in sorted(set(part.n_images.tolist())):
             where = {"task": None, "split": split, "n_images": count}
             entries += _of_group(part.where(part.n_images == count), choices, where, oracle=False, layers=False)
         entries += list(_focus_histogram(part, choices, {"task": None, "split": split}))
-        entries += list(causal_metrics(part, choices, {"task": None, "split": split}))
     entries += list(_regions(evidence, splits))
     return entries
 

@@ -1,6 +1,7 @@
 """Every published number against a computation by hand from the run's Parquet files, which shares no code with it."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,33 @@ def test_samples_to_which_no_image_mattered_do_not_count_as_agreement() -> None:
     assert (target["estimate"]["value"], target["estimate"]["n"], target["left_out"]) == (0.0, 10, 30)
     for entry in find(entries, "causal_agreement", layer=..., rows="paper", **keys):
         assert (entry["estimate"]["n"], entry["left_out"]) == (10, 30)
+
+
+def test_right_answers_that_no_image_moves_are_counted_by_task_and_on_target() -> None:
+    """40 samples of two tasks; in "told" no image matters, and in "seen" the target does. Every fourth is wrong."""
+    known = evidence(samples=40, dev=0.0)
+    told = np.arange(40) < 16
+    effects = np.zeros((40, 4))
+    effects[~told, known.target[~told]] = 2.0
+    known = replace(
+        known,
+        task=np.where(told, "told", "seen"),
+        correct=np.where(np.arange(40) % 4 == 0, 0.0, 1.0),
+        effects=(Effects("blank", "all", effects),),
+    )
+    entries = audit_metrics(known, {"paper": Choice(Rule("LND", 1), "default")})
+    keys: dict[str, Any] = {"split": "test", "intervention": "blank", "window": "all"}
+    found = {
+        entry["task"]: (entry["estimate"]["value"], entry["estimate"]["n"])
+        for entry in find(entries, "no_image_matters", task=..., subset="right", **keys)
+    }
+    assert found == {None: (12 / 30, 30), "told": (1.0, 12), "seen": (0.0, 18)}
+    (hit,) = find(entries, "no_image_matters", subset="right, focus on target", rows="paper", **keys)
+    on_target = (known.factors["paper"][:, -1].argmax(-1) == known.target) & (known.correct == 1)
+    assert 0 < on_target.sum() < 30
+    assert hit["estimate"]["n"] == on_target.sum()
+    assert hit["estimate"]["value"] == pytest.approx(told[on_target].mean())
+    assert not find(entries, "causal_agreement", task="told", layer=0, rows="paper", **keys)
 
 
 def test_input_error_is_what_choose_rule_raises_without_right_answers() -> None:

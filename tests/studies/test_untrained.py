@@ -9,8 +9,10 @@ import pytest
 
 from probes.inputs import InputError
 from probes.scores import chance_level
+from studies import untrained
 from studies.cli import main
-from studies.untrained import Traced, UntrainedConfig, balanced, check, reinitialised, untrained_metrics
+from studies.untrained import UntrainedConfig, balanced, check, reinitialised, untrained_metrics
+from studies.untrained_seeds import Traced
 from tests.studies.small_audit import save_model, save_questions
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -93,6 +95,38 @@ def test_the_whole_control_on_a_small_model(files: list[str], tmp_path: Path, ca
     assert main(["untrained", *words]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "untrained.json").read_bytes() == written
+
+
+def test_an_interrupted_control_goes_on_where_it_was(
+    files: list[str], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*files, "--samples", "4", "--device", "cpu", "--out"]
+    assert main(["untrained", *words, str(tmp_path / "whole")]) == 0
+    built: list[int] = []
+    real = untrained.reinitialised
+
+    limit = 12
+
+    def building(trained: Any, seed: int) -> Any:
+        if len(built) == limit:
+            raise KeyboardInterrupt
+        built.append(seed)
+        return real(trained, seed)
+
+    monkeypatch.setattr(untrained, "reinitialised", building)
+    assert main(["untrained", *words, str(tmp_path / "broken")]) == 130
+    assert [path.name for path in (tmp_path / "broken").iterdir()] == ["seeds"]
+    limit = 99
+    assert main(["untrained", *words, str(tmp_path / "broken"), "--resume", "--batch-size", "3"]) == 2
+    assert "seeds of other options" in capsys.readouterr().err
+    built.clear()
+    assert main(["untrained", *words, str(tmp_path / "broken"), "--resume"]) == 0
+    assert built == [0, *range(11, 20)]
+    results = [json.loads((tmp_path / name / "untrained.json").read_text()) for name in ("whole", "broken")]
+    assert results[0]["entries"] == results[1]["entries"]
+    assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == ["layers.png", "untrained.json"]
+    assert main(["untrained", *words, str(tmp_path / "none"), "--resume"]) == 2
+    assert "there is nothing to resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

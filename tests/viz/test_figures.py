@@ -70,6 +70,13 @@ EVERY: dict[str, dict[str, Any]] = {
     "overlay": {**overlay_input(), "target": 1, "focus": 2, "gold": [10, 10, 30, 30]},
     "positions": POSITIONS,
     "causal_agreement": CAUSAL,
+    "shares": {
+        "groups": ["content", "needle", "giveaway"],
+        "value": VALUE[:2, :3],
+        "low": LOW[:2, :3],
+        "high": HIGH[:2, :3],
+        "labels": ["blank", "swap"],
+    },
     "scaling": {"parameters": [4e6, 3e5, 1e6], "value": [0.9, 0.7, 0.8], "chance": 0.25},
 }
 
@@ -112,10 +119,13 @@ def test_both_libraries_take_the_same_arguments_and_draw_something(name: str, tm
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_a_title_and_a_legend_of_many_rows_do_not_overlap(rows: int) -> None:
     count = 3 * rows
-    curves = {name: np.resize(EVERY["layer_accuracy"][name], (count, len(LAYERS))) for name in ("value", "low", "high")}
+    curves: dict[str, Any] = {
+        name: np.resize(EVERY["layer_accuracy"][name], (count, len(LAYERS))) for name in ("value", "low", "high")
+    }
     labels = [f"the rather long name of series {number}" for number in range(count)]
     figure = papers.layer_accuracy(LAYERS, **curves, chance=0.25, labels=labels, title="a title")
-    FigureCanvasAgg(figure).draw()
+    figure.set_canvas(FigureCanvasAgg(figure))
+    figure.draw_without_rendering()
     (title,) = [text for text in figure.texts if text.get_text() == "a title"]
     (legend,) = figure.legends
     assert not title.get_window_extent().overlaps(legend.get_window_extent())
