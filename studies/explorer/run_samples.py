@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probes.inputs import ImageRef, InputError
+from studies.auditing.causal_metrics import MIN_EFFECT
 from studies.explorer.shown import ROW_NAMES, Edges, Picture, Shown, painting_order, picture
 from studies.runs import RunFolder
 
@@ -19,16 +20,20 @@ PAGE = 12
 VERDICTS = {
     "all": "All samples",
     "lucky": "Right for the wrong reason",
+    "unmoved": "Right, though no image matters",
     "right": "Right",
     "wrong": "Wrong",
     "saw": "Wrong, though it looked at the target",
     "errors": "Errors",
 }
-"""The first filter: name to words."""
+"""The first filter: name to words. Whether an image matters is known of the samples of the causal check only."""
 
 _CONDITIONS = {
     "all": "true",
     "lucky": "correct AND target IS NOT NULL AND focus IS NOT NULL AND focus <> target",
+    "unmoved": f"""correct AND sample_id IN (
+        SELECT sample_id FROM effects WHERE intervention = 'knockout' AND "window" = 'all'
+        GROUP BY sample_id HAVING max(effect) <= {MIN_EFFECT})""",
     "right": "correct",
     "wrong": "correct = false",
     "saw": "correct = false AND focus = target",

@@ -44,6 +44,24 @@ def test_filters_keep_exactly_the_verdicts(run: RunFolder, verdict: str, kinds: 
     assert found.total == len(found.rows)
 
 
+def test_right_answers_that_no_image_moves_are_found(tmp_path: Path) -> None:
+    """Of four checked samples two are moved by nothing, and one of those is wrong."""
+    drops = {"a": (0.004, -0.3), "b": (0.0, 0.01), "c": (0.004, 0.02), "d": (-1.0, 0.0)}
+    image = {"n_images": 2, "image_digests": [None, None], "question": "what?"}
+    samples = [{**image, "sample_id": name, "correct": name != "d"} for name in (*drops, "unchecked")]
+    effects = [
+        {"sample_id": name, "intervention": kind, "window": window, "image": place, "effect": effect + more}
+        for name, both in drops.items()
+        for place, effect in enumerate(both)
+        for kind, window, more in (("knockout", "all", 0.0), ("knockout", "0-1", -5.0), ("blank", "all", 5.0))
+    ]
+    with RunFolder.create(tmp_path / "run", Manifest(config={}, batches=1)) as made:
+        made.write_batch(0, {"samples": samples, "effects": effects})
+        made.finish()
+        found = page(made, Filters("unmoved"))
+    assert [row["sample_id"] for row in found.rows] == ["a", "b"]
+
+
 def test_filters_combine(run: RunFolder) -> None:
     found = page(run, Filters("right", task="needle", images=3, split="test", rule=RULE), size=100)
     expected = [
