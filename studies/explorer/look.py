@@ -24,6 +24,7 @@ from studies.explorer.looking import (
     prompt_of,
 )
 from studies.explorer.panel import draw, make_panel
+from studies.explorer.shown import in_nats
 from studies.explorer.style import facts, notice
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _answer_card(found: Looked) -> str:
         pairs["Focus while predicting"] = looks.get("predicting", "none")
     pairs |= {
         "Rule": shown.rule,
-        "Log-probability": f"{found.log_probability:.3f} over {len(found.answer_ids)} tokens",
+        "Log-probability": in_nats(found.log_probability, len(found.answer_ids)),
     }
     said = escape(found.answer) or "<i>(an empty answer)</i>"
     return f'<div class="sc-answer"><div class="sc-said">{said}</div>{facts(pairs)}</div>'
@@ -177,8 +178,8 @@ def _changed(found: Looked, now: Blanked, rows: str) -> list[Any]:
     focus = now.looked.shown.focus.get(rows)
     pairs = {
         f"With image {now.image + 1} blank": "the same answer" if same else f"“{now.looked.answer}”",
-        f"Log-probability of “{_short(found.answer)}”": f"{found.log_probability:.3f} → {now.log_probability:.3f}",
-        "Drop": f"{now.drop:.3f} nats" if found.answer_ids else "none: the first answer is empty",
+        f"Log-probability of “{_short(found.answer)}”": f"{found.log_probability:z.3f} → {now.log_probability:z.3f}",
+        "Drop": f"{now.drop:z.3f} nats" if found.answer_ids else "none: the first answer is empty",
         "Focus": "none" if focus is None else f"image {focus + 1}",
     }
     limits = common_limits([found.shown, now.looked.shown], rows)

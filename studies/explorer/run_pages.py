@@ -12,7 +12,7 @@ from typing import Any
 from probes.inputs import InputError
 from studies.explorer.looking import plain_question
 from studies.explorer.run_samples import FocusRule, Page, Sample
-from studies.explorer.shown import ROW_NAMES
+from studies.explorer.shown import ROW_NAMES, in_nats
 from studies.explorer.style import facts
 from studies.runs import RunFolder
 
@@ -115,7 +115,7 @@ def sample_card(sample: Sample, focus: int | None) -> str:
         **pairs,
     }
     if row["log_probability"] is not None:
-        pairs["Log-probability"] = f"{row['log_probability']:.3f} over {row['answer_tokens'] or 0} tokens"
+        pairs["Log-probability"] = in_nats(row["log_probability"], row["answer_tokens"] or 0)
     mark = f'<span class="sc-verdict {style}">{words}</span>'
     return (
         f'<div class="sc-answer"><div class="sc-said">{_text(row["answer"]) or "(an empty answer)"}</div>{mark}'

@@ -138,3 +138,12 @@ def data_address(image: Image.Image, form: str = "PNG") -> str:
     buffer = io.BytesIO()
     image.save(buffer, form, **({"compress_level": 1} if form == "PNG" else {"quality": 88}))
     return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def in_nats(log_probability: float, tokens: int) -> str:
+    """An answer's log-probability in words.
+
+    >>> in_nats(-0.0004, 1)
+    '0.000 over 1 token'
+    """
+    return f"{log_probability:z.3f} over {tokens} token{'s' * (tokens != 1)}"
