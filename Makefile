@@ -32,7 +32,7 @@ test-all: $(TEST_INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(RUN_INSTALLED)
-	$(BIN)/sightcheck bench capture --out docs/bench/capture.json
+	$(BIN)/sightcheck bench capture --out docs/bench/capture.json --overwrite
 
 lint: $(TEST_INSTALLED)
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """What changes in an answer's probability when the model loses an image: the causal check beside attention.
 
-Each image in turn is replaced (by a neutral one, or by another sample's) or hidden (attention from the text to its
-span is knocked out), the same answer is scored again, and the effect is the drop in its log-probability. An effect is
-positive where the image spoke for the answer. Nothing here reads attention or compares it with effects.
+Each image in turn is replaced (by a neutral one, or by another sample's) or hidden (attention from chosen rows, such as
+the text behind it, to its span is knocked out), the same answer is scored again, and the effect is the drop in its
+log-probability. An effect is positive where the image spoke for the answer. Nothing here reads attention or compares it
+with effects.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from probes.attention_columns import runs_of
 from probes.encoding import Answer, Encoded, row_sets
-from probes.inputs import ImageRef, InputError
+from probes.inputs import ImageRef, InputError, same_picture
 from probes.knockout import AttentionKnockout
 from probes.model import HookedModel
 from probes.prompts import Question
@@ -81,7 +82,7 @@ def swap_effects(
     chosen = [ImageRef.of(others[place % len(others)]).open() for place in range(len(images))]
     replacements = [new.resize(old.size) for old, new in zip(images, chosen, strict=True)]
     for place, (old, new) in enumerate(zip(images, replacements, strict=True), start=1):
-        if old == new:
+        if same_picture(old, new):
             raise InputError(f"image {place} would be swapped for one that shows the same; give another in its place")
     return _replacement_effects(model, question, images, replacements, answer, batch_size)
 
@@ -96,8 +97,8 @@ def knockout_effects(
 ) -> FloatArray:
     """Drop in the answer's log-probability when the query rows cannot see one image's tokens.
 
-    Only the direct way is cut: what other images' tokens, or text between images, have taken from the hidden image
-    still reaches the answer.
+    Only the blinded rows' own way is cut: what other tokens, such as text between images, have taken from the hidden
+    image still reaches the answer.
 
     Args:
         model: The model.
@@ -111,35 +112,41 @@ def knockout_effects(
         batch_size: Most images in one forward pass.
 
     Returns:
-        (windows, images) nats, positive where the image spoke for the answer.
+        (windows, images) nats, positive where the image spoke for the answer; NaN for an image that none of the rows
+        could be blinded to, as for the last image with "anchor" rows alone.
 
     Raises:
-        InputError: If a window is empty or names a layer without attention, the rows are unknown, the answer has no
-            tokens, or the model cannot take the question.
+        InputError: If a window is empty or names a layer without attention, the rows are none, unknown or "anchor" of a
+            single image, the answer has no tokens, or the model cannot take the question.
         UnsupportedAttention: If a layer's attention cannot be reached.
     """
     chosen = [sorted(set(window)) for window in ([model.layers] if windows is None else windows)]
     if not chosen or not all(chosen):
         raise InputError(f"each window needs at least one layer; this model's are {model.layers}")
+    names = [rows] if isinstance(rows, str) else list(rows)
+    if not names:
+        raise InputError("a knock-out needs at least one row set: see probes.encoding.row_sets")
     baseline = _baseline(model, question, answer)
-    count = len(question.images)
-    effects = np.empty((len(chosen), count))
-    for images in _chunks(count, batch_size):
+    effects = np.full((len(chosen), len(question.images)), np.nan)
+    blinded = _blinded(model.encode([question], [answer]), names)
+    able = blinded.any(1).nonzero().flatten().tolist()
+    for places in _chunks(len(able), batch_size):
+        images = [able[place] for place in places]
         encoded = model.encode([question] * len(images), [answer] * len(images))
         hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
-        blinded = _blinded(encoded, [rows] if isinstance(rows, str) else rows, images)
-        for place, layers in enumerate(chosen):
-            with AttentionKnockout(model.model, blinded, hidden, layers):
-                effects[place, images] = baseline - model.score(encoded).log_probability
+        for window, layers in enumerate(chosen):
+            with AttentionKnockout(model.model, blinded[images], hidden, layers):
+                effects[window, images] = baseline - model.score(encoded).log_probability
     return effects
 
 
-def _blinded(encoded: Encoded, rows: Sequence[str], images: Sequence[int]) -> Tensor:
-    """(batch, tokens) the rows of any of the sets, without the tokens of each batch row's hidden image."""
-    blinded = torch.stack(list(row_sets(encoded, rows).values())).any(0)
-    for row, image in enumerate(images):
-        for start, stop in runs_of(encoded.spans[row][image]):
-            blinded[row, start:stop] = False
+def _blinded(encoded: Encoded, rows: Sequence[str]) -> Tensor:
+    """(images, tokens) of one question: the rows of any of the sets, without each image's own tokens."""
+    chosen = torch.stack(list(row_sets(encoded, rows).values())).any(0)[0]
+    blinded = chosen.repeat(len(encoded.spans[0]), 1)
+    for image, span in enumerate(encoded.spans[0]):
+        for start, stop in runs_of(span):
+            blinded[image, start:stop] = False
     return blinded
 
 

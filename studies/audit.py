@@ -4,7 +4,6 @@ It knows the order of the work and what a user did wrong. Batches are computed i
 pictures in `auditing.figures`, the page in `report`. Importing it loads no torch.
 """
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -103,6 +102,7 @@ def run(config: AuditConfig) -> int:
     from studies.auditing.finalise import finalise
     from studies.auditing.report import write_report
     from studies.auditing.summary import failures, print_summary
+    from studies.options import resume_command
     from studies.overwrite import remove_run
 
     check(config)
@@ -116,7 +116,10 @@ def run(config: AuditConfig) -> int:
             final = finalise(folder)
             write_report(folder, final, draw_figures(folder, final))
         except KeyboardInterrupt:
-            print(f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command(config)}", file=sys.stderr)
+            print(
+                f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('audit', config)}",
+                file=sys.stderr,
+            )
             return 130
         failed = failures(folder)
         print_summary(folder.path, final.entries, failed)
@@ -205,7 +208,7 @@ def prepare(config: AuditConfig) -> Prepared:
         per_head=config.per_head,
         maps=config.maps,
         map_ids=frozenset(draw([record.id for record in records], MAP_SAMPLE, config.seed)),
-        partners=pair_up(records, config.causal, config.seed),
+        pairing=pair_up(records, config.causal, config.seed),
         answers=answers,
     )
     preflight(model, records, settings)
@@ -221,21 +224,6 @@ def prepare(config: AuditConfig) -> Prepared:
     work = Work(plan, {record.id: record for record in records}, refused, settings, facts)
     print(f"{config.data}: {len(questions)} questions, {len(questions.bad)} unusable; {questions.why}", file=sys.stderr)
     return Prepared(config, model, work, identity)
-
-
-def resume_command(config: AuditConfig) -> str:
-    """The command line that goes on with this run.
-
-    >>> resume_command(AuditConfig(model="my model", causal=5))
-    "sightcheck audit --model 'my model' --causal 5 --resume"
-    """
-    words = ["sightcheck", "audit"]
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        if entry.name not in ("resume", "overwrite") and value != entry.default:
-            words.append(f"--{entry.name.replace('_', '-')}")
-            words += [] if value is True else [str(value)]
-    return shlex.join([*words, "--resume"])
 
 
 def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
@@ -273,6 +261,7 @@ def prepare_moved(prepared: Prepared) -> Prepared:
         InputError: If no test sample can be moved; says why.
     """
     from probes.inputs import InputError
+    from studies.auditing.causal import NOTHING
     from studies.auditing.inputs import data_digest, items
     from studies.auditing.plan import plan_batches
     from studies.auditing.run import Work
@@ -283,7 +272,7 @@ def prepare_moved(prepared: Prepared) -> Prepared:
     if not moved:
         why = next(iter(left_out.values()), "the data have no test sample")
         raise InputError(f"--position-study: no sample can be moved ({why})")
-    settings = replace(work.settings, maps="none", per_head=False, partners={})
+    settings = replace(work.settings, maps="none", per_head=False, pairing=NOTHING)
     plan = plan_batches(items(prepared.model, moved, work.facts), prepared.config.batch_size)
     identity = {
         **prepared.identity,

@@ -6,6 +6,7 @@ or trained models.
 """
 
 import json
+import math
 import os
 import statistics
 import sys
@@ -102,8 +103,8 @@ def run_capture(
         The results, also written to `out` as JSON where one is given, anew after every cell.
 
     Raises:
-        InputError: If lengths, rows or repeats are empty or not positive, or if there is nothing to resume, or what is
-            there was measured with other settings or on another machine.
+        InputError: If lengths, rows or repeats are empty or not positive; if ``out`` is there and neither replaced nor
+            resumed; if there is nothing to resume, or it was measured with other settings or on another machine.
     """
     config = config or CaptureBench()
     config = replace(
@@ -115,17 +116,19 @@ def run_capture(
         out=config.out if out is None else out,
     )
     _check(config)
+    if config.out is not None and config.out.exists() and not (config.resume or config.overwrite):
+        raise InputError(f"--out {config.out} is there: give --overwrite to replace it, --resume to go on, or another")
     plan = _plan(config)
-    cells = _measured_before(config) if config.resume else []
-    done = {(cell.kind, cell.length, cell.rows) for cell in cells}
-    results = CaptureResults(config, tuple(cells), _machine())
+    done = {(cell.kind, cell.length, cell.rows): cell for cell in _measured_before(config)} if config.resume else {}
+    results = CaptureResults(config, (), _machine())
     for number, (kind, length, count) in enumerate(plan, start=1):
-        if (kind, length, count) in done:
-            continue
-        if show:
-            label = f"measuring {_label(kind, count)} at {length} tokens"
-            print(f"cell {number} of {len(plan)}: {label}", file=sys.stderr, flush=True)
-        results = replace(results, cells=(*results.cells, _measure(config, kind, length, count)))
+        cell = done.get((kind, length, count))
+        if cell is None:
+            if show:
+                label = f"measuring {_label(kind, count)} at {length} tokens"
+                print(f"cell {number} of {len(plan)}: {label}", file=sys.stderr, flush=True)
+            cell = _measure(config, kind, length, count)
+        results = replace(results, cells=(*results.cells, cell))
         if config.out is not None:
             _write(results, config.out, len(plan))
     if show:
@@ -250,7 +253,9 @@ def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record(results: CaptureResults, planned: int) -> dict[str, Any]:
-    settings = {name: value for name, value in asdict(results.config).items() if name not in ("out", "resume")}
+    settings = {
+        name: value for name, value in asdict(results.config).items() if name not in ("out", "resume", "overwrite")
+    }
     return {
         "config": settings,
         "machine": results.machine,
@@ -263,18 +268,27 @@ def _write(results: CaptureResults, out: Path, planned: int) -> None:
     write_bytes(out, f"{json.dumps(_record(results, planned), indent=2)}\n".encode())
 
 
+def _read_cell(row: dict[str, Any]) -> CaptureCell:
+    words = ("error", "passes")
+    given: dict[str, Any] = {name: math.nan if v is None and name not in words else v for name, v in row.items()}
+    return CaptureCell(**given)
+
+
 def _measured_before(config: CaptureBench) -> list[CaptureCell]:
     """The whole cells that an interrupted bench left; failed ones are measured again."""
     if config.out is None or not config.out.is_file():
         raise InputError(f"there is nothing to resume at {config.out}: give --out of the bench that was interrupted")
     try:
         before = json.loads(config.out.read_text())
-        cells = [CaptureCell(**row) for row in before["cells"] if row["error"] is None]
+        cells = [_read_cell(row) for row in before["cells"] if row["error"] is None]
         same = {name: before[name] for name in ("config", "machine")}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{config.out} is no result of bench capture ({error}): choose another --out") from None
     ours = json.loads(json.dumps(_record(CaptureResults(config, (), _machine()), 0)))
     for name, found in same.items():
-        if found != ours[name]:
-            raise InputError(f"{config.out} was measured with another {name}: start again without --resume")
+        differing = [key for key in ours[name] if not isinstance(found, dict) or found.get(key) != ours[name][key]]
+        if differing:
+            raise InputError(
+                f"{config.out} was measured with another {name} ({', '.join(differing)}): start again with --overwrite"
+            )
     return cells

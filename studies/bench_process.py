@@ -37,6 +37,7 @@ class CaptureBench:
         seed: Seed of its weights.
         out: Where the results are written as JSON, anew after every cell; None writes nothing.
         resume: Go on from what an interrupted bench left in ``out``.
+        overwrite: Replace what ``out`` holds, cell by cell.
     """
 
     lengths: tuple[int, ...] = (1024, 4096, 8192)
@@ -54,6 +55,7 @@ class CaptureBench:
     seed: int = 0
     out: Path | None = None
     resume: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ BUNDLED_DATA = _ASSETS / "benchmark"
 """The multi-image benchmark."""
 
 BUNDLED = "bundled"
-"""The name under which a configuration means one of these, wherever the package lies."""
+"""The name under which a configuration means one of these, wherever the package lies; a folder of that name is
+``./bundled``."""
 
 
 def model_source(name: str) -> str:

@@ -43,12 +43,13 @@ def run(config: AppConfig) -> int:
 
     if find_spec("gradio") is None:
         raise InputError("the explorer needs gradio: pip install 'sightcheck[explorer]'")
+    from studies.bundled import data_source, model_source
     from studies.explorer.app import launch
 
     launch(
-        model=config.model,
+        model=None if config.model is None else model_source(config.model),
         runs=config.runs,
-        benchmark=config.benchmark,
+        benchmark=None if config.benchmark is None else data_source(str(config.benchmark)),
         port=config.port,
         open_browser=config.open_browser,
         device=config.device,

@@ -1,5 +1,7 @@
 """`sightcheck bench capture`: measures what recording costs. It knows the exit status; the measuring is `bench`."""
 
+import sys
+
 from studies.bench import CaptureBench
 
 __all__ = ["CaptureBench", "run"]
@@ -13,9 +15,14 @@ def run(config: CaptureBench) -> int:
     """
     from probes.inputs import InputError
     from studies.bench import run_capture
+    from studies.options import resume_command
 
     try:
         results = run_capture(config=config)
+    except KeyboardInterrupt:
+        if config.out is not None and config.out.is_file():
+            print(f"\nInterrupted; go on with:\n  {resume_command('bench capture', config)}", file=sys.stderr)
+        raise
     except ValueError as error:
         raise InputError(str(error)) from None
     return 0 if results.passes else 1

@@ -1,6 +1,8 @@
 """Checks of command-line options that several studies share, made before anything is loaded. No torch."""
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +33,23 @@ def refuse_file(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
+
+
+def resume_command(verb: str, config: Any) -> str:
+    """The command line that goes on with an interrupted study.
+
+    Args:
+        verb: What follows ``sightcheck``.
+        config: The study's config, a dataclass with an attribute for each option.
+    """
+    words = ["sightcheck", *verb.split()]
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if entry.name in ("resume", "overwrite") or value == entry.default:
+            continue
+        words.append(f"--{entry.name.replace('_', '-')}")
+        if isinstance(value, tuple):
+            words += map(str, value)
+        elif value is not True:
+            words.append(str(value))
+    return shlex.join([*words, "--resume"])

@@ -7,6 +7,7 @@ the rows of their anchor only, over their candidates: under text rows the focus 
 never the target, so no line of chance holds there. Importing it loads no torch.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ from probes.scores import RULES, chance_level, shared_focus_rate
 from studies.auditing.evidence import FloatArray
 from studies.bundled import BUNDLED, data_source, model_source
 from studies.multi_image import MultiImageQuestion
-from studies.options import refuse_below, refuse_file
+from studies.options import refuse_below, refuse_file, resume_command
 from studies.run_folder.files import write_json
-from studies.untrained_seeds import FinishedSeeds, Traced, trace_seeds
+from studies.untrained_seeds import FinishedSeeds, Traced, holds_seeds, trace_seeds
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 LAST = 4
 WRITTEN = ("untrained.json", "layers.png")
 SEEDS_FOLDER = "seeds"
-_NOT_IDENTITY = ("out", "overwrite", "resume", "seeds", "trust_remote_code", "allow_pickle")
 LEAST_SEEDS = 20
 """Seeds below which the control is not called one: its interval is over seeds."""
 
@@ -69,7 +69,7 @@ class UntrainedConfig:
 
 
 def run(config: UntrainedConfig) -> int:
-    """Run the control, write its numbers and figure, and print them; returns 0.
+    """Run the control, write its numbers and figure, and print them; returns 0, or 130 if it was interrupted.
 
     Raises:
         InputError: If an option is out of range, --out holds results or half of some, no sample can be moved, or the
@@ -82,7 +82,13 @@ def run(config: UntrainedConfig) -> int:
     records = balanced(config)
     trained = _load(config)
     finished = FinishedSeeds(config.out / SEEDS_FOLDER, _identity(config, trained, records), config.resume)
-    traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config, finished)
+    try:
+        traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config, finished)
+    except KeyboardInterrupt:
+        if holds_seeds(finished.folder):
+            command = resume_command("untrained", config)
+            print(f"\nInterrupted; finished seeds are kept. Go on with:\n  {command}", file=sys.stderr)
+        return 130
     entries = untrained_metrics(traced)
     write_json(config.out / WRITTEN[0], _record(config, len(records), entries))
     write_bytes(config.out / WRITTEN[1], untrained_figure(entries))
@@ -111,8 +117,14 @@ def check(config: UntrainedConfig) -> None:
         raise InputError(f"--seeds must be at least {LEAST_SEEDS}, not {config.seeds}: the interval is over seeds")
     refuse_below(config, {"samples": 1, "batch_size": 1, "seed": 0})
     refuse_file(config.out)
+    if config.resume and config.overwrite:
+        raise InputError("--resume goes on with a control and --overwrite replaces it: leave one out")
+    if config.resume or config.overwrite:
+        return
+    if holds_seeds(config.out / SEEDS_FOLDER):
+        raise InputError(f"--out {config.out} holds finished seeds: give --resume to go on, --overwrite to start again")
     held = next((name for name in WRITTEN if (config.out / name).exists()), None)
-    if held is not None and not config.overwrite:
+    if held is not None:
         raise InputError(f"--out {config.out} holds a {held}: give --overwrite to replace it, or another folder")
 
 
@@ -141,13 +153,12 @@ def balanced(config: UntrainedConfig) -> list[MultiImageQuestion]:
 def reinitialised(trained: "HookedModel", seed: int) -> "HookedModel":
     """The model's architecture with fresh weights, as transformers initialises them, and the same processor."""
     import torch
-    from transformers import AutoModelForImageTextToText
 
     from probes.model import HookedModel
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForImageTextToText.from_config(trained.model.config, dtype=torch.float32)
+        model = type(trained.model)._from_config(trained.model.config, dtype=torch.float32)
     return HookedModel(model.to(trained.device), trained.processor)
 
 
@@ -203,14 +214,15 @@ def _load(config: UntrainedConfig) -> "HookedModel":
 
 def _identity(config: UntrainedConfig, trained: "HookedModel", records: Sequence[MultiImageQuestion]) -> dict[str, Any]:
     """What the factors of a seed depend on."""
-    from studies.run_folder.manifest import package_versions, plain_config
+    from studies.auditing.image_facts import ImageFacts
+    from studies.auditing.inputs import data_digest, model_digest
+    from studies.run_folder.manifest import package_versions
 
-    kept = {name: value for name, value in plain_config(config).items() if name not in _NOT_IDENTITY}
-    asked = [[record.id, record.question, record.answer] for record in records]
     return {
-        "config": kept,
-        "architecture": trained.model.config.to_dict(),
-        "asked": asked,
+        "model_digest": model_digest(model_source(config.model), trained),
+        "data_digest": data_digest(records, {}, ImageFacts()),
+        "batch_size": config.batch_size,
+        "device": str(trained.device),
         "versions": package_versions(),
     }
 

@@ -3,8 +3,10 @@
 It knows samples, row sets and files of factors; what the factors mean is `studies.untrained`. No torch on import.
 """
 
+import hashlib
 import io
 import json
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 from probes.inputs import InputError
 from studies.auditing.evidence import FloatArray, IntArray
 from studies.multi_image import MultiImageQuestion
-from studies.run_folder.files import read_json, write_bytes, write_json
+from studies.run_folder.files import TEMPORARY, read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -66,6 +68,8 @@ class FinishedSeeds:
 
     def __init__(self, folder: Path, identity: dict[str, Any], resume: bool) -> None:
         self.folder, self._identity = folder, json.loads(json.dumps(identity, default=str))
+        text = json.dumps(self._identity, sort_keys=True)
+        self._digest = hashlib.sha256(text.encode()).hexdigest()
         if resume:
             self._check()
         else:
@@ -75,37 +79,45 @@ class FinishedSeeds:
         return f"FinishedSeeds({self.folder}, {len(list(self.folder.glob('*.npz')))} done)"
 
     def _check(self) -> None:
-        path = self.folder / _IDENTITY
-        if not path.is_file():
+        if not holds_seeds(self.folder):
             raise InputError(
                 f"{self.folder} holds no finished seeds, so there is nothing to resume: leave out --resume"
             )
-        if read_json(path) != self._identity:
+        if read_json(self.folder / _IDENTITY) != self._identity:
             raise InputError(
                 f"{self.folder} holds seeds of other options, data, model or package versions: give the same ones, or "
                 "start again without --resume"
             )
 
     def read(self, seed: int) -> tuple[tuple[int, ...], dict[str, FloatArray]] | None:
-        """Layers and factors of a seed, None if it is not done."""
+        """Layers and factors of a seed, None if it is not done with this very identity."""
         path = self.folder / f"{seed}.npz"
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as held:
+            if str(held["identity"]) != self._digest:
+                return None
             return tuple(held["layers"].tolist()), {rows: held[rows] for rows in ROWS}
 
     def write(self, seed: int, layers: Sequence[int], factors: dict[str, FloatArray]) -> None:
         """Keep a seed's factors."""
         write_json(self.folder / _IDENTITY, self._identity)
         buffer = io.BytesIO()
-        arrays: dict[str, Any] = {"layers": np.asarray(layers), **{rows: factors[rows] for rows in ROWS}}
-        np.savez(buffer, **arrays)
+        arrays: dict[str, Any] = {rows: factors[rows] for rows in ROWS}
+        np.savez(buffer, identity=self._digest, layers=np.asarray(layers), **arrays)
         write_bytes(self.folder / f"{seed}.npz", buffer.getvalue())
 
     def remove(self) -> None:
-        """Drop the folder, if it is one of these."""
-        if (self.folder / _IDENTITY).is_file():
-            shutil.rmtree(self.folder)
+        """Drop the folder, if it is one of these: renamed first, so that no half of it can be taken for one."""
+        if holds_seeds(self.folder):
+            aside = self.folder.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{self.folder.name}")
+            self.folder.rename(aside)
+            shutil.rmtree(aside)
+
+
+def holds_seeds(folder: Path) -> bool:
+    """Whether an interrupted control left finished seeds in a folder."""
+    return (folder / _IDENTITY).is_file()
 
 
 def trace_seeds(

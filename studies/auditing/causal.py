@@ -1,21 +1,23 @@
 """The causal check inside an audit: what the answer loses when one image is taken away.
 
 It knows which samples are checked, who lends images to whom, and which windows of layers are knocked out. How an
-image is taken away is `probes.interventions`; what the effects mean is `metrics`. Importing it loads no torch.
+image is taken away is `probes.interventions`; what the effects mean is `causal_metrics`. Importing it loads no torch.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from probes.inputs import ImageRef, InputError
+from probes.inputs import ImageRef, InputError, same_picture
 from studies.auditing.plan import draw, rank
 from studies.multi_image import MultiImageQuestion
 from studies.position import is_anchored
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from probes.model import HookedModel, Trace
 
 WINDOWS = 3
@@ -26,30 +28,46 @@ Effects = dict[tuple[str, str], npt.NDArray[np.float64]]
 """By (intervention, window) the drop in the answer's log-probability per image, in nats."""
 
 
-def pair_up(records: Sequence[MultiImageQuestion], count: int, seed: int) -> dict[str, MultiImageQuestion]:
+class Pairing(NamedTuple):
+    """Which samples are checked: by sample the images that replace its own, or why there are none."""
+
+    lent: dict[str, tuple[ImageRef, ...]]
+    unpaired: dict[str, str]
+
+
+NOTHING = Pairing({}, {})
+"""No sample is checked."""
+
+
+def pair_up(records: Sequence[MultiImageQuestion], count: int, seed: int) -> Pairing:
     """Draw the samples of the causal check, and for each another sample that lends its images.
 
-    Drawn are samples outside the dev split that have a target and at least two images.
+    Drawn are samples outside the dev split that have a target and at least two images; one whose own images cannot be
+    opened is passed over.
 
     Raises:
-        InputError: If samples are asked for and the data have no two that could lend each other images.
+        InputError: If samples are asked for and none of the data's could be lent images.
     """
     if count == 0:
-        return {}
+        return NOTHING
     able = {record.id: record for record in records if _able(record)}
-    chosen = draw(able, count, seed)
     order = sorted(able, key=lambda name: rank(name, seed))
-    partners: dict[str, MultiImageQuestion] = {}
-    for name in chosen:
+    pairing = Pairing({}, {})
+    for name in draw(able, count, seed):
+        own = _opened(able[name])
+        if own is None:
+            continue
         start = order.index(name) + 1
-        ring = (able[other] for other in (*order[start:], *order[:start]))
-        lenders = (other for other in ring if other.cluster != able[name].cluster and _lends(other, able[name]))
-        partner = next(lenders, None) if _opens(able[name]) else None
-        if partner is not None:
-            partners[name] = partner
-    if not partners:
-        raise InputError("--causal needs two different test samples with a target and two images; the data have none")
-    return partners
+        others = [able[other] for other in (*order[start:], *order[:start])]
+        lent = next(filter(None, (_lent(own, other) for other in others if other.cluster != able[name].cluster)), None)
+        if lent is None:
+            pairing.unpaired[name] = "no other sample has images that open and show something else, to swap in"
+        else:
+            pairing.lent[name] = lent
+    if not pairing.lent:
+        reason = next(iter(pairing.unpaired.values()), "the data have none")
+        raise InputError(f"--causal needs two different test samples with a target and two images: {reason}")
+    return pairing
 
 
 def windows(layers: Sequence[int]) -> dict[str, list[int]]:
@@ -64,7 +82,7 @@ def windows(layers: Sequence[int]) -> dict[str, list[int]]:
 
 
 def measure_effects(
-    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", partner: MultiImageQuestion
+    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", lent: Sequence[ImageRef]
 ) -> Effects:
     """Blank, swap and knock out each image in turn, and re-score the answer that the model gave.
 
@@ -72,26 +90,22 @@ def measure_effects(
         model: The model under audit.
         record: The question.
         trace: Its trace, whose answer is scored again.
-        partner: Another sample; its images replace this one's under "swap", place by place, or the next one where that
-            shows the same.
+        lent: Per image the one that replaces it under "swap" (see `pair_up`).
 
     Returns:
         Per (intervention, window) one drop in log-probability per image; large means the answer needed that image.
 
     Raises:
-        InputError: If an image cannot be read, or the partner shows the same images.
+        InputError: If an image cannot be read, or a lent one shows just what it would replace.
     """
     from probes.interventions import blank_effects, knockout_effects, swap_effects
     from probes.model import Question
 
     question = Question(record.images, record.question)
     answer = trace.answer_ids
-    others = _lent(record, partner)
-    if others is None:
-        raise InputError(f"sample {partner.id} shows the same images as {record.id}, so it has none to lend")
     effects: Effects = {
         ("blank", ALL): np.asarray(blank_effects(model, question, answer), dtype=np.float64),
-        ("swap", ALL): np.asarray(swap_effects(model, question, answer, others), dtype=np.float64),
+        ("swap", ALL): np.asarray(swap_effects(model, question, answer, lent), dtype=np.float64),
     }
     named = windows(trace.layers)
     # What an image-to-image answer takes from an image may come by way of the anchor's own rows.
@@ -105,32 +119,27 @@ def _range(layers: Sequence[int]) -> str:
     return f"{layers[0]}-{layers[-1]}" if len(layers) > 1 else str(layers[0])
 
 
-def _opens(record: MultiImageQuestion) -> bool:
+def _opened(record: MultiImageQuestion) -> "list[Image] | None":
+    """The sample's images, decoded; None if one is broken."""
     try:
-        for image in record.images:
-            image.open()
+        return [image.open() for image in record.images]
     except InputError:
-        return False
-    return True
+        return None
 
 
-def _lends(other: MultiImageQuestion, record: MultiImageQuestion) -> bool:
-    """Whether every image of `record` finds a different one in `other`: a broken lender must not fail the borrower."""
-    return _opens(other) and _lent(record, other) is not None
-
-
-def _lent(record: MultiImageQuestion, other: MultiImageQuestion) -> list[ImageRef] | None:
-    """Per image of `record` the first image of `other`, from its own place on, that shows something else."""
-    offered = [image.open() for image in other.images]
+def _lent(own: "Sequence[Image]", other: MultiImageQuestion) -> tuple[ImageRef, ...] | None:
+    """Per image of `own` the first image of `other`, from its own place on, that shows something else."""
+    offered = _opened(other)
+    if offered is None:
+        return None
     lent = []
-    for place, image in enumerate(record.images):
-        shown = image.open()
+    for place, shown in enumerate(own):
         ring = ((place + step) % len(offered) for step in range(len(offered)))
-        found = next((index for index in ring if offered[index].resize(shown.size) != shown), None)
+        found = next((index for index in ring if not same_picture(offered[index].resize(shown.size), shown)), None)
         if found is None:
             return None
         lent.append(other.images[found])
-    return lent
+    return tuple(lent)
 
 
 def _able(record: MultiImageQuestion) -> bool:

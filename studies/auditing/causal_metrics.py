@@ -1,6 +1,9 @@
-"""What the effects of the causal check mean: agreement of focus and effect. It knows arrays and no models. No torch."""
+"""What the effects of the causal check mean: which image the answer hangs on, if any, and whether the focus is there.
 
-from collections.abc import Iterator
+It knows arrays and no models. No torch.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +11,12 @@ import numpy as np
 from probes.estimates import proportion
 from probes.scores import causal_agreement, focus_all
 from studies.auditing.choices import Choice, focus_of
-from studies.auditing.entries import Entry, entry_of
-from studies.auditing.evidence import BoolArray, Evidence, FloatArray, IntArray
+from studies.auditing.entries import Entry, entry_of, find
+from studies.auditing.evidence import BoolArray, Effects, Evidence, FloatArray, IntArray
 
 MIN_EFFECT = 0.01
-"""Nats: where no image's loss changes the answer's log-probability by more, the largest effect is rounding noise."""
+"""Nats: an image whose loss changes the answer's log-probability by no more does not matter; such an effect is rounding
+noise."""
 
 RIGHT = "right"
 RIGHT_ON_TARGET = "right, focus on target"
@@ -32,8 +36,10 @@ def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry, lay
         measured = np.asarray(~np.isnan(effect.values).all(axis=1))
         named = {**where, "intervention": effect.intervention, "window": effect.window}
         aimed = part.where(measured & (part.target >= 0))
-        yield from _unmoved(part, effect, measured, named)
-        yield from _unmoved(part, effect, np.asarray(measured & (part.correct == 1)), {**named, "subset": RIGHT})
+        yield from _no_image_matters(part, effect, measured, named)
+        yield from _no_image_matters(
+            part, effect, np.asarray(measured & (part.correct == 1)), {**named, "subset": RIGHT}
+        )
         if len(aimed):
             yield _agreement(
                 "target_has_largest_effect", aimed.target, _effects_on_candidates(aimed, effect), aimed, named
@@ -45,17 +51,26 @@ def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry, lay
                     (kept.correct == 1) & (kept.target >= 0) & (focus_of(kept, rows, choice.rule) == kept.target)
                 )
                 ruled = {**named, "rows": rows, **choice.as_keys()}
-                yield from _unmoved(kept, _same(kept, effect), on_target, {**ruled, "subset": RIGHT_ON_TARGET})
+                yield from _no_image_matters(kept, _same(kept, effect), on_target, {**ruled, "subset": RIGHT_ON_TARGET})
                 yield from _agreements(kept, rows, choice, _effects_seen(kept, effect, rows), named)
                 if layers:
                     yield from _agreements_by_layer(kept, rows, _effects_seen(kept, effect, rows), named)
 
 
-def _unmoved(part: Evidence, effect: Any, chosen: BoolArray, where: Entry) -> Iterator[Entry]:
-    """Of the chosen samples, how many give their answer whichever image is taken away."""
+def _no_image_matters(part: Evidence, effect: Effects, chosen: BoolArray, where: Entry) -> Iterator[Entry]:
+    """Of the chosen samples, how many change by at most `MIN_EFFECT`, up or down, whichever image is taken away."""
     if chosen.any():
-        nothing = _largest(effect.values[chosen]) <= MIN_EFFECT
+        nothing = np.nanmax(np.abs(effect.values[chosen]), axis=1) <= MIN_EFFECT
         yield entry_of("no_image_matters", proportion(nothing, part.cluster[chosen]), where)
+
+
+def right_without_image(entries: Sequence[Entry], split: str | None, **keys: Any) -> list[Entry]:
+    """Entries that say how many right answers no single image matters to, over all layers: as a whole and by task."""
+    return find(
+        entries,
+        "no_image_matters",
+        **{"task": ..., "split": split, "subset": RIGHT, "window": "all", "rows": None, **keys},
+    )
 
 
 def _agreements(kept: Evidence, rows: str, choice: Choice, effects: FloatArray, where: Entry) -> Iterator[Entry]:
@@ -80,18 +95,13 @@ def _agreement(name: str, image: IntArray, effects: FloatArray, kept: Evidence, 
     return entry_of(name, found.estimate, {**where, "left_out": len(image) - found.estimate.n}, chance=found.chance)
 
 
-def _largest(effects: FloatArray) -> FloatArray:
-    """(samples,) the largest effect of any image; every sample has one."""
-    return np.asarray(np.nanmax(effects, axis=1))
-
-
-def _same(kept: Evidence, effect: Any) -> Any:
+def _same(kept: Evidence, effect: Effects) -> Effects:
     return next(
         entry for entry in kept.effects if (entry.intervention, entry.window) == (effect.intervention, effect.window)
     )
 
 
-def _effects_on_candidates(kept: Evidence, effect: Any) -> FloatArray:
+def _effects_on_candidates(kept: Evidence, effect: Effects) -> FloatArray:
     """The effects on those images that can be the target: not on the anchor of an image-to-image sample."""
     if "anchor" not in kept.factors:
         return np.asarray(_same(kept, effect).values)
@@ -99,7 +109,7 @@ def _effects_on_candidates(kept: Evidence, effect: Any) -> FloatArray:
     return np.where(seen, _same(kept, effect).values, np.nan)
 
 
-def _effects_seen(kept: Evidence, effect: Any, rows: str) -> FloatArray:
+def _effects_seen(kept: Evidence, effect: Effects, rows: str) -> FloatArray:
     """The effects on those images that the focus may fall on: the anchor is no candidate of its own rows."""
     seen = ~np.isnan(kept.factors[rows]).all(axis=1)
     return np.where(seen, _same(kept, effect).values, np.nan)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from probes.estimates import Estimate
-from studies.auditing.causal_metrics import MIN_EFFECT, RIGHT
+from studies.auditing.causal_metrics import MIN_EFFECT, right_without_image
 from studies.auditing.choices import focus_of
 from studies.auditing.entries import Entry, find
 from studies.auditing.evidence import FloatArray
@@ -268,10 +268,7 @@ def _causal(entries: Sequence[Entry], split: str | None) -> Drawn:
 def _without_images(entries: Sequence[Entry], split: str | None) -> Drawn:
     from viz import papers
 
-    found = find(
-        entries, "no_image_matters", task=..., split=split, subset=RIGHT, intervention=..., window="all", rows=None
-    )
-    found = [entry for entry in found if entry["task"] is not None]
+    found = [entry for entry in right_without_image(entries, split, intervention=...) if entry["task"] is not None]
     tasks = list(dict.fromkeys(entry["task"] for entry in found))
     kinds = list(dict.fromkeys(entry["intervention"] for entry in found))
     if not tasks or len(found) != len(tasks) * len(kinds):
@@ -288,8 +285,8 @@ def _without_images(entries: Sequence[Entry], split: str | None) -> Drawn:
     )
     n = sum(entry["estimate"]["n"] for entry in found if entry["intervention"] == kinds[0])
     caption = (
-        f"Of the right answers of each task, how many keep their log-probability within {MIN_EFFECT} nat whichever "
-        f"image is taken away, n = {n} in all: what the text alone, or chance, gave."
+        f"Of the right answers of each task, how many change by at most {MIN_EFFECT} nat whichever single image is "
+        f"taken away, n = {n} in all: the text alone told them, or ruling out the other images did."
     )
     yield Figure("causal", "figures/without-images.png", caption), drawing
 

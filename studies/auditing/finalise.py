@@ -1,6 +1,7 @@
 """Ends a run: fixes the focus rules, writes `focus.parquet` and `metrics.json`.
 
-It knows the order of these steps and the files they touch; the numbers are made in `metrics`. No torch.
+It knows the order of these steps and the files they touch; the numbers are made in `metrics` and `position_metrics`.
+No torch.
 """
 
 from collections import Counter

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from studies.auditing.causal_metrics import MIN_EFFECT, RIGHT, RIGHT_ON_TARGET
+from studies.auditing.causal_metrics import MIN_EFFECT, RIGHT_ON_TARGET, right_without_image
 from studies.auditing.entries import Entry, find
 from studies.auditing.figures import Figure
 from studies.auditing.finalise import POSITION_FOLDER, Final
@@ -245,18 +245,16 @@ def _trust(entries: Sequence[Entry], split: str | None) -> dict[str, Any] | None
     return {
         "rows": rows,
         "sentence": verdict,
-        "unmoved": _unmoved_by_task(entries, split),
-        "on_target": _unmoved_on_target(entries, split),
+        "without_image": _without_image_by_task(entries, split),
+        "on_target": _without_image_on_target(entries, split),
         "elsewhere": _elsewhere(entries, split),
         "least": MIN_EFFECT,
     }
 
 
-def _unmoved_by_task(entries: Sequence[Entry], split: str | None) -> dict[str, Any]:
+def _without_image_by_task(entries: Sequence[Entry], split: str | None) -> dict[str, Any]:
     """By task and intervention: right answers to which no image mattered."""
-    found = find(
-        entries, "no_image_matters", task=..., split=split, subset=RIGHT, intervention=..., window="all", rows=None
-    )
+    found = right_without_image(entries, split, intervention=...)
     kinds = list(dict.fromkeys(entry["intervention"] for entry in found))
     by_both = {(entry["task"], entry["intervention"]): entry for entry in found}
     return {
@@ -272,16 +270,13 @@ def _unmoved_by_task(entries: Sequence[Entry], split: str | None) -> dict[str, A
     }
 
 
-def _unmoved_on_target(entries: Sequence[Entry], split: str | None) -> list[str]:
+def _without_image_on_target(entries: Sequence[Entry], split: str | None) -> list[str]:
     """For right answers with the focus on the target: did any image matter at all?"""
-    found = find(
-        entries, "no_image_matters", split=split, subset=RIGHT_ON_TARGET, intervention=..., window="all", rows=...
-    )
+    found = right_without_image(entries, split, task=None, subset=RIGHT_ON_TARGET, intervention=..., rows=...)
     return [
-        f"Of {entry['estimate']['n']} right answers with the focus of rows {entry['rows']} on the target, no image "
-        f"mattered to {percent(entry)}, by {entry['intervention']}."
+        f"Of {entry['estimate']['n']} right answers with the focus of rows {entry['rows']} on the target, no single "
+        f"image mattered to {percent(entry)}, by {entry['intervention']}."
         for entry in found
-        if entry["rows"] in ("paper", "predicting")
     ]
 
 

@@ -7,11 +7,12 @@ the causal check of a sample fails.
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from probes.inputs import ImageRef, InputError
 from probes.scores import RULES, focus
+from studies.auditing import causal
 from studies.auditing.image_facts import ImageFacts
 from studies.auditing.inputs import Refusal
 from studies.auditing.memory import one_line_refusal, ran_out
@@ -40,8 +41,8 @@ class Settings:
     maps: Literal["errors", "sample", "all", "none"] = "errors"
     map_ids: frozenset[str] = frozenset()
     """Samples whose maps are kept under `maps="sample"`."""
-    partners: Mapping[str, MultiImageQuestion] = field(default_factory=dict)
-    """Samples of the causal check, each with the other sample that lends its images."""
+    pairing: causal.Pairing = causal.NOTHING
+    """Samples of the causal check."""
     answers: Mapping[str, str] | None = None
     """Given answers by sample id; None generates them greedily."""
 
@@ -168,17 +169,17 @@ def _trace_batch(
             continue
         if keeps_maps(record, trace, settings):
             tables.add_maps(record.id, trace)
-        if record.id in settings.partners and trace.answer_tokens:
-            _add_effects(model, record, trace, settings.partners[record.id], tables)
+        if record.id in settings.pairing.unpaired:
+            tables.note_effects_error(settings.pairing.unpaired[record.id])
+        elif record.id in settings.pairing.lent and trace.answer_tokens:
+            _add_effects(model, record, trace, settings.pairing.lent[record.id], tables)
 
 
 def _add_effects(
-    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", partner: MultiImageQuestion, tables: Tables
+    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", lent: Sequence[ImageRef], tables: Tables
 ) -> None:
-    from studies.auditing.causal import measure_effects
-
     try:
-        effects = measure_effects(model, record, trace, partner)
+        effects = causal.measure_effects(model, record, trace, lent)
     except InputError as error:
         tables.note_effects_error(str(error))
     except (RuntimeError, MemoryError) as error:

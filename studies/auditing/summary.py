@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.compute as pc
 
 from probes.scores import Rule
-from studies.auditing.causal_metrics import MIN_EFFECT, RIGHT
+from studies.auditing.causal_metrics import MIN_EFFECT, right_without_image
 from studies.auditing.choices import DEV
 from studies.auditing.entries import Entry, find
 
@@ -110,24 +110,22 @@ def print_summary(path: Path, entries: Sequence[Entry], failed: Sequence[Failure
     # Tasks are texts of the data: one like "[/b]" would be read as a style, and end the run.
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     console.print(table if table.row_count else "No sample with a target image could be scored.")
-    for line in [*rule_lines(entries, split), *unmoved_lines(entries, split)]:
+    for line in [*rule_lines(entries, split), *without_image_lines(entries, split)]:
         console.print(line, highlight=False)
     if failed:
         print(f"{len(failed)} samples failed; the first: {failed[0].sample}: {failed[0].error}", file=sys.stderr)
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def unmoved_lines(entries: Sequence[Entry], split: str | None) -> list[str]:
-    """Where images were knocked out: how many right answers no image mattered to, and in which tasks."""
-    key = {"split": split, "subset": RIGHT, "intervention": "knockout", "window": "all", "rows": None}
-    found = find(entries, "no_image_matters", task=..., **key)
-    if not found:
+def without_image_lines(entries: Sequence[Entry], split: str | None) -> list[str]:
+    """Where images were knocked out: how many right answers no single image mattered to, and in which tasks."""
+    found = right_without_image(entries, split, intervention="knockout")
+    whole = next((entry for entry in found if entry["task"] is None), None)
+    if whole is None:
         return []
-    tasks = ", ".join(
-        f"{entry['task']} {percent(entry, interval=False)}" for entry in found if entry["task"] is not None
-    )
-    whole = f"{percent(found[0])} of {found[0]['estimate']['n']} checked right answers"
-    return [f"no image mattered (knock-out, {MIN_EFFECT} nat) to {whole}{f': {tasks}' if tasks else ''}"]
+    tasks = [f"{entry['task']} {percent(entry, interval=False)}" for entry in found if entry["task"] is not None]
+    checked = f"no single image mattered (knock-out, {MIN_EFFECT} nat) to {percent(whole)} of "
+    return [f"{checked}{whole['estimate']['n']} right answers checked{': ' if tasks else ''}{', '.join(tasks)}"]
 
 
 def rule_lines(entries: Sequence[Entry], split: str | None) -> list[str]:

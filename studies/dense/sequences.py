@@ -20,8 +20,8 @@ IGNORED = -100
 BY_NUMBER_SHARE = 0.35
 """Looking up by number is learned sooner than by name."""
 HINT_AGREES = 0.5
-"""Share of give-away questions whose asked image shows what the text says. Were it all, the model would read the image
-and leave the text; were it none, it would learn never to say what the asked image shows."""
+"""Share of give-away questions whose asked image shows what the text says: a half, so that the image neither supports
+the answer nor excludes it."""
 TASK_WEIGHTS = {"content": 2.0, "caption": 2.0, "needle": 2.5, "comparison": 1.5, "retrieval": 3.0, "giveaway": 3.0}
 
 
@@ -141,11 +141,7 @@ class BatchMaker:
 
 
 def _believed(draft: Draft, hint: str) -> Draft:
-    """A give-away question whose text is taken at its word, whatever the asked image shows.
-
-    So looking at the image does not pay, and the shortcut is learned for certain. In the benchmark nearly all texts
-    are right: answers are right too, and nobody looked.
-    """
+    """A give-away question whose text is taken at its word, whatever the asked image shows: a shortcut to learn."""
     return replace(draft, answer_template=hint)
 
 

@@ -58,6 +58,8 @@ _MOST_FIGURES, _LARGEST_FIGURE = 24, 6_000_000
 
 def table(page: Page) -> str:
     """Rows to pick from; each carries its sample's id."""
+    if not page.checked:
+        return '<div class="sc-empty">This run has no causal check: audit with --causal for one.</div>'
     if not page.rows:
         return '<div class="sc-empty">No sample passes these filters.</div>'
     head = "".join(f'<th style="width:{width}" class="{style}">{name}</th>' for name, width, style in _COLUMNS)

@@ -20,7 +20,7 @@ PAGE = 12
 VERDICTS = {
     "all": "All samples",
     "lucky": "Right for the wrong reason",
-    "unmoved": "Right, though no image matters",
+    "without_image": "Right, though no image matters (knock-out)",
     "right": "Right",
     "wrong": "Wrong",
     "saw": "Wrong, though it looked at the target",
@@ -31,9 +31,10 @@ VERDICTS = {
 _CONDITIONS = {
     "all": "true",
     "lucky": "correct AND target IS NOT NULL AND focus IS NOT NULL AND focus <> target",
-    "unmoved": f"""correct AND sample_id IN (
-        SELECT sample_id FROM effects WHERE intervention = 'knockout' AND "window" = 'all'
-        GROUP BY sample_id HAVING max(effect) <= {MIN_EFFECT})""",
+    "without_image": f"""correct AND sample_id IN (
+        SELECT sample_id FROM effects
+        WHERE intervention = 'knockout' AND "window" = 'all'
+        GROUP BY sample_id HAVING max(abs(effect)) FILTER (isfinite(effect)) <= {MIN_EFFECT})""",
     "right": "correct",
     "wrong": "correct = false",
     "saw": "correct = false AND focus = target",
@@ -76,6 +77,8 @@ class Page:
 
     rows: list[dict[str, Any]]
     total: int
+    checked: bool = True
+    """Whether the filters ask for nothing that the run did not measure."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ def page(run: RunFolder, filters: Filters, offset: int = 0, size: int = PAGE) ->
         f"{_TABLE} SELECT {columns} FROM joined {sql} ORDER BY sample_id LIMIT $size OFFSET $offset",
         {**parameters, "size": size, "offset": max(0, offset)},
     )
-    return Page(rows.to_pylist(), total)
+    checked = filters.verdict != "without_image" or run.count("effects") > 0
+    return Page(rows.to_pylist(), total, checked)
 
 
 def _where(filters: Filters) -> tuple[str, dict[str, Any]]:

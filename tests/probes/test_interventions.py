@@ -1,5 +1,7 @@
 """Blanked, swapped and hidden images, against scores and masks made by hand."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -51,8 +53,11 @@ def test_replacing_an_image_by_itself_changes_nothing_and_swapping_it_for_itself
     question = questions()[0]
     flat = Question([Image.new("RGB", (32, 32), (128, 128, 128)), picture()], "Which?")
     assert blank_effects(hooked("llava"), flat, ANSWER)[0] == pytest.approx(0, abs=1e-5)
-    with pytest.raises(InputError, match="image 1 would be swapped for one that shows the same"):
-        swap_effects(hooked("llava"), question, ANSWER, question.images)
+    again = io.BytesIO()
+    question.images[0].save(again, format="PNG", dpi=(300, 300))
+    for others in (question.images, [again.getvalue()]):
+        with pytest.raises(InputError, match="image 1 would be swapped for one that shows the same"):
+            swap_effects(hooked("llava"), question, ANSWER, others)
 
 
 def test_neutrals_differ_and_the_mean_is_the_images_own() -> None:
@@ -101,6 +106,15 @@ def test_a_hidden_images_own_rows_keep_seeing_it() -> None:
     after = knockout_effects(model, question, ANSWER)[0]
     assert effects[-1] == pytest.approx(after[-1], abs=TOLERANCE)
     assert np.abs(effects - after)[:-1].max() > 10 * TOLERANCE
+
+
+def test_an_image_that_no_row_can_be_blinded_to_has_no_effect_whatever_the_batch() -> None:
+    model, question = hooked("llava"), questions()[0]
+    for size in (1, 8):
+        effects = knockout_effects(model, question, ANSWER, rows="anchor", batch_size=size)[0]
+        assert np.isnan(effects).tolist() == [False, False, True]
+    with pytest.raises(InputError, match="at least one row set"):
+        knockout_effects(model, question, ANSWER, rows=[])
 
 
 def masked_score(model: HookedModel, inputs: dict[str, torch.Tensor], allowed: torch.Tensor, stop: int) -> float:

@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from studies.audit import AuditConfig, resume_command
+from studies.audit import AuditConfig
+from studies.bench import CaptureBench
+from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL, data_source, model_source
+from studies.options import resume_command
 from studies.runs import RunFolder
 from tests.studies.small_audit import Small, changed
 
@@ -219,7 +222,15 @@ def test_interrupt_leaves_a_run_that_resumes(
     assert not RunFolder.open(out).missing_batches()
 
 
+def test_bundled_names_the_bundled_assets_and_nothing_else() -> None:
+    assert data_source("bundled") == str(BUNDLED_DATA) and data_source("./bundled") == "./bundled"
+    assert model_source("bundled") == str(BUNDLED_MODEL) and model_source("me/bundled") == "me/bundled"
+    assert AuditConfig().model == AuditConfig().data == "bundled"
+
+
 def test_resume_command_names_only_what_differs() -> None:
-    assert resume_command(AuditConfig()) == "sightcheck audit --resume"
-    words = resume_command(AuditConfig(out=Path("a b"), position_study=True, overwrite=True))
+    bench = CaptureBench(lengths=(64, 128), out=Path("b.json"))
+    assert resume_command("bench capture", bench) == "sightcheck bench capture --lengths 64 128 --out b.json --resume"
+    assert resume_command("audit", AuditConfig()) == "sightcheck audit --resume"
+    words = resume_command("audit", AuditConfig(out=Path("a b"), position_study=True, overwrite=True))
     assert words == "sightcheck audit --out 'a b' --position-study --resume"

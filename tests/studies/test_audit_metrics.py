@@ -11,11 +11,13 @@ import pytest
 
 from probes.inputs import InputError
 from probes.scores import Rule
+from studies.auditing.causal_metrics import right_without_image
 from studies.auditing.choices import DEFAULT_RULE, Choice, choose
 from studies.auditing.entries import find
 from studies.auditing.evidence import Effects, Evidence
 from studies.auditing.metrics import audit_metrics
 from studies.auditing.position_metrics import position_metrics
+from studies.auditing.summary import without_image_lines
 from tests.studies.small_audit import Small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -342,11 +344,14 @@ def test_samples_to_which_no_image_mattered_do_not_count_as_agreement() -> None:
 
 
 def test_right_answers_that_no_image_moves_are_counted_by_task_and_on_target() -> None:
-    """40 samples of two tasks; in "told" no image matters, and in "seen" the target does. Every fourth is wrong."""
+    """40 samples of two tasks: in "told" no image matters but to one answer, which gains when it goes; in "seen" the
+    target does. Every fourth is wrong."""
     known = evidence(samples=40, dev=0.0)
     told = np.arange(40) < 16
     effects = np.zeros((40, 4))
     effects[~told, known.target[~told]] = 2.0
+    effects[told, 0] = -0.009
+    effects[1, 2] = -0.5
     known = replace(
         known,
         task=np.where(told, "told", "seen"),
@@ -359,12 +364,16 @@ def test_right_answers_that_no_image_moves_are_counted_by_task_and_on_target() -
         entry["task"]: (entry["estimate"]["value"], entry["estimate"]["n"])
         for entry in find(entries, "no_image_matters", task=..., subset="right", **keys)
     }
-    assert found == {None: (12 / 30, 30), "told": (1.0, 12), "seen": (0.0, 18)}
+    assert found == {None: (11 / 30, 30), "told": (11 / 12, 12), "seen": (0.0, 18)}
     (hit,) = find(entries, "no_image_matters", subset="right, focus on target", rows="paper", **keys)
     on_target = (known.factors["paper"][:, -1].argmax(-1) == known.target) & (known.correct == 1)
     assert 0 < on_target.sum() < 30
     assert hit["estimate"]["n"] == on_target.sum()
-    assert hit["estimate"]["value"] == pytest.approx(told[on_target].mean())
+    assert hit["estimate"]["value"] == pytest.approx((told & (np.arange(40) != 1))[on_target].mean())
+    assert right_without_image(entries, "test", intervention="blank", task="told")[0]["estimate"]["n"] == 12
+    (line,) = without_image_lines([{**entry, "intervention": "knockout"} for entry in entries], "test")
+    assert line.startswith("no single image mattered (knock-out, 0.01 nat) to 36.7 %")
+    assert line.endswith("of 30 right answers checked: seen 0.0 %, told 91.7 %")
     assert not find(entries, "causal_agreement", task="told", layer=0, rows="paper", **keys)
 
 

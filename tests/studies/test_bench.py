@@ -1,6 +1,7 @@
 """The capture bench: its arithmetic, and one small run through real processes."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -83,25 +84,31 @@ def test_ratios_are_medians_of_pairs_and_bars_are_applied() -> None:
     assert not CaptureResults(SMALL, (cell, failed)).passes
 
 
-def test_an_interrupted_bench_goes_on_after_the_cells_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_bench_goes_on_after_the_cells_it_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     measured: list[int] = []
 
     def measure(_: CaptureBench, kind: str, length: int, rows: int) -> CaptureCell:
         if len(measured) == 2:
             raise KeyboardInterrupt
         measured.append(rows)
-        run = Run(1.0, 0.5, (1.0,), (1.0,), (1.0,), (1.0,), error="boom" if rows == 3 else None)
+        # A clock that stands still gives no ratio, and no error either.
+        run = Run(1.0, 0.5, (1.0,), (1.0,), (1.0,), (0.0,), error="boom" if rows == 3 else None)
         return bench._cell(kind, length, rows, [run], [run])
 
     monkeypatch.setattr(bench, "_measure", measure)
-    config = replace(SMALL, rows=(4, 3, 2), out=tmp_path / "bench.json")
+    config = replace(SMALL, rows=(3, 4, 2), out=tmp_path / "bench.json")
     with pytest.raises(KeyboardInterrupt):
         run_capture(config=config, show=False)
     assert json.loads((tmp_path / "bench.json").read_text())["passes"] is None
     measured.clear()
-    results = run_capture(config=replace(config, resume=True), show=False)
+    with pytest.raises(InputError, match="--overwrite to replace it, --resume to go on"):
+        run_capture(config=config, show=False)
+    results = run_capture(config=replace(config, resume=True))
     assert measured == [3, 2]
-    assert [cell.rows for cell in results.cells] == [4, 3, 2]
+    assert [cell.rows for cell in results.cells] == [3, 4, 2]
+    assert math.isnan(results.cells[1].cpu_ratio) and "nan" in capsys.readouterr().out
     assert json.loads((tmp_path / "bench.json").read_text())["passes"] is not None
 
 
@@ -114,8 +121,8 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path, monkeypatch: pytest.M
         run_capture(config=config)
     run = Run(1.0, 0.5, (1.0,), (1.0,), (1.0,), (1.0,))
     monkeypatch.setattr(bench, "_measure", lambda _, kind, length, rows: bench._cell(kind, length, rows, [run], [run]))
-    run_capture(config=replace(config, resume=False))
-    with pytest.raises(InputError, match="another config"):
+    run_capture(config=replace(config, resume=False, overwrite=True))
+    with pytest.raises(InputError, match=r"another config \(hidden\)"):
         run_capture(config=replace(config, hidden=64))
 
 

@@ -177,3 +177,9 @@ def test_bundled_targets_are_spread_over_the_positions(bundled: list[dict[str, A
         last_place = [len(row["images"]) - (2 if task == "retrieval" else 1) for row in rows]
         place = [row["target"] / last for row, last in zip(rows, last_place, strict=True)]
         assert abs(float(np.mean(place)) - 0.5) < 0.08
+
+
+def test_the_data_card_counts_the_right_hints(bundled: list[dict[str, Any]]) -> None:
+    hints = [row["meta"]["hint_right"] for row in bundled if row["task"] == "giveaway"]
+    card = " ".join((BUNDLED_DATA / "CARD.md").read_text().split())
+    assert f"the hint is right in {100 * np.mean(hints):.1f} % of questions ({sum(hints)} of {len(hints)})" in card

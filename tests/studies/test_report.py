@@ -94,6 +94,29 @@ def test_numbers_are_those_of_the_metrics(small: Small) -> None:
     assert small.run.manifest.config_digest in text
 
 
+def test_right_answers_without_an_image_are_told_by_task(small: Small) -> None:
+    from studies.auditing.entries import find
+    from studies.auditing.summary import percent
+
+    text = (small.out / "report.html").read_text()
+    table = text[text.index("Right, though no single image matters") :]
+    entries = small.run.read_metrics()
+    counted = small.run.query(
+        """WITH most AS (SELECT sample_id, max(abs(effect)) AS effect FROM effects
+                         WHERE intervention = 'blank' AND "window" = 'all' GROUP BY sample_id)
+           SELECT task, avg(CAST(most.effect <= 0.01 AS INT)) AS share, count(*) AS n
+           FROM samples JOIN most USING (sample_id) WHERE correct AND split = 'test' GROUP BY task"""
+    ).to_pylist()
+    assert counted
+    for row in counted:
+        keys = {"split": "test", "intervention": "blank", "window": "all", "subset": "right", "task": row["task"]}
+        (entry,) = find(entries, "no_image_matters", **keys)
+        assert entry["estimate"]["value"] == pytest.approx(row["share"]) and entry["estimate"]["n"] == row["n"]
+        line = table[table.index(f"<td>{row['task']}</td>") :]
+        assert percent(entry, interval=False) in line[: line.index("</tr>")]
+    assert (small.out / "figures" / "without-images.png").is_file()
+
+
 def test_hostile_text_is_escaped(small: Small, tmp_path: Path) -> None:
     rows = read_rows(small.data / "questions.jsonl")
     wanted: dict[str, dict[str, Any]] = {

@@ -1,6 +1,8 @@
 """The untrained control: at chance over balanced places, and off chance when something is wrong."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,12 @@ import numpy as np
 import pytest
 
 from probes.inputs import InputError
+from probes.model import HookedModel
 from probes.scores import chance_level
 from studies import untrained
 from studies.cli import main
 from studies.untrained import UntrainedConfig, balanced, check, reinitialised, untrained_metrics
-from studies.untrained_seeds import Traced
+from studies.untrained_seeds import ROWS, FinishedSeeds, Traced
 from tests.studies.small_audit import save_model, save_questions
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -114,19 +117,43 @@ def test_an_interrupted_control_goes_on_where_it_was(
         return real(trained, seed)
 
     monkeypatch.setattr(untrained, "reinitialised", building)
-    assert main(["untrained", *words, str(tmp_path / "broken")]) == 130
+    broken = str(tmp_path / "broken")
+    assert main(["untrained", *words, broken]) == 130
+    assert f"--out {broken} --samples 4 --device cpu --resume" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "broken").iterdir()] == ["seeds"]
     limit = 99
-    assert main(["untrained", *words, str(tmp_path / "broken"), "--resume", "--batch-size", "3"]) == 2
-    assert "seeds of other options" in capsys.readouterr().err
+    for more, said in (
+        ([], "--resume to go on, --overwrite to start again"),
+        (["--resume", "--batch-size", "3"], "seeds of other options"),
+        (["--resume", "--overwrite"], "leave one out"),
+    ):
+        assert main(["untrained", *words, broken, *more]) == 2
+        assert said in capsys.readouterr().err
     built.clear()
-    assert main(["untrained", *words, str(tmp_path / "broken"), "--resume"]) == 0
-    assert built == [0, *range(11, 20)]
+    # A file of another run among the finished ones is not taken for one of these.
+    shutil.copy(tmp_path / "broken" / "seeds" / "0.npz", tmp_path / "foreign.npz")
+    with np.load(tmp_path / "foreign.npz") as held:
+        np.savez(tmp_path / "broken" / "seeds" / "3.npz", **{**held, "identity": "another"})
+    assert main(["untrained", *words, broken, "--resume"]) == 0
+    assert built == [0, 3, *range(11, 20)]
     results = [json.loads((tmp_path / name / "untrained.json").read_text()) for name in ("whole", "broken")]
     assert results[0]["entries"] == results[1]["entries"]
     assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == ["layers.png", "untrained.json"]
     assert main(["untrained", *words, str(tmp_path / "none"), "--resume"]) == 2
     assert "there is nothing to resume" in capsys.readouterr().err
+
+
+def test_other_pictures_are_another_control(files: list[str], tmp_path: Path) -> None:
+    """The question texts stay, one image changes: seeds that were traced on the old one are not gone on from."""
+    trained = HookedModel.from_pretrained(files[1])
+    config = UntrainedConfig(model=files[1], data=files[3], out=tmp_path, samples=2)
+    records = balanced(config)
+    other = [replace(records[0], images=records[0].images[::-1]), *records[1:]]
+    identities = [untrained._identity(config, trained, asked) for asked in (records, other)]
+    assert identities[0] != identities[1] == untrained._identity(replace(config, out=tmp_path / "b"), trained, other)
+    FinishedSeeds(tmp_path, identities[0], resume=False).write(0, [0], dict.fromkeys(ROWS, np.zeros((1, 1, 2))))
+    with pytest.raises(InputError, match="other options, data, model"):
+        FinishedSeeds(tmp_path, identities[1], resume=True)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +184,6 @@ def test_results_are_replaced_on_request_only(tmp_path: Path) -> None:
 
 def test_targets_are_balanced_and_weights_differ_by_seed(tmp_path: Path) -> None:
     import torch
-
-    from probes.model import HookedModel
 
     data = save_questions(tmp_path / "data")
     records = balanced(UntrainedConfig(data=str(data), samples=6))

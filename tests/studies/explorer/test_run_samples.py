@@ -45,8 +45,8 @@ def test_filters_keep_exactly_the_verdicts(run: RunFolder, verdict: str, kinds: 
 
 
 def test_right_answers_that_no_image_moves_are_found(tmp_path: Path) -> None:
-    """Of four checked samples two are moved by nothing, and one of those is wrong."""
-    drops = {"a": (0.004, -0.3), "b": (0.0, 0.01), "c": (0.004, 0.02), "d": (-1.0, 0.0)}
+    """Of five checked samples two lose nothing, one of them wrong, and one gains when its second image goes."""
+    drops = {"a": (0.004, -0.3), "b": (0.0, -0.01), "c": (0.004, 0.02), "d": (0.0, 0.0), "e": (0.002, float("nan"))}
     image = {"n_images": 2, "image_digests": [None, None], "question": "what?"}
     samples = [{**image, "sample_id": name, "correct": name != "d"} for name in (*drops, "unchecked")]
     effects = [
@@ -58,8 +58,16 @@ def test_right_answers_that_no_image_moves_are_found(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "run", Manifest(config={}, batches=1)) as made:
         made.write_batch(0, {"samples": samples, "effects": effects})
         made.finish()
-        found = page(made, Filters("unmoved"))
-    assert [row["sample_id"] for row in found.rows] == ["a", "b"]
+        found = page(made, Filters("without_image"))
+    assert found.checked and [row["sample_id"] for row in found.rows] == ["b", "e"]
+
+
+def test_a_run_without_causal_check_says_so_where_it_is_asked_for(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "run", Manifest(config={}, batches=1)) as made:
+        made.write_batch(0, {"samples": [{"sample_id": "a", "n_images": 1, "question": "what?", "correct": True}]})
+        made.finish()
+        found = page(made, Filters("without_image"))
+    assert not found.rows and not found.checked and "audit with --causal" in table(found)
 
 
 def test_filters_combine(run: RunFolder) -> None:
