@@ -131,7 +131,7 @@ def _effects(sample: Sample) -> str:
         return ""
     drops: dict[str, list[str]] = {}
     for kind, _, image, effect in whole:
-        drops.setdefault(f"Drop on {kind}", []).append(f"image {image + 1}: {effect:.2f}")
+        drops.setdefault(f"Drop on {kind}", []).append(f"image {image + 1}: {effect:z.2f}")
     return facts({name: ", ".join(values) for name, values in drops.items()})
 
 

@@ -20,7 +20,7 @@ PAGE = 12
 VERDICTS = {
     "all": "All samples",
     "lucky": "Right for the wrong reason",
-    "without_image": "Right, though no image matters (knock-out)",
+    "without_image": "Right, no image matters",
     "right": "Right",
     "wrong": "Wrong",
     "saw": "Wrong, though it looked at the target",

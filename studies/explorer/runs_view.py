@@ -104,7 +104,7 @@ def _html(value: str, name: str, **settings: Any) -> gr.HTML:
 def _make_filters() -> list[Any]:
     shown = [(words, key) for key, words in VERDICTS.items()]
     return [
-        gr.Dropdown(shown, value="all", label="Show", elem_id="runs-show", filterable=False, scale=3, min_width=230),
+        gr.Dropdown(shown, value="all", label="Show", elem_id="runs-show", filterable=False, scale=3, min_width=250),
         gr.Dropdown([ANY], value=ANY, label="Task", elem_id="runs-task", scale=2, min_width=110),
         gr.Dropdown([ANY], value=ANY, label="Images", elem_id="runs-images", filterable=False, scale=1, min_width=85),
         gr.Dropdown([ANY], value=ANY, label="Split", elem_id="runs-split", filterable=False, scale=1, min_width=85),
