@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from probes.inputs import InputError
 
-HARMLESS_TENSORS = frozenset({"position_ids", "cache_position", "token_type_ids", "mm_token_type_ids", "s_aux"})
+HARMLESS_TENSORS = frozenset({"position_ids", "cache_position", "token_type_ids", "mm_token_type_ids"})
+"""Tensor keywords that leave the softmax alone."""
+SOFTMAX_TENSORS = frozenset({"s_aux", "sinks", "position_bias"})
+"""Those that the row computation takes into account."""
 """Tensor keywords that leave the softmax as it is, or that the row computation applies."""
 
 
@@ -89,14 +92,20 @@ class AttentionCall:
         """Refuse what the row computation could not reproduce.
 
         Raises:
-            UnsupportedAttention: Unknown tensor keywords, a paged cache, heads that do not divide, or sinks under sdpa.
+            UnsupportedAttention: Unknown tensor keywords, cross-attention, a paged cache, heads that do not divide, or
+                sinks under sdpa.
         """
         for name, value in self.keywords.items():
-            if name not in HARMLESS_TENSORS and _holds_tensor(value):
+            if name not in HARMLESS_TENSORS | SOFTMAX_TENSORS and _holds_tensor(value):
                 raise self.refuse(
                     f"its attention takes the tensor keyword {name!r}, whose effect on the softmax is not known",
                     "leave this layer's model out, or report the keyword",
                 )
+        if "crossattention" in type(self.module).__name__.lower():
+            raise self.refuse(
+                "it attends to image features by cross-attention, whose columns are no tokens of the prompt",
+                "use a family whose images are tokens",
+            )
         if self.keywords.get("cache") is not None:
             raise self.refuse("it runs on a paged cache", "use generate without continuous batching")
         if self.query.dim() != 4 or self.key.dim() != 4 or self.query.shape[1] % self.key.shape[1]:
@@ -104,9 +113,11 @@ class AttentionCall:
                 f"queries {tuple(self.query.shape)} do not group over keys {tuple(self.key.shape)}",
                 "only (batch, heads, tokens, size) with whole groups is read",
             )
-        if self.keywords.get("s_aux") is not None and self.implementation == "sdpa":
+        ignored = [name for name in ("s_aux", "sinks") if self.keywords.get(name) is not None]
+        if ignored and self.implementation == "sdpa":
             raise self.refuse(
-                "sdpa ignores the attention sinks that it is given", 'load with attn_implementation="eager"'
+                f"sdpa ignores {' and '.join(map(repr, ignored))}, which it is given",
+                'load with attn_implementation="eager"',
             )
 
 

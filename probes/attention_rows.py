@@ -90,10 +90,13 @@ def _exponentials(call: AttentionCall, rows: Tensor, bias: Tensor | None) -> tup
     softcap = call.keywords.get("softcap")
     if softcap is not None:
         logits.div_(softcap).tanh_().mul_(softcap)
+    position_bias = _by_row(call, "position_bias", rows, call.key.shape[2])
+    if position_bias is not None:
+        logits.add_(position_bias)
     if bias is not None:
         logits = logits.masked_fill_(~bias, -torch.inf) if bias.dtype == torch.bool else logits.add_(bias)
     peak = logits.amax(-1, keepdim=True)
-    sinks = _sinks(call)
+    sinks = _sinks(call, rows)
     if sinks is not None:
         peak = torch.maximum(peak, sinks)
     # A row that sees nothing has no finite peak; it is not counted, and must not turn into NaN.
@@ -120,10 +123,22 @@ def _logits(call: AttentionCall, rows: Tensor) -> Tensor:
     return logits.view(batch, heads, rows.shape[1], keys)
 
 
-def _sinks(call: AttentionCall) -> Tensor | None:
+def _by_row(call: AttentionCall, name: str, rows: Tensor, width: int) -> Tensor | None:
+    """Some rows of a keyword that holds (batch, heads, queries, width), in fp32; None where it is not given."""
+    values = call.keywords.get(name)
+    if values is None:
+        return None
+    batch, heads, queries, _ = call.query.shape
+    if values.dim() != 4 or values.shape[0] not in (1, batch) or values.shape[1:] != (heads, queries, width):
+        raise call.refuse(f"its {name} has shape {tuple(values.shape)}, not one per head and row", "report the model")
+    return take_rows(values.expand(batch, -1, -1, -1), rows).float()
+
+
+def _sinks(call: AttentionCall, rows: Tensor) -> Tensor | None:
+    """A sink's logit: one for each head, or one for each head and row."""
     sinks = call.keywords.get("s_aux")
     if sinks is None:
-        return None
+        return _by_row(call, "sinks", rows, 1)
     if sinks.numel() != call.query.shape[1]:
         raise call.refuse(f"its sinks have shape {tuple(sinks.shape)}, not one per head", "report the model")
     return torch.as_tensor(sinks.detach().float().view(1, -1, 1, 1))

@@ -70,14 +70,24 @@ def build_model(
     return model.eval()
 
 
+_QUERY_KEY_NORMS = tuple(
+    f"{name}.weight" for name in ("q_norm", "k_norm", "q_layernorm", "k_layernorm", "query_layernorm", "key_layernorm")
+)
+_QUERY_KEY_MAPS = tuple(
+    f"{name}.weight"
+    for name in ("q_proj", "k_proj", "q_b_proj", "kv_b_proj", "query", "key", "query_key_value", "qkv_proj", "att_proj")
+)
+
+
 def enlarge_weights(model: nn.Module, sharpness: float = SHARPNESS) -> None:
     """Redraw every weight with unit gain, and the decoder's query and key maps so that logits spread by `sharpness`."""
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             decoder = not ("vision" in name or "visual" in name)
-            if decoder and name.endswith(("q_norm.weight", "k_norm.weight")):
-                parameter.fill_(sharpness**0.5 - 1)
-            elif decoder and ("q_proj.weight" in name or "k_proj.weight" in name):
+            if decoder and name.endswith(_QUERY_KEY_NORMS):
+                # Gemma's norms multiply by one plus their weight, which starts at zero.
+                parameter.fill_(sharpness**0.5 - (0 if parameter.any() else 1))
+            elif decoder and name.endswith(_QUERY_KEY_MAPS):
                 parameter.normal_(0, sharpness**0.5 / parameter.shape[-1] ** 0.5)
             elif "embed" in name and parameter.dim() == 2:
                 parameter.normal_(0, 1)

@@ -1,0 +1,84 @@
+"""Every family of transformers' image-text-to-text mapping: read as its own eager attentions have it, or refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from probes import attention_rows
+from probes.attention import attention_factors, attention_layers
+from probes.attention_calls import AttentionCall, UnsupportedAttention
+from probes.families import FAMILIES
+from probes.families.support import REFUSED, VERIFIED, table
+from tests.probes.dense_reference import TOLERANCE
+from tests.probes.zoo.catalogue import ENTRIES, Entry
+from tests.probes.zoo.verifying import MODEL_TYPES, SPANS, build_model, compare, inputs_of, model_without_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+ROOT = Path(__file__).parents[2]
+SHARP = 0.8
+"""Largest share of a uniform row's entropy: flatter attention would pass any formula."""
+
+OTHER_DECODERS = ("llava_dots1", "llava_gpt_oss", "llava_nemotron_h")
+"""Decoders that no entry of the mapping has under a LLaVA: experts, attention sinks, Mamba layers."""
+SAID = {
+    "blip": "never called transformers' attention interface|called transformers' attention interface in this thread",
+    "diffusion_gemma": "its cache was filled before",
+    "git": "called transformers' attention interface",
+    "idefics": "it holds several attentions",
+    "mllama": "cross-attention, whose columns are no tokens",
+    "pi0": "it holds several attentions",
+}
+"""What the engine says of the families that are no encoder-decoders."""
+
+
+def test_every_entry_of_the_mapping_is_verified_or_refused() -> None:
+    assert set(MODEL_TYPES) == VERIFIED | set(REFUSED)
+    assert not VERIFIED & set(REFUSED)
+    assert len(VERIFIED) >= 85
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["alone", "left-padded"])
+@pytest.mark.parametrize("model_type", sorted({*VERIFIED, *OTHER_DECODERS}))
+def test_factors_equal_the_familys_own_eager_attentions(model_type: str, padded: bool) -> None:
+    found = compare(model_type, padded)
+    assert found.recorded.shape == found.reference.shape and np.isfinite(found.recorded).all()
+    assert np.abs(found.recorded - found.reference).max() < TOLERANCE
+    assert np.abs(found.recorded - found.swapped).max() > 100 * TOLERANCE
+    assert found.entropy < SHARP or ENTRIES[model_type].dull
+
+
+@pytest.mark.parametrize("model_type", sorted(set(REFUSED) - set(SAID)))
+def test_encoder_decoders_are_refused_before_they_run(model_type: str) -> None:
+    with pytest.raises(UnsupportedAttention, match="encoder-decoder layers hold several attentions"):
+        attention_layers(model_without_weights(model_type))
+
+
+@pytest.mark.parametrize("model_type", sorted(SAID))
+def test_other_families_are_refused_by_layer(model_type: str) -> None:
+    entry = ENTRIES.get(model_type, Entry())
+    model = build_model(model_type, entry.attention)
+    inputs = inputs_of(model, entry, padded=False)
+    with pytest.raises(UnsupportedAttention, match=SAID[model_type]):
+        attention_factors(model, inputs, [-1], list(SPANS))
+
+
+@pytest.mark.parametrize("keyword", ["position_bias", "sinks"])
+def test_what_adds_to_the_softmax_by_row_is_taken_into_account(keyword: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = attention_rows._by_row
+    right = compare("inkling2", padded=True)
+    assert np.abs(right.recorded - right.reference).max() < TOLERANCE
+
+    def without(call: AttentionCall, name: str, rows: torch.Tensor, width: int) -> Any:
+        return None if name == keyword else real(call, name, rows, width)
+
+    monkeypatch.setattr(attention_rows, "_by_row", without)
+    wrong = compare("inkling2", padded=True)
+    assert np.abs(wrong.recorded - wrong.reference).max() > 100 * TOLERANCE
+
+
+def test_the_table_of_the_docs_is_this_one() -> None:
+    assert (ROOT / "docs" / "families.md").read_text() == table()
+    assert set(FAMILIES) - {"smolvlm"} <= VERIFIED
