@@ -121,10 +121,11 @@ REFUSED: dict[str, str] = {
 _HEAD = """# Which families can be read
 
 One row for each entry of transformers' image-text-to-text mapping (5.23). **Engine**: recorded attention factors equal
-the model's own eager attentions to 1e-5 in fp32, on tiny random weights, alone and left-padded in a batch. Text tokens
-stand for images there; masks that only images bring are checked where the image tokens are known. **Image tokens**:
-which tokens belong to which image, and which pixels each covers, is known too; for the others `attention_factors` and
-`AttentionRecorder` take spans by hand. Nothing here says anything about released checkpoints.
+the model's own eager attentions to 1e-5 in fp32, on tiny random weights: one forward alone, one left-padded batch, and
+(but for evolla and qwen4_exp) a greedy generation with a cache. Text tokens stand for images there; masks that only
+images bring are checked where the image tokens are known. **Image tokens**: which tokens belong to which image, and
+which pixels each covers, is known too; for the others `attention_factors` and `AttentionRecorder` take spans by hand.
+Nothing here says anything about released checkpoints.
 
 | model type | engine | image tokens |
 | --- | --- | --- |

@@ -14,7 +14,15 @@ from probes.families import FAMILIES
 from probes.families.support import REFUSED, VERIFIED, table
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.catalogue import ENTRIES, Entry
-from tests.probes.zoo.verifying import MODEL_TYPES, SPANS, build_model, compare, inputs_of, model_without_weights
+from tests.probes.zoo.verifying import (
+    MODEL_TYPES,
+    SPANS,
+    build_model,
+    compare,
+    compare_generated,
+    inputs_of,
+    model_without_weights,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[2]
@@ -23,6 +31,9 @@ SHARP = 0.8
 
 OTHER_DECODERS = ("llava_dots1", "llava_gpt_oss", "llava_nemotron_h")
 """Decoders that no entry of the mapping has under a LLaVA: experts, attention sinks, Mamba layers."""
+NEW_TOKENS = 4
+WITHOUT_CACHE = ("evolla",)
+NOT_GENERATING = ("qwen4_exp",)
 SAID = {
     "blip": "never called transformers' attention interface|called transformers' attention interface in this thread",
     "diffusion_gemma": "its cache was filled before",
@@ -48,6 +59,27 @@ def test_factors_equal_the_familys_own_eager_attentions(model_type: str, padded:
     assert np.abs(found.recorded - found.reference).max() < TOLERANCE
     assert np.abs(found.recorded - found.swapped).max() > 100 * TOLERANCE
     assert found.entropy < SHARP or ENTRIES[model_type].dull
+
+
+@pytest.mark.parametrize("model_type", sorted({*VERIFIED, *OTHER_DECODERS} - {*WITHOUT_CACHE, *NOT_GENERATING}))
+def test_decode_steps_with_a_cache_equal_eager_ones(model_type: str) -> None:
+    recorded, reference = compare_generated(model_type, NEW_TOKENS)
+    assert recorded.shape == reference.shape
+    assert np.abs(recorded - reference).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("model_type", WITHOUT_CACHE)
+def test_a_family_that_generates_without_its_cache_is_refused_there(model_type: str) -> None:
+    with pytest.raises(UnsupportedAttention, match="called afresh instead of continuing with a cache"):
+        compare_generated(model_type, NEW_TOKENS)
+
+
+@pytest.mark.parametrize("model_type", NOT_GENERATING)
+def test_families_that_cannot_generate_by_themselves_still_cannot(model_type: str) -> None:
+    """Once transformers mends this, the family belongs among the others."""
+    model = build_model(model_type, "eager")
+    with pytest.raises(ValueError, match="it has no indexer key cache"), torch.no_grad():
+        model.generate(**inputs_of(model, Entry(), padded=False), max_new_tokens=NEW_TOKENS, do_sample=False)
 
 
 @pytest.mark.parametrize("model_type", sorted(set(REFUSED) - set(SAID)))

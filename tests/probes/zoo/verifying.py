@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from probes.attention import attention_factors, attention_layers
+from probes.attention import AttentionRecorder, attention_factors, attention_layers
 from tests.probes.tiny_models import enlarge_weights
 from tests.probes.zoo.catalogue import ENTRIES, Entry
 from tests.probes.zoo.shrinking import LAST_TEXT_TOKEN, shrink
@@ -113,6 +113,41 @@ def compare(model_type: str, padded: bool) -> Compared:
     spread = [-(rows[0] * np.log(np.maximum(rows[0], 1e-30))).sum(-1).mean() for rows in picked]
     entropy = float(np.mean(spread) / np.log(LENGTHS[0]))
     return Compared(_numbers(recorded), reference, _numbers(swapped), entropy)
+
+
+def compare_generated(model_type: str, new_tokens: int) -> tuple[Floats, Floats]:
+    """The same through a greedy generation with a cache: the last prompt row and every row generated, pooled.
+
+    Returns:
+        Recorded and reference factors (batch, layers, images).
+    """
+    entry = ENTRIES.get(model_type, Entry())
+    model, twin = build_model(model_type, entry.attention), build_model(model_type, "eager")
+    for each in (model, twin):
+        each.generation_config.eos_token_id, each.generation_config.pad_token_id = None, 0
+    inputs = inputs_of(model, entry, padded=True)
+    last = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    last[:, -1] = True
+    options: dict[str, Any] = {"max_new_tokens": new_tokens, "do_sample": False}
+    recorder = AttentionRecorder(model, [list(SPANS)] * len(last), {"rows": last}, generated=["rows"])
+    with torch.no_grad(), recorder:
+        sequences = model.generate(**inputs, **options)
+    with torch.no_grad():
+        expected = twin.generate(**inputs, **options, output_attentions=True, return_dict_in_generate=True)
+    assert torch.equal(sequences, expected.sequences)
+    steps = [_last_rows(step, LENGTHS[0] + number) for number, step in enumerate(expected.attentions)]
+    return _numbers(recorder.factors("rows")), np.asarray(np.mean(steps, axis=0))
+
+
+def _last_rows(step: Any, tokens: int) -> Floats:
+    """(batch, layers, images) of a step's last row; its last key is its own column, the first ones may be cut off."""
+    layers = []
+    for attention in (each for each in step if each is not None):
+        row = attention[:, :, -1].double().mean(1).numpy()
+        cut = tokens - row.shape[-1]
+        sums = [row[:, max(0, start - cut) : max(0, stop - cut)].sum(-1) / (stop - start) for start, stop in SPANS]
+        layers.append(np.stack(sums, axis=-1))
+    return np.stack(layers, axis=1)
 
 
 def eager_attentions(model: Any, inputs: Mapping[str, Tensor], layers: int) -> list[Floats]:
