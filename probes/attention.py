@@ -45,6 +45,7 @@ def attention_factors(
     query_rows: Sequence[int] | npt.ArrayLike | Tensor,
     image_spans: Sequence[Any],
     per_head: bool = False,
+    cross_spans: Sequence[Any] | None = None,
 ) -> Tensor:
     """Attention factors of chosen rows, from one forward of the model.
 
@@ -59,6 +60,7 @@ def attention_factors(
             tensor, an array or lists. Rows that `attention_mask` marks as padding are not counted.
         image_spans: See `AttentionRecorder`.
         per_head: Keep heads apart.
+        cross_spans: See `AttentionRecorder`.
 
     Returns:
         fp32 on the CPU, (batch, layers, images) or (batch, layers, heads, images), layers as `attention_layers`; NaN
@@ -73,7 +75,7 @@ def attention_factors(
     bare = (~rows.any(1)).nonzero().flatten().tolist()
     if bare:
         raise InputError(f"batch rows {bare} have no query row outside their padding: choose rows of their own tokens")
-    recorder = AttentionRecorder(model, image_spans, {"rows": rows}, per_head=per_head)
+    recorder = AttentionRecorder(model, image_spans, {"rows": rows}, per_head=per_head, cross_spans=cross_spans)
     _run(model, inputs, recorder)
     return recorder.factors("rows")
 

@@ -67,8 +67,15 @@ class AttentionCall:
         return float(self.query.shape[-1] ** -0.5 if scaling is None else scaling)
 
     @property
+    def is_cross(self) -> bool:
+        """Whether the layer attends to image features by cross-attention: its columns are no tokens of the prompt."""
+        return "crossattention" in type(self.module).__name__.lower()
+
+    @property
     def is_causal(self) -> bool:
-        """Whether a call without a mask is causal: the keyword before the module."""
+        """Whether a call without a mask is causal: the keyword before the module; cross-attention never is."""
+        if self.is_cross:
+            return False
         keyword = self.keywords.get("is_causal")
         return bool(getattr(self.module, "is_causal", True) if keyword is None else keyword)
 
@@ -92,7 +99,7 @@ class AttentionCall:
         """Refuse what the row computation could not reproduce.
 
         Raises:
-            UnsupportedAttention: Unknown tensor keywords, cross-attention, a paged cache, heads that do not divide, or
+            UnsupportedAttention: Unknown tensor keywords, a paged cache, heads that do not divide, or
                 sinks under sdpa.
         """
         for name, value in self.keywords.items():
@@ -101,11 +108,6 @@ class AttentionCall:
                     f"its attention takes the tensor keyword {name!r}, whose effect on the softmax is not known",
                     "leave this layer's model out, or report the keyword",
                 )
-        if "crossattention" in type(self.module).__name__.lower():
-            raise self.refuse(
-                "it attends to image features by cross-attention, whose columns are no tokens of the prompt",
-                "use a family whose images are tokens",
-            )
         if self.keywords.get("cache") is not None:
             raise self.refuse("it runs on a paged cache", "use generate without continuous batching")
         if self.query.dim() != 4 or self.key.dim() != 4 or self.query.shape[1] % self.key.shape[1]:
@@ -160,6 +162,9 @@ class Places:
         """
         first, queries, keys = self.seen.get(call.layer, 0), call.query.shape[2], call.key.shape[2]
         total = first + queries
+        if call.is_cross:
+            self.seen[call.layer] = total
+            return Place(first, 0)
         if first and keys == queries and call.window != 1:
             raise call.refuse(
                 "it was called afresh instead of continuing with a cache",

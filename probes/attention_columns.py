@@ -43,13 +43,14 @@ class ImageColumns:
         image_spans: One list of spans shared by the batch, or one such list per batch row. A span is (start, stop) or
             an object with `.runs`.
         batch: Sequences in the batch.
-        tokens: Length of the prompt that the spans must lie in.
+        tokens: Length of what the spans must lie in.
+        axis: What that is, for the error.
 
     Raises:
         InputError: If there is no image at all, or spans do not fit the batch.
     """
 
-    def __init__(self, image_spans: Sequence[Any], batch: int, tokens: int) -> None:
+    def __init__(self, image_spans: Sequence[Any], batch: int, tokens: int, axis: str = "the prompt's") -> None:
         if not image_spans:
             raise InputError("no image spans given: there is nothing to attend to")
         shared = all(_is_span(entry) for entry in image_spans)
@@ -65,9 +66,7 @@ class ImageColumns:
         for index, images in enumerate(self.rows):
             last = max((stop for runs in images for _, stop in runs), default=0)
             if last > tokens:
-                raise InputError(
-                    f"an image span of batch row {index} ends at {last}, past the prompt's {tokens} tokens"
-                )
+                raise InputError(f"an image span of batch row {index} ends at {last}, past {axis} {tokens} tokens")
         self._same = all(images == self.rows[0] for images in self.rows)
 
     @property

@@ -190,13 +190,16 @@ class RowMask:
     def real(self, rows: Tensor, bias: Tensor | None) -> Tensor | None:
         """Bool (batch, rows): which rows are tokens and not padding; None means all.
 
-        A row is padding when it sees nothing, or when its own column is hidden from it and from every other row.
+        A row is padding when it sees nothing, or when its own column is hidden from it and from every other row; of
+        cross-attention, whose columns are no tokens, only the former can be said.
         """
         mask = self._call.mask
         if mask is None or bias is None:
             return None
         visible = seen(bias)
         real = visible.any(-1).any(1)
+        if self._call.is_cross:
+            return real
         own = (rows + (self._place.row - self._place.column)).clamp(0, bias.shape[-1] - 1)
         if isinstance(mask, Tensor) and mask.dim() == 2:
             return real & (mask != 0)[:, -bias.shape[-1] :].gather(1, own.clamp_max(mask.shape[1] - 1))

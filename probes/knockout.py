@@ -112,6 +112,11 @@ class AttentionKnockout:
 
     def change(self, call: AttentionCall) -> AttentionCall:
         """Add this knock-out's rows and columns to the call."""
+        if call.is_cross:
+            raise call.refuse(
+                "its columns are image features and no tokens of the prompt, so none can be hidden by token",
+                "leave cross-attention layers out of `layers`, or blank the image",
+            )
         place = self._places.place(call)
         if call.query.shape[0] != self._rows.shape[0]:
             raise InputError(

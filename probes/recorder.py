@@ -40,6 +40,8 @@ class AttentionRecorder:
         per_head: Keep heads apart.
         cells: Keep a map over every image's tokens too, the mean over heads and rows.
         row_chunk: Rows made at a time; None fits the device.
+        cross_spans: Where layers attend to image features by cross-attention (Mllama), the columns of each image among
+            these features, in the forms of `image_spans`; without it such layers are refused.
 
     Raises:
         InputError: If spans or row sets do not fit.
@@ -56,6 +58,7 @@ class AttentionRecorder:
         per_head: bool = False,
         cells: bool = False,
         row_chunk: int | None = None,
+        cross_spans: Sequence[Any] | None = None,
     ) -> None:
         self._modules = attention_modules(model)
         if not self._modules:
@@ -67,6 +70,7 @@ class AttentionRecorder:
         self._generated = torch.tensor([name in generated for name in self._names])
         batch, _, tokens = self._sets.shape
         self._columns = ImageColumns(image_spans, batch, tokens)
+        self._cross_spans, self._cross = cross_spans, dict[int, ImageColumns]()
         if row_chunk is not None and row_chunk < 1:
             raise InputError(f"row_chunk must be at least 1, got {row_chunk}")
         self._per_head, self._keep_cells, self._row_chunk = per_head, cells, row_chunk
@@ -118,7 +122,8 @@ class AttentionRecorder:
             means.append(self._sums[layer].cpu()[:, :, index] / counts)
         if len({mean.shape[1] for mean in means}) > 1:
             raise UnsupportedAttention("layers differ in their number of heads: record without per_head")
-        factors = torch.stack(means, dim=1) / self._columns.sizes[:, None, None]
+        sizes = torch.stack([self._cross.get(layer, self._columns).sizes for layer in self.layers], dim=1)
+        factors = torch.stack(means, dim=1) / sizes[:, :, None]
         return factors if self._per_head else factors[:, :, 0]
 
     def maps(self, name: str) -> list[list[Tensor]]:
@@ -156,10 +161,28 @@ class AttentionRecorder:
                 f"the recorder is for {len(self._active)} sequences, the model runs {call.query.shape[0]}: "
                 "give spans and rows per sequence, and generate without beams"
             )
+        if call.is_cross:
+            self._take_cross(call)
         place = self._places.place(call)
         chosen = self._choose(place.row, call.query.shape[2], call.query.device)
         if chosen is not None:
             self._add(call, place, chosen)
+
+    def _take_cross(self, call: AttentionCall) -> None:
+        """Know the columns of a layer that attends to image features."""
+        if call.layer in self._cross:
+            return
+        if self._cross_spans is None:
+            raise call.refuse(
+                "it attends to image features by cross-attention, whose columns are no tokens of the prompt",
+                "give cross_spans, the columns of each image among these features",
+            )
+        if self._keep_cells:
+            raise call.refuse("an image has other columns there than in the prompt", "record without cells")
+        columns = ImageColumns(self._cross_spans, len(self._active), call.key.shape[2], "the image features'")
+        if [len(images) for images in columns.rows] != [len(images) for images in self._columns.rows]:
+            raise InputError("cross_spans and image_spans differ in their number of images: give both for each image")
+        self._cross[call.layer] = columns
 
     def _choose(self, first: int, count: int, device: torch.device) -> _Chosen | None:
         """The rows of a call that any set takes; every layer of a step asks the same."""
@@ -177,8 +200,8 @@ class AttentionRecorder:
 
     def _add(self, call: AttentionCall, place: Place, chosen: _Chosen) -> None:
         masses = column_masses(call, place, chosen.rows, chosen.weights, self._per_head, self._row_chunk)
-        sums = self._columns.image_sums(masses.columns, place.column)
         layer = call.layer
+        sums = self._cross.get(layer, self._columns).image_sums(masses.columns, place.column)
         # Not in place: a recorder may be entered inside inference mode and read outside.
         self._sums[layer] = self._sums[layer] + sums if layer in self._sums else sums
         self._counts[layer] = self._counts[layer] + masses.counts if layer in self._counts else masses.counts

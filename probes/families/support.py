@@ -65,6 +65,7 @@ VERIFIED = frozenset(
         "minicpmv4_6",
         "minicpmv4_7",
         "minimax_m3_vl",
+        "mllama",
         "mistral3",
         "mistral4",
         "mistral_large4",
@@ -99,7 +100,6 @@ VERIFIED = frozenset(
 """Model types that are verified."""
 
 _TWO_STACKS = "an encoder-decoder: its decoder layers hold several attentions"
-_CROSS = "its layers attend to image features by cross-attention, whose columns are no tokens of the prompt"
 _BY_HAND = "its attention is written by hand and never calls transformers' attention interface"
 
 REFUSED: dict[str, str] = {
@@ -108,7 +108,6 @@ REFUSED: dict[str, str] = {
     "florence2": _TWO_STACKS,
     "git": _BY_HAND,
     "idefics": "its layers hold gated cross-attentions beside their own attention",
-    "mllama": _CROSS,
     "pi0": "two decoders share each layer, one for text and one for actions",
     "pix2struct": _TWO_STACKS,
     "pp_formulanet": _TWO_STACKS,
@@ -122,10 +121,10 @@ _HEAD = """# Which families can be read
 
 One row for each entry of transformers' image-text-to-text mapping (5.23). **Engine**: recorded attention factors equal
 the model's own eager attentions to 1e-5 in fp32, on tiny random weights: one forward alone, one left-padded batch, and
-(but for evolla and qwen4_exp) a greedy generation with a cache. Text tokens stand for images there; masks that only
-images bring are checked where the image tokens are known. **Image tokens**: which tokens belong to which image, and
-which pixels each covers, is known too; for the others `attention_factors` and `AttentionRecorder` take spans by hand.
-Nothing here says anything about released checkpoints.
+(but for evolla and qwen4_exp) a greedy generation with a cache; mllama's cross-attention layers over the image
+features. Text tokens stand for images there; masks that only images bring are checked where the image tokens are
+known. **Image tokens**: which tokens belong to which image, and which pixels each covers, is known too; for the others
+`attention_factors` and `AttentionRecorder` take spans by hand. Nothing here says anything about released checkpoints.
 
 | model type | engine | image tokens |
 | --- | --- | --- |

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from probes import attention_rows
-from probes.attention import attention_factors, attention_layers
+from probes.attention import AttentionRecorder, attention_factors, attention_layers
 from probes.attention_calls import AttentionCall, UnsupportedAttention
 from probes.families import FAMILIES
 from probes.families.support import REFUSED, VERIFIED, table
+from probes.inputs import InputError
+from probes.knockout import AttentionKnockout
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.catalogue import ENTRIES, Entry
 from tests.probes.zoo.verifying import (
@@ -39,7 +41,6 @@ SAID = {
     "diffusion_gemma": "its cache was filled before",
     "git": "called transformers' attention interface",
     "idefics": "it holds several attentions",
-    "mllama": "cross-attention, whose columns are no tokens",
     "pi0": "it holds several attentions",
 }
 """What the engine says of the families that are no encoder-decoders."""
@@ -48,7 +49,7 @@ SAID = {
 def test_every_entry_of_the_mapping_is_verified_or_refused() -> None:
     assert set(MODEL_TYPES) == VERIFIED | set(REFUSED)
     assert not VERIFIED & set(REFUSED)
-    assert len(VERIFIED) >= 85
+    assert len(VERIFIED) >= 86
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["alone", "left-padded"])
@@ -95,6 +96,29 @@ def test_other_families_are_refused_by_layer(model_type: str) -> None:
     inputs = inputs_of(model, entry, padded=False)
     with pytest.raises(UnsupportedAttention, match=SAID[model_type]):
         attention_factors(model, inputs, [-1], list(SPANS))
+
+
+def test_cross_attention_needs_spans_among_the_image_features() -> None:
+    entry = ENTRIES["mllama"]
+    model = build_model("mllama", "sdpa")
+    inputs = inputs_of(model, entry, padded=False)
+    spans = list(SPANS)
+    with pytest.raises(UnsupportedAttention, match=r"decoder layer 1 .*whose columns are no tokens.*give cross_spans"):
+        attention_factors(model, inputs, [-1], spans)
+    with pytest.raises(InputError, match="differ in their number of images"):
+        attention_factors(model, inputs, [-1], spans, cross_spans=[(0, 4)])
+    with pytest.raises(InputError, match=r"past the image features' \d+ tokens"):
+        attention_factors(model, inputs, [-1], spans, cross_spans=[(0, 4), (4, 9999)])
+    rows = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+    with (
+        pytest.raises(UnsupportedAttention, match="none can be hidden by token"),
+        torch.no_grad(),
+        AttentionKnockout(model, rows, [spans[:1]]),
+    ):
+        model(**inputs)
+    recorder = AttentionRecorder(model, spans, {"rows": rows}, cells=True, cross_spans=list(entry.cross_spans))
+    with pytest.raises(UnsupportedAttention, match="record without cells"), torch.no_grad(), recorder:
+        model(**inputs)
 
 
 @pytest.mark.parametrize("keyword", ["position_bias", "sinks"])

@@ -29,6 +29,7 @@ class Entry(NamedTuple):
         more_inputs: From input ids (batch, tokens) and generator, what the model takes besides text, or in its place.
         attention: The implementation that is recorded; "eager" where the family has no other.
         dull: Why its attention cannot be made as sharp as others'; empty where it can.
+        cross_spans: Columns that stand for images among the features of cross-attention layers.
         decoder: Class of the decoder alone, where the whole needs a library of its own (timm); ``config`` is then its.
         sharpness: See `tests.probes.tiny_models.enlarge_weights`.
     """
@@ -40,6 +41,7 @@ class Entry(NamedTuple):
     dull: str = ""
     sharpness: float = SHARPNESS
     decoder: str = ""
+    cross_spans: tuple[tuple[int, int], ...] = ()
 
 
 def _multi_axis(part: str) -> Entry:
@@ -218,6 +220,7 @@ ENTRIES: dict[str, Entry] = {
             "vision_config.num_global_layers": 1,
         },
         more_inputs=_mllama,
+        cross_spans=((2, 20), (30, 60)),
     ),
     "muse_spark": Entry({"projector_hidden_size": 32, "text_config.moe_hidden_size": 32}),
     "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64}),

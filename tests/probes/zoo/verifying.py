@@ -5,7 +5,7 @@ scale, caps, sinks, rotation and layer order of each family, not its processor. 
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,16 +103,23 @@ def compare(model_type: str, padded: bool) -> Compared:
     rows = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
     rows[:, -ROWS:] = True
     spans = [list(SPANS)] * len(rows)
-    recorded, swapped = (attention_factors(model, inputs, rows, each) for each in (spans, [s[::-1] for s in spans]))
+    cross = list(entry.cross_spans) or None
+    recorded = attention_factors(model, inputs, rows, spans, cross_spans=cross)
+    swapped = attention_factors(
+        model, inputs, rows, [each[::-1] for each in spans], cross_spans=cross[::-1] if cross else None
+    )
     dense = eager_attentions(build_model(model_type, "eager"), inputs, len(attention_layers(model)))
     picked = [layer[:, :, -ROWS:] for layer in dense]
-    reference = np.stack(
-        [np.stack([rows[..., start:stop].mean(axis=(1, 2, 3)) for rows in picked], axis=1) for start, stop in SPANS],
-        axis=-1,
-    )
+    reference = np.stack([_means(layer, entry) for layer in picked], axis=1)
     spread = [-(rows[0] * np.log(np.maximum(rows[0], 1e-30))).sum(-1).mean() for rows in picked]
-    entropy = float(np.mean(spread) / np.log(LENGTHS[0]))
+    entropy = float(np.mean([value / np.log(rows.shape[-1]) for value, rows in zip(spread, picked, strict=True)]))
     return Compared(_numbers(recorded), reference, _numbers(swapped), entropy)
+
+
+def _means(rows: Floats, entry: Entry) -> Floats:
+    """(batch, images): the mean over heads, rows and columns of each image in one layer."""
+    spans = SPANS if rows.shape[-1] == LENGTHS[0] else entry.cross_spans
+    return np.stack([rows[..., start:stop].mean(axis=(1, 2, 3)) for start, stop in spans], axis=-1)
 
 
 def compare_generated(model_type: str, new_tokens: int) -> tuple[Floats, Floats]:
@@ -129,23 +136,27 @@ def compare_generated(model_type: str, new_tokens: int) -> tuple[Floats, Floats]
     last = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
     last[:, -1] = True
     options: dict[str, Any] = {"max_new_tokens": new_tokens, "do_sample": False}
-    recorder = AttentionRecorder(model, [list(SPANS)] * len(last), {"rows": last}, generated=["rows"])
+    cross = list(entry.cross_spans) or None
+    spans = [list(SPANS)] * len(last)
+    recorder = AttentionRecorder(model, spans, {"rows": last}, generated=["rows"], cross_spans=cross)
     with torch.no_grad(), recorder:
         sequences = model.generate(**inputs, **options)
     with torch.no_grad():
         expected = twin.generate(**inputs, **options, output_attentions=True, return_dict_in_generate=True)
     assert torch.equal(sequences, expected.sequences)
-    steps = [_last_rows(step, LENGTHS[0] + number) for number, step in enumerate(expected.attentions)]
+    attentions = [[each for each in step if each is not None] for step in expected.attentions]
+    crossing = {layer for layer, each in enumerate(attentions[0]) if each.shape[-1] != LENGTHS[0]}
+    steps = [_last_rows(step, LENGTHS[0] + number, crossing, entry) for number, step in enumerate(attentions)]
     return _numbers(recorder.factors("rows")), np.asarray(np.mean(steps, axis=0))
 
 
-def _last_rows(step: Any, tokens: int) -> Floats:
+def _last_rows(step: Sequence[Tensor], tokens: int, crossing: Collection[int], entry: Entry) -> Floats:
     """(batch, layers, images) of a step's last row; its last key is its own column, the first ones may be cut off."""
     layers = []
-    for attention in (each for each in step if each is not None):
+    for layer, attention in enumerate(step):
         row = attention[:, :, -1].double().mean(1).numpy()
-        cut = tokens - row.shape[-1]
-        sums = [row[:, max(0, start - cut) : max(0, stop - cut)].sum(-1) / (stop - start) for start, stop in SPANS]
+        spans, cut = (entry.cross_spans, 0) if layer in crossing else (SPANS, tokens - row.shape[-1])
+        sums = [row[:, max(0, start - cut) : max(0, stop - cut)].sum(-1) / (stop - start) for start, stop in spans]
         layers.append(np.stack(sums, axis=-1))
     return np.stack(layers, axis=1)
 
