@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from probes.attention_calls import AttentionCall, Place, seen
-from probes.attention_rows import RowMask, pad_rows, take_rows
+from probes.attention_rows import RowMask, by_row, pad_rows, take_rows
 from probes.inputs import InputError
 
 MASK_BYTES = 2**24
@@ -41,8 +41,9 @@ def blocked(function: Callable[..., Any], call: AttentionCall, output: Any) -> A
         sighted = use if before is None else use & seen(before).any(-1).any(1)
         if bool((sighted & ~seen(after).any(-1).all(1)).any()):
             raise InputError(f"knock-out in layer {call.layer}: a row would see nothing at all; leave it a column")
+        keywords = {**call.keywords, **_terms(call, part)}
         again, again_weights = function(
-            call.module, take_rows(call.query, part), call.key, call.value, _as_mask(call, after), **call.keywords
+            call.module, take_rows(call.query, part), call.key, call.value, _as_mask(call, after), **keywords
         )
         batch, index = sighted.nonzero(as_tuple=True)
         states = states.index_put((batch, part[batch, index]), again[batch, index])
@@ -52,6 +53,13 @@ def blocked(function: Callable[..., Any], call: AttentionCall, output: Any) -> A
             )
             weights = weights.transpose(1, 2)
     return states, weights
+
+
+def _terms(call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
+    """The keywords that hold something for every query row, for some rows, as the implementation takes them."""
+    widths = {"position_bias": call.key.shape[2], "sinks": 1}
+    found = {name: by_row(call, name, rows, width) for name, width in widths.items()}
+    return {name: values.to(call.query.dtype) for name, values in found.items() if values is not None}
 
 
 def _as_mask(call: AttentionCall, mask: Tensor) -> Tensor:

@@ -16,7 +16,10 @@ HARMLESS_TENSORS = frozenset({"position_ids", "cache_position", "token_type_ids"
 """Tensor keywords that leave the softmax alone."""
 SOFTMAX_TENSORS = frozenset({"s_aux", "sinks", "position_bias"})
 """Those that the row computation takes into account."""
-"""Tensor keywords that leave the softmax as it is, or that the row computation applies."""
+_APPLIED_BY = {"position_bias": ("eager", "sdpa", "flex_attention"), "sinks": ("eager",)}
+"""Implementations that apply them; the others take them and leave them out."""
+CROSS_ATTENTIONS = frozenset({"MllamaTextCrossAttention"})
+"""Attentions to image features that are read, by the name of their class."""
 
 
 class UnsupportedAttention(InputError):  # noqa: N818
@@ -69,11 +72,11 @@ class AttentionCall:
     @property
     def is_cross(self) -> bool:
         """Whether the layer attends to image features by cross-attention: its columns are no tokens of the prompt."""
-        return "crossattention" in type(self.module).__name__.lower()
+        return type(self.module).__name__ in CROSS_ATTENTIONS
 
     @property
     def is_causal(self) -> bool:
-        """Whether a call without a mask is causal: the keyword before the module; cross-attention never is."""
+        """Whether a call without a mask is causal: the keyword before the module, and no cross-attention."""
         if self.is_cross:
             return False
         keyword = self.keywords.get("is_causal")
@@ -99,8 +102,8 @@ class AttentionCall:
         """Refuse what the row computation could not reproduce.
 
         Raises:
-            UnsupportedAttention: Unknown tensor keywords, a paged cache, heads that do not divide, or
-                sinks under sdpa.
+            UnsupportedAttention: Unknown tensor keywords, a paged cache, heads that do not divide, terms that the
+                implementation leaves out, or a cross-attention that is not known or would be masked as a causal one.
         """
         for name, value in self.keywords.items():
             if name not in HARMLESS_TENSORS | SOFTMAX_TENSORS and _holds_tensor(value):
@@ -115,11 +118,27 @@ class AttentionCall:
                 f"queries {tuple(self.query.shape)} do not group over keys {tuple(self.key.shape)}",
                 "only (batch, heads, tokens, size) with whole groups is read",
             )
-        ignored = [name for name in ("s_aux", "sinks") if self.keywords.get(name) is not None]
-        if ignored and self.implementation == "sdpa":
+        self._check_terms()
+        self._check_cross()
+
+    def _check_terms(self) -> None:
+        for name in sorted(SOFTMAX_TENSORS):
+            ignored = self.implementation == "sdpa" if name == "s_aux" else self.implementation not in _APPLIED_BY[name]
+            if self.keywords.get(name) is not None and ignored:
+                raise self.refuse(
+                    f"{self.implementation} ignores {name!r}, which it is given",
+                    'load with attn_implementation="eager"',
+                )
+
+    def _check_cross(self) -> None:
+        if self.is_cross and self.mask is None and self.query.shape[2] > 1 and self.implementation != "eager":
             raise self.refuse(
-                f"sdpa ignores {' and '.join(map(repr, ignored))}, which it is given",
-                'load with attn_implementation="eager"',
+                f"{self.implementation} takes a cross-attention without a mask for a causal one",
+                'give cross_attention_mask, or load with attn_implementation="eager"',
+            )
+        if not self.is_cross and "crossattention" in type(self.module).__name__.lower():
+            raise self.refuse(
+                "it is a cross-attention, and what its columns stand for is not known", "use a family of the table"
             )
 
 

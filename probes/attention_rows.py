@@ -90,7 +90,7 @@ def _exponentials(call: AttentionCall, rows: Tensor, bias: Tensor | None) -> tup
     softcap = call.keywords.get("softcap")
     if softcap is not None:
         logits.div_(softcap).tanh_().mul_(softcap)
-    position_bias = _by_row(call, "position_bias", rows, call.key.shape[2])
+    position_bias = by_row(call, "position_bias", rows, call.key.shape[2])
     if position_bias is not None:
         logits.add_(position_bias)
     if bias is not None:
@@ -123,7 +123,7 @@ def _logits(call: AttentionCall, rows: Tensor) -> Tensor:
     return logits.view(batch, heads, rows.shape[1], keys)
 
 
-def _by_row(call: AttentionCall, name: str, rows: Tensor, width: int) -> Tensor | None:
+def by_row(call: AttentionCall, name: str, rows: Tensor, width: int) -> Tensor | None:
     """Some rows of a keyword that holds (batch, heads, queries, width), in fp32; None where it is not given."""
     values = call.keywords.get(name)
     if values is None:
@@ -138,7 +138,7 @@ def _sinks(call: AttentionCall, rows: Tensor) -> Tensor | None:
     """A sink's logit: one for each head, or one for each head and row."""
     sinks = call.keywords.get("s_aux")
     if sinks is None:
-        return _by_row(call, "sinks", rows, 1)
+        return by_row(call, "sinks", rows, 1)
     if sinks.numel() != call.query.shape[1]:
         raise call.refuse(f"its sinks have shape {tuple(sinks.shape)}, not one per head", "report the model")
     return torch.as_tensor(sinks.detach().float().view(1, -1, 1, 1))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import AttentionInterface
 
 from probes.attention_blocking import blocked
-from probes.attention_calls import AttentionCall, Places, UnsupportedAttention, refusal
+from probes.attention_calls import CROSS_ATTENTIONS, AttentionCall, Places, UnsupportedAttention, refusal
 
 __all__ = ["AttentionCall", "Listener", "UnsupportedAttention", "listen", "require_called", "unlisten"]
 
@@ -125,6 +125,8 @@ def require_called(modules: dict[int, nn.Module], places: Places, rows: int = 1)
                 "neither it nor another layer called transformers' attention interface in this thread",
                 f"call the model inside the block; {out_of_reach}",
             )
+        if not count and type(module).__name__ in CROSS_ATTENTIONS:
+            raise refusal(module, layer, "no image features were given, so it was passed over", "give pixel_values")
         if not count:
             raise refusal(module, layer, "it never called transformers' attention interface", out_of_reach)
         if count < rows:

@@ -41,7 +41,8 @@ class AttentionRecorder:
         cells: Keep a map over every image's tokens too, the mean over heads and rows.
         row_chunk: Rows made at a time; None fits the device.
         cross_spans: Where layers attend to image features by cross-attention (Mllama), the columns of each image among
-            these features, in the forms of `image_spans`; without it such layers are refused.
+            these features, in the forms of `image_spans`; without it such layers are refused. Padding cannot be told
+            there, so row sets must leave it out; rows that a mask keeps from every image attend to all alike.
 
     Raises:
         InputError: If spans or row sets do not fit.
@@ -70,7 +71,7 @@ class AttentionRecorder:
         self._generated = torch.tensor([name in generated for name in self._names])
         batch, _, tokens = self._sets.shape
         self._columns = ImageColumns(image_spans, batch, tokens)
-        self._cross_spans, self._cross = cross_spans, dict[int, ImageColumns]()
+        self._cross_spans, self._cross, self._features = cross_spans, dict[int, ImageColumns](), 0
         if row_chunk is not None and row_chunk < 1:
             raise InputError(f"row_chunk must be at least 1, got {row_chunk}")
         self._per_head, self._keep_cells, self._row_chunk = per_head, cells, row_chunk
@@ -98,6 +99,8 @@ class AttentionRecorder:
         if kind is None:
             chosen = self._sets.flatten(0, 1).any(0).nonzero()
             require_called(self._modules, self._places, int(chosen.max()) + 1 if chosen.numel() else 1)
+            if self._cross_spans is not None and not self._cross:
+                raise InputError("cross_spans are given, and no layer attends to image features: leave them out")
             self._state = "done"
 
     def finish(self, batch_rows: Sequence[int]) -> None:
@@ -171,6 +174,8 @@ class AttentionRecorder:
     def _take_cross(self, call: AttentionCall) -> None:
         """Know the columns of a layer that attends to image features."""
         if call.layer in self._cross:
+            if call.key.shape[2] != self._features:
+                raise call.refuse("the image features changed on the way", "use one recorder for each set of images")
             return
         if self._cross_spans is None:
             raise call.refuse(
@@ -182,7 +187,7 @@ class AttentionRecorder:
         columns = ImageColumns(self._cross_spans, len(self._active), call.key.shape[2], "the image features'")
         if [len(images) for images in columns.rows] != [len(images) for images in self._columns.rows]:
             raise InputError("cross_spans and image_spans differ in their number of images: give both for each image")
-        self._cross[call.layer] = columns
+        self._cross[call.layer], self._features = columns, call.key.shape[2]
 
     def _choose(self, first: int, count: int, device: torch.device) -> _Chosen | None:
         """The rows of a call that any set takes; every layer of a step asks the same."""

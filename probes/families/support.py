@@ -122,9 +122,10 @@ _HEAD = """# Which families can be read
 One row for each entry of transformers' image-text-to-text mapping (5.23). **Engine**: recorded attention factors equal
 the model's own eager attentions to 1e-5 in fp32, on tiny random weights: one forward alone, one left-padded batch, and
 (but for evolla and qwen4_exp) a greedy generation with a cache; mllama's cross-attention layers over the image
-features. Text tokens stand for images there; masks that only images bring are checked where the image tokens are
-known. **Image tokens**: which tokens belong to which image, and which pixels each covers, is known too; for the others
-`attention_factors` and `AttentionRecorder` take spans by hand. Nothing here says anything about released checkpoints.
+features. Text tokens stand for images there, but for blip-2, instructblip, kosmos-2 and mllama, so masks that only
+images bring are checked where image tokens are known, and nowhere else. **Image tokens**: which tokens belong to which
+image, and which pixels each covers, is known too; for the others `attention_factors` and `AttentionRecorder` take
+spans by hand. Nothing here says anything about released checkpoints.
 
 | model type | engine | image tokens |
 | --- | --- | --- |

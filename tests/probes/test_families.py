@@ -10,6 +10,7 @@ import torch
 from probes import attention_rows
 from probes.attention import AttentionRecorder, attention_factors, attention_layers
 from probes.attention_calls import AttentionCall, UnsupportedAttention
+from probes.attention_rows import RowMask
 from probes.families import FAMILIES
 from probes.families.support import REFUSED, VERIFIED, table
 from probes.inputs import InputError
@@ -17,6 +18,7 @@ from probes.knockout import AttentionKnockout
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.catalogue import ENTRIES, Entry
 from tests.probes.zoo.verifying import (
+    LENGTHS,
     MODEL_TYPES,
     SPANS,
     build_model,
@@ -67,6 +69,7 @@ def test_decode_steps_with_a_cache_equal_eager_ones(model_type: str) -> None:
     recorded, reference = compare_generated(model_type, NEW_TOKENS)
     assert recorded.shape == reference.shape
     assert np.abs(recorded - reference).max() < TOLERANCE
+    assert np.abs(recorded - reference[..., ::-1]).max() > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("model_type", WITHOUT_CACHE)
@@ -109,6 +112,15 @@ def test_cross_attention_needs_spans_among_the_image_features() -> None:
         attention_factors(model, inputs, [-1], spans, cross_spans=[(0, 4)])
     with pytest.raises(InputError, match=r"past the image features' \d+ tokens"):
         attention_factors(model, inputs, [-1], spans, cross_spans=[(0, 4), (4, 9999)])
+    with pytest.raises(UnsupportedAttention, match="without a mask for a causal one"):
+        bare = {name: value for name, value in inputs.items() if name != "cross_attention_mask"}
+        attention_factors(model, bare, [-1], spans, cross_spans=list(entry.cross_spans))
+    text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    with pytest.raises(UnsupportedAttention, match=r"layer 1 .*give pixel_values"):
+        attention_factors(model, text, [-1], spans, cross_spans=list(entry.cross_spans))
+    with pytest.raises(InputError, match="no layer attends to image features"):
+        plain = build_model("llava", "sdpa")
+        attention_factors(plain, inputs_of(plain, Entry(), False), [-1], spans, cross_spans=spans)
     rows = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
     with (
         pytest.raises(UnsupportedAttention, match="none can be hidden by token"),
@@ -121,16 +133,53 @@ def test_cross_attention_needs_spans_among_the_image_features() -> None:
         model(**inputs)
 
 
+def test_a_cross_attentions_mask_is_taken_into_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = RowMask.rows
+
+    def without(mask: RowMask, rows: torch.Tensor) -> Any:
+        return None if mask._call.is_cross else real(mask, rows)
+
+    monkeypatch.setattr(RowMask, "rows", without)
+    wrong = compare("mllama", padded=False)
+    assert np.abs(wrong.recorded - wrong.reference)[:, 1].max() > 50 * TOLERANCE
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("model_type", ["inkling2", "inkling_mm_model"])
+def test_knocked_out_rows_keep_their_own_biases_and_sinks(model_type: str, count: int) -> None:
+    """In the first layer, whose input is untouched, what is left to see keeps its shares of what is left."""
+    model = build_model(model_type, "eager")
+    inputs = inputs_of(model, ENTRIES[model_type], padded=False)
+    rows = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    rows[:, -count:] = True
+    hidden = (20, 23)
+    kept = [column for column in range(LENGTHS[0]) if not hidden[0] <= column < hidden[1]]
+    with torch.no_grad():
+        before = model(**inputs, use_cache=False, output_attentions=True).attentions[0][:, :, -count:]
+        with AttentionKnockout(model, rows, [[hidden]]):
+            output = model(**inputs, use_cache=False, output_attentions=True)
+    after = output.attentions[0][:, :, -count:]
+    assert float(after[..., hidden[0] : hidden[1]].abs().max()) == 0
+    assert float(before[..., hidden[0] : hidden[1]].sum(-1).max()) > 0.05
+    shares = [each[..., kept] / each[..., kept].sum(-1, keepdim=True) for each in (before, after)]
+    torch.testing.assert_close(shares[1], shares[0], atol=TOLERANCE, rtol=0)
+    if model_type == "inkling_mm_model":
+        model.set_attn_implementation("sdpa")
+        with torch.no_grad(), AttentionKnockout(model, rows, [[hidden]]):
+            again = model(**inputs, use_cache=False).logits
+        torch.testing.assert_close(again, output.logits, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("keyword", ["position_bias", "sinks"])
 def test_what_adds_to_the_softmax_by_row_is_taken_into_account(keyword: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = attention_rows._by_row
+    real = attention_rows.by_row
     right = compare("inkling2", padded=True)
     assert np.abs(right.recorded - right.reference).max() < TOLERANCE
 
     def without(call: AttentionCall, name: str, rows: torch.Tensor, width: int) -> Any:
         return None if name == keyword else real(call, name, rows, width)
 
-    monkeypatch.setattr(attention_rows, "_by_row", without)
+    monkeypatch.setattr(attention_rows, "by_row", without)
     wrong = compare("inkling2", padded=True)
     assert np.abs(wrong.recorded - wrong.reference).max() > 100 * TOLERANCE
 

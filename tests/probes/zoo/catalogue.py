@@ -98,12 +98,16 @@ def _kosmos(input_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
 
 
 def _mllama(input_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Two images, hidden from the rows before them; of the second one tile is hidden from all."""
     batch, tokens = input_ids.shape
+    visible = torch.zeros(batch, tokens, 2, 4, dtype=torch.long)
+    visible[:, IMAGE_STARTS:, 0] = 1
+    visible[:, IMAGE_STARTS + 6 :, 1, :3] = 1
     return {
-        "pixel_values": torch.randn(batch, 1, 4, 3, 16, 16, generator=generator),
-        "aspect_ratio_ids": torch.ones(batch, 1, dtype=torch.long),
-        "aspect_ratio_mask": torch.ones(batch, 1, 4, dtype=torch.long),
-        "cross_attention_mask": torch.ones(batch, tokens, 1, 4, dtype=torch.long),
+        "pixel_values": torch.randn(batch, 2, 4, 3, 16, 16, generator=generator),
+        "aspect_ratio_ids": torch.ones(batch, 2, dtype=torch.long),
+        "aspect_ratio_mask": torch.ones(batch, 2, 4, dtype=torch.long),
+        "cross_attention_mask": visible,
     }
 
 
@@ -220,7 +224,7 @@ ENTRIES: dict[str, Entry] = {
             "vision_config.num_global_layers": 1,
         },
         more_inputs=_mllama,
-        cross_spans=((2, 20), (30, 60)),
+        cross_spans=((0, 68), (68, 136)),
     ),
     "muse_spark": Entry({"projector_hidden_size": 32, "text_config.moe_hidden_size": 32}),
     "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64}),

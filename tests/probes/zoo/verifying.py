@@ -127,6 +127,9 @@ def compare_generated(model_type: str, new_tokens: int) -> tuple[Floats, Floats]
 
     Returns:
         Recorded and reference factors (batch, layers, images).
+
+    Raises:
+        AssertionError: If other layers than those of the entry attend to image features.
     """
     entry = ENTRIES.get(model_type, Entry())
     model, twin = build_model(model_type, entry.attention), build_model(model_type, "eager")
@@ -146,6 +149,7 @@ def compare_generated(model_type: str, new_tokens: int) -> tuple[Floats, Floats]
     assert torch.equal(sequences, expected.sequences)
     attentions = [[each for each in step if each is not None] for step in expected.attentions]
     crossing = {layer for layer, each in enumerate(attentions[0]) if each.shape[-1] != LENGTHS[0]}
+    assert bool(crossing) == bool(cross)
     steps = [_last_rows(step, LENGTHS[0] + number, crossing, entry) for number, step in enumerate(attentions)]
     return _numbers(recorder.factors("rows")), np.asarray(np.mean(steps, axis=0))
 
