@@ -13,10 +13,14 @@ from probes.inputs import InputError
 
 FAMILIES: dict[str, str] = {
     "gemma3": "gemma3",
+    "glm46v": "qwen2_vl",
+    "glm4v": "qwen2_vl",
     "idefics3": "idefics3",
     "llava": "llava",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
+    "qwen3_vl": "qwen2_vl",
+    "qwen3_vl_moe": "qwen2_vl",
     "smolvlm": "idefics3",
 }
 """From `config.model_type` to the module of this package that knows it."""

@@ -15,6 +15,8 @@ from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
+FURTHER = ("qwen3_vl", "qwen3_vl_moe", "glm4v", "glm46v")
+"""Families that go through the main tests of traces and interventions only."""
 NEVER = -1
 """An end of sequence that no model writes."""
 
@@ -37,8 +39,9 @@ def sharp_model(family: str, seed: int = 0) -> Any:
         model = processors.build_model(family, processor, seed, **changes)
         tiny_models.enlarge_weights(model)
     for name, parameter in model.named_parameters():
-        # Gemma divides by a fixed scalar meant for heads of 256, and norms queries and keys.
-        if family == "gemma3" and name.endswith(("q_norm.weight", "k_norm.weight")) and "language" in name:
+        # Both norm queries and keys; Gemma divides by a fixed scalar meant for heads of 256 besides.
+        normed = family == "gemma3" or family.startswith("qwen3")
+        if normed and name.endswith(("q_norm.weight", "k_norm.weight")) and "language" in name:
             torch.nn.init.constant_(parameter, 3.0)
     return model
 

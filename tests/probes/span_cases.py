@@ -91,6 +91,13 @@ PUBLISHED = (
         {},
     ),
     Case(
+        "qwen3-vl 8b",
+        "qwen3_vl",
+        {"patch_size": 16, "size": {"shortest_edge": 65536, "longest_edge": 16777216}},
+        {},
+        {},
+    ),
+    Case(
         "idefics3 8b",
         "idefics3",
         {"size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}},
@@ -129,6 +136,10 @@ CASES = {
         Case("smolvlm", "smolvlm", {}, {}, {}),
         Case("gemma3", "gemma3", {}, {}, {}),
         Case("gemma3, pan and scan", "gemma3", {}, SCAN, {}),
+        Case("qwen3_vl", "qwen3_vl", {}, {}, {}),
+        Case("qwen3_vl_moe", "qwen3_vl_moe", {}, {}, {}),
+        Case("glm4v", "glm4v", {}, {}, {}),
+        Case("glm46v", "glm46v", {}, {}, {}),
     )
 }
 PADS = {"llava, padded", "llava, wide crop"}
@@ -184,7 +195,7 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     """(tokens, 3): mean colour in 0 to 1 of the pixels behind each image token, in the prompt's order."""
     pixels = encoded.inputs["pixel_values"].double().numpy()
     processor = encoded.processor.image_processor
-    if case.family.startswith("qwen"):
+    if "image_grid_thw" in encoded.inputs:
         patches = pixels.reshape(len(pixels), 3, -1).mean(-1)
         tokens = patches.reshape(-1, 4, 3).mean(1)
     else:

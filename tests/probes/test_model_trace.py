@@ -12,7 +12,7 @@ from probes.model import HookedModel, Question
 from probes.scores import region_attention_accuracy
 from probes.spans import Box
 from tests.probes import processors
-from tests.probes.hooked import FAMILIES, NEVER, Reference, hooked, picture, questions, reference, sharp_model
+from tests.probes.hooked import FAMILIES, FURTHER, NEVER, Reference, hooked, picture, questions, reference, sharp_model
 
 TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
@@ -22,6 +22,10 @@ TAILS = {
     "idefics3": "<end_of_utterance>\nAssistant:",
     "smolvlm": "<end_of_utterance>\nAssistant:",
     "gemma3": "<end_of_turn>\n<start_of_turn>model\n",
+    "qwen3_vl": "<|im_end|>\n<|im_start|>assistant\n",
+    "qwen3_vl_moe": "<|im_end|>\n<|im_start|>assistant\n",
+    "glm4v": "<|assistant|>\n",
+    "glm46v": "<|assistant|>\n",
 }
 """The templates' tails, as written in the test processors."""
 
@@ -52,7 +56,7 @@ def rows_by_hand(model: HookedModel, question: Question, seen: Reference, name: 
     }[name]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
 def test_factors_equal_those_of_eager_attentions(family: str) -> None:
     model = hooked(family)
     asked = questions()
@@ -66,7 +70,7 @@ def test_factors_equal_those_of_eager_attentions(family: str) -> None:
             np.testing.assert_allclose(factors, expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
 def test_attention_is_sharp_enough_to_tell_images_and_rows_apart(family: str) -> None:
     model, question = hooked(family), questions()[0]
     seen = reference(family, question, ANSWER)
@@ -94,7 +98,7 @@ def test_anchor_rows_are_the_last_image_and_leave_its_own_column_out(family: str
     assert trace.focus() in (0, 1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
 def test_maps_hold_the_attention_to_each_image_token(family: str) -> None:
     question = questions()[0]
     model = hooked(family)

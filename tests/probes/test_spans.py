@@ -77,7 +77,13 @@ def test_the_published_settings(case: Case) -> None:
     assert_tokens(encoded)
     span = encoded.spans[0][0]
     assert_tiles_exactly(span)
-    tokens = {"llava 1.5": 576, "qwen2.5-vl 7b": 17 * 23, "idefics3 8b": 169 * 13, "gemma3 4b": 256 * 3}
+    tokens = {
+        "llava 1.5": 576,
+        "qwen2.5-vl 7b": 17 * 23,
+        "qwen3-vl 8b": 15 * 20,
+        "idefics3 8b": 169 * 13,
+        "gemma3 4b": 256 * 3,
+    }
     assert len(span.tokens) == tokens[case.name]
     assert misplaced(span.cells(), token_colours(case, encoded), size) == []
 

@@ -10,6 +10,18 @@ from PIL import Image
 from probes.spans import Box, find_image_spans
 from tests.probes.span_cases import CASES, Size, assert_tokens, encode, model_of, processor_of
 
+RAGGED = (
+    "llava",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "idefics3",
+    "smolvlm",
+    "gemma3, pan and scan",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "glm4v",
+    "glm46v",
+)
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
 
@@ -67,7 +79,7 @@ def test_a_bright_patch_changes_the_token_of_its_cell(name: str, size: Size) -> 
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3, pan and scan"])
+@pytest.mark.parametrize("name", RAGGED)
 def test_padding_and_ragged_counts_keep_images_apart(name: str, side: str) -> None:
     case = CASES[name]
     model = model_of(case)

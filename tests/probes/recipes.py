@@ -1,0 +1,174 @@
+"""How the test processors and models of further families are made; `tests.probes.processors` builds them.
+
+A recipe holds a family's special tokens, its chat template and two functions, one for its real processor and one for
+its configuration. It knows nothing of spans.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+Settings = dict[str, Any]
+Ids = Callable[[str], int]
+
+
+class Message(NamedTuple):
+    """What a chat template puts around a message, for an image, and before the reply."""
+
+    before: str
+    image: str
+    after: str
+    opening: str
+
+
+class Recipe(NamedTuple):
+    """One family's test processor and configuration."""
+
+    special: tuple[str, ...]
+    end: str
+    message: Message
+    processor: Callable[[Any, str, Settings], Any]
+    """(tokenizer, chat template, image settings) to the processor."""
+    config: Callable[[Ids, Settings, Settings], tuple[Any, Settings]]
+    """(ids of tokens, settings of the text decoder, settings of the tower) to the class and its arguments."""
+    named: Mapping[str, str] = {}
+
+
+_QWEN_MESSAGE = Message(
+    "<|im_start|>{{ message['role'] + '\n' }}",
+    "<|vision_start|><|image_pad|><|vision_end|>",
+    "{{ '<|im_end|>\n' }}",
+    "{{ '<|im_start|>assistant\n' }}",
+)
+_QWEN_SPECIAL = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+_MERGED: Settings = {
+    "patch_size": 4,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "size": {"shortest_edge": 16 * 16, "longest_edge": 64 * 64},
+}
+_MERGING_TOWER: Settings = {
+    "depth": 2,
+    "num_heads": 2,
+    "hidden_size": 32,
+    "out_hidden_size": 32,
+    "intermediate_size": 64,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
+_ROPE: Settings = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+
+
+def _qwen3_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**(_MERGED | settings)),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**(_MERGED | settings)),
+        chat_template=template,
+    )
+
+
+def _qwen3_vl_arguments(ids: Ids, text: Settings) -> Settings:
+    return {
+        "text_config": {**text, "head_dim": 8, "rope_parameters": _ROPE},
+        "vision_config": {**_MERGING_TOWER, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]},
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+    }
+
+
+def _qwen3_vl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Qwen3VLConfig
+
+    return Qwen3VLConfig, _qwen3_vl_arguments(ids, text)
+
+
+def _qwen3_vl_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Qwen3VLMoeConfig
+
+    experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+    return Qwen3VLMoeConfig, _qwen3_vl_arguments(ids, {**text, **experts})
+
+
+_GLM_SPECIAL = (
+    "<|user|>",
+    "<|assistant|>",
+    "<|begin_of_image|>",
+    "<|image|>",
+    "<|end_of_image|>",
+    "<|begin_of_video|>",
+    "<|video|>",
+    "<|end_of_video|>",
+)
+_GLM_MESSAGE = Message(
+    "{{ '<|' + message['role'] + '|>\n' }}",
+    "<|begin_of_image|><|image|><|end_of_image|>",
+    "",
+    "{{ '<|assistant|>\n' }}",
+)
+
+
+def _glm4v(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Glm4vImageProcessor, Glm4vProcessor, Glm4vVideoProcessor
+
+    return Glm4vProcessor(
+        image_processor=Glm4vImageProcessor(**(_MERGED | settings)),
+        tokenizer=tokenizer,
+        video_processor=Glm4vVideoProcessor(),
+        chat_template=template,
+    )
+
+
+def _glm46v(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Glm46VImageProcessor, Glm46VProcessor, Glm46VVideoProcessor
+
+    return Glm46VProcessor(
+        image_processor=Glm46VImageProcessor(**(_MERGED | settings)),
+        tokenizer=tokenizer,
+        video_processor=Glm46VVideoProcessor(),
+        chat_template=template,
+    )
+
+
+def _glm_arguments(ids: Ids, text: Settings) -> Settings:
+    return {
+        "text_config": {"model_type": "glm4v_text", **text, "rope_parameters": {**_ROPE, "partial_rotary_factor": 1.0}},
+        "vision_config": {"model_type": "glm4v_vision", **_MERGING_TOWER, "image_size": 32},
+        "image_token_id": ids("<|image|>"),
+        "video_token_id": ids("<|video|>"),
+        "image_start_token_id": ids("<|begin_of_image|>"),
+        "image_end_token_id": ids("<|end_of_image|>"),
+        "video_start_token_id": ids("<|begin_of_video|>"),
+        "video_end_token_id": ids("<|end_of_video|>"),
+    }
+
+
+def _glm4v_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Glm4vConfig
+
+    return Glm4vConfig, _glm_arguments(ids, text)
+
+
+def _glm46v_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Glm46VConfig
+
+    return Glm46VConfig, _glm_arguments(ids, text)
+
+
+RECIPES: dict[str, Recipe] = {
+    "qwen3_vl": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
+    "qwen3_vl_moe": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
+    "glm4v": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm4v, _glm4v_config),
+    "glm46v": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm46v, _glm46v_config),
+}
