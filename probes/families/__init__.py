@@ -17,6 +17,8 @@ FAMILIES: dict[str, str] = {
     "glm4v": "qwen2_vl",
     "idefics3": "idefics3",
     "llava": "llava",
+    "llava_next": "llava_next",
+    "llava_onevision": "llava_next",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
     "qwen3_vl": "qwen2_vl",

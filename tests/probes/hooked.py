@@ -15,7 +15,7 @@ from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
-FURTHER = ("qwen3_vl", "qwen3_vl_moe", "glm4v", "glm46v")
+FURTHER = ("qwen3_vl", "qwen3_vl_moe", "glm4v", "glm46v", "llava_next", "llava_onevision")
 """Families that go through the main tests of traces and interventions only."""
 NEVER = -1
 """An end of sequence that no model writes."""
@@ -96,15 +96,18 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
 
 
 def _image_columns(model: HookedModel, question: Question, ids: torch.Tensor) -> list[list[int]]:
-    """Columns of each image: as many image tokens as the image makes when it is asked about alone."""
+    """Columns of each image: as many image tokens as it makes when it is asked about alone, or twice in one prompt
+    where images that share a prompt are made otherwise.
+    """
     config = model.model.config
     token = getattr(config, "image_token_id", None) or config.image_token_index
     columns = (ids == token).nonzero().flatten().tolist()
     found = []
     for image in question.images:
-        text = processors.chat(model.processor, [image], "<image> it")
-        alone = model.processor(text=[text], images=[[image]], return_tensors="pt")
-        count = int((alone["input_ids"] == token).sum())
+        copies = 2 if config.model_type == "llava_onevision" and len(question.images) > 1 else 1
+        text = processors.chat(model.processor, [image] * copies, "<image> it" * copies)
+        alone = model.processor(text=[text], images=[[image] * copies], return_tensors="pt")
+        count = int((alone["input_ids"] == token).sum()) // copies
         found.append(columns[:count])
         columns = columns[count:]
     assert not columns

@@ -166,9 +166,68 @@ def _glm46v_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Sett
     return Glm46VConfig, _glm_arguments(ids, text)
 
 
+_PINPOINTS = [[32, 32], [32, 64], [64, 32], [64, 64], [32, 96], [96, 32], [96, 64]]
+_LLAVA_MESSAGE = Message("{{ message['role'].upper() + ': ' }}", "<image>", "{{ ' ' }}", "ASSISTANT:")
+
+
+def _llava_next(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import LlavaNextImageProcessor, LlavaNextProcessor
+
+    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    return LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessor(**(small | {"image_grid_pinpoints": _PINPOINTS} | settings)),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=template,
+    )
+
+
+def _llava_next_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import LlavaNextConfig
+
+    return LlavaNextConfig, {
+        "text_config": {"model_type": "llama", **text},
+        "vision_config": {"model_type": "clip_vision_model", **tower, "patch_size": 8, "projection_dim": 32},
+        "image_token_index": ids("<image>"),
+        "image_grid_pinpoints": _PINPOINTS,
+    }
+
+
+def _llava_onevision(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
+
+    small = {"size": {"height": 32, "width": 32}, "image_grid_pinpoints": _PINPOINTS}
+    return LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        video_processor=LlavaOnevisionVideoProcessor(),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=template,
+    )
+
+
+def _llava_onevision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import LlavaOnevisionConfig
+
+    return LlavaOnevisionConfig, {
+        "text_config": {"model_type": "qwen2", **text},
+        "vision_config": {"model_type": "siglip_vision_model", **tower, "patch_size": 8, "vision_use_head": False},
+        "image_token_index": ids("<image>"),
+        "video_token_index": ids("<video>"),
+        "image_grid_pinpoints": _PINPOINTS,
+    }
+
+
 RECIPES: dict[str, Recipe] = {
     "qwen3_vl": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
     "qwen3_vl_moe": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
     "glm4v": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm4v, _glm4v_config),
     "glm46v": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm46v, _glm46v_config),
+    "llava_next": Recipe(("<image>",), "</s>", _LLAVA_MESSAGE, _llava_next, _llava_next_config),
+    "llava_onevision": Recipe(
+        ("<image>", "<video>"), "</s>", _LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config
+    ),
 }

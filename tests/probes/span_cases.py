@@ -1,6 +1,7 @@
 """Families under settings of their own, and what their tokens really saw: shared by the tests of spans."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.spans import Box, ImageSpan, find_image_spans
+from probes.spans import Box, ImageSpan, Tile, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
 
 Size = tuple[int, int]
@@ -50,6 +51,10 @@ def _siglip(processor: Any) -> None:
     processor.image_processor = SiglipImageProcessor(size={"height": 32, "width": 32})
 
 
+def _thinned(processor: Any) -> None:
+    processor.vision_aspect_ratio = "anyres_max_2"
+
+
 SIGLIP = {
     "model_type": "siglip_vision_model",
     "hidden_size": 32,
@@ -74,6 +79,7 @@ def _published(processor: Any) -> None:
 
 
 CLIP_336 = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
+PINPOINTS_336 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 PUBLISHED = (
     Case(
         "llava 1.5",
@@ -98,6 +104,18 @@ PUBLISHED = (
         {},
     ),
     Case(
+        "llava-next 7b",
+        "llava_next",
+        {
+            "size": {"shortest_edge": 336},
+            "crop_size": {"height": 336, "width": 336},
+            "image_grid_pinpoints": PINPOINTS_336,
+        },
+        {},
+        {"vision_config": CLIP_336, "image_grid_pinpoints": PINPOINTS_336},
+        14,
+    ),
+    Case(
         "idefics3 8b",
         "idefics3",
         {"size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}},
@@ -119,6 +137,7 @@ ADAPT: dict[str, Callable[[Any], None]] = {
     "llava, class token": _full,
     "llava, padded": _padding,
     "llava, siglip": _siglip,
+    "llava_onevision, thinned": _thinned,
 }
 CASES = {
     case.name: case
@@ -140,9 +159,15 @@ CASES = {
         Case("qwen3_vl_moe", "qwen3_vl_moe", {}, {}, {}),
         Case("glm4v", "glm4v", {}, {}, {}),
         Case("glm46v", "glm46v", {}, {}, {}),
+        Case("llava_next", "llava_next", {}, {}, {}),
+        Case("llava_onevision", "llava_onevision", {}, {}, {}),
+        Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
     )
 }
-PADS = {"llava, padded", "llava, wide crop"}
+PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned"}
+SHARES = {"llava_onevision, thinned"}
+"""Cases whose neighbouring tokens are mixed from the same patches."""
+ANYRES = {"llava_next", "llava_onevision"}
 
 
 class Encoded(NamedTuple):
@@ -198,6 +223,8 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     if "image_grid_thw" in encoded.inputs:
         patches = pixels.reshape(len(pixels), 3, -1).mean(-1)
         tokens = patches.reshape(-1, 4, 3).mean(1)
+    elif case.family in ANYRES:
+        tokens = _packed(case, encoded)
     else:
         pixels = pixels.reshape(-1, *pixels.shape[-3:])
         if "pixel_attention_mask" in encoded.inputs:
@@ -211,6 +238,28 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         tokens = tokens.reshape(-1, channels)
     result: Floats = tokens * np.array(processor.image_std) + np.array(processor.image_mean)
     return result
+
+
+def _packed(case: Case, encoded: Encoded) -> Floats:
+    """Colours of patches, put in order by the model's own packing; newlines are NaN."""
+    import transformers
+
+    kind = transformers.LlavaNextModel if case.family == "llava_next" else transformers.LlavaOnevisionModel
+    sizes = encoded.inputs["image_sizes"]
+    counts = encoded.inputs.get("batch_num_images", torch.ones(len(sizes), dtype=torch.long)).tolist()
+    alone = [count == 1 for count in counts for _ in range(count)]
+    features = []
+    for pixels, split in zip(encoded.inputs["pixel_values"], alone, strict=True):
+        filled = int(pixels.abs().flatten(1).any(1).sum()) if split else 1
+        blocks = pixels[:filled].double().unfold(2, case.cell, case.cell).unfold(3, case.cell, case.cell).mean((-1, -2))
+        features.append(blocks.flatten(2).transpose(1, 2))
+    newline = torch.full((3,), float("nan"), dtype=torch.double)
+    extra = {"vision_feature_select_strategy": "default"} if case.family == "llava_next" else {}
+    if "vision_aspect_ratio" in case.changes:
+        extra["vision_aspect_ratio"] = case.changes["vision_aspect_ratio"]
+    holder = SimpleNamespace(config=encoded.config)
+    packed, _ = kind.pack_image_features(holder, features, sizes, image_newline=newline, **extra)
+    return np.concatenate([part.numpy() for part in packed])
 
 
 def assert_tiles_exactly(span: ImageSpan) -> None:
@@ -228,7 +277,19 @@ def assert_tiles_exactly(span: ImageSpan) -> None:
     fine = [tile.box for tile in span.tiles if not tile.thumbnail]
     union = Box(*(f(box[at] for box in fine) for at, f in enumerate((min, min, max, max))))
     assert sum(box.area for box in fine) == pytest.approx(union.area)
-    assert all(box.area == pytest.approx(union.area) for box in (tile.box for tile in span.tiles if tile.thumbnail))
+    for tile in span.tiles:
+        if tile.thumbnail:
+            assert_covers(next(fine for fine in span.tiles if not fine.thumbnail), union, tile.box)
+
+
+def assert_covers(fine: Tile, union: Box, whole: Box) -> None:
+    """Fine cells lie over the whole image; where a padded grid was cut back, all but a cell at each edge of it."""
+    if not fine.rows * fine.columns:
+        return
+    cell = fine.box.cell(0, 0, fine.rows, fine.columns)
+    lost = [abs(edge - other) for edge, other in zip(union, whole, strict=True)]
+    limits = [cell.right - cell.left, cell.bottom - cell.top] * 2 if fine.row_end else [0.0] * 4
+    assert all(edge <= limit + 1e-6 for edge, limit in zip(lost, limits, strict=True))
 
 
 def assert_tokens(encoded: Encoded) -> None:

@@ -1,13 +1,18 @@
-"""Families beyond the first ones, from a saved folder to a trace: loaded, asked, and told apart by their cells."""
+"""Families beyond the first ones: from a saved folder to a trace, and what their own modules refuse."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from probes.inputs import InputError
 from probes.model import HookedModel
+from probes.spans import find_image_spans
 from tests.probes.hooked import FURTHER, picture
 from tests.probes.processors import build_model, build_processor
+from tests.probes.test_spans_errors import SIZES, encode, one_line
 
 
 @pytest.mark.parametrize("family", FURTHER)
@@ -21,6 +26,58 @@ def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) ->
     trace = model.trace(images, "1 <image> 2 <image> Which image shows the red ball?", max_new_tokens=3)
     assert trace.factors.shape == (3, 2) and np.isfinite(trace.factors).all()
     for image, (width, height) in enumerate(each.size for each in images):
-        fine = [cell for cell in trace.cells(image) if not cell.thumbnail]
-        assert sum(cell.box.area for cell in fine) == pytest.approx(width * height)
+        cells = trace.cells(image)
+        tiled = [cell for cell in cells if cell.thumbnail] or cells
+        assert sum(cell.box.area for cell in tiled) == pytest.approx(width * height)
         assert np.isfinite(trace.map(image, -1)).all()
+
+
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision"])
+def test_sizes_of_any_resolution_come_with_the_inputs(family: str) -> None:
+    processor, config, inputs = encode(family)
+    full = find_image_spans(inputs, config, processor, SIZES)
+    bare = find_image_spans(inputs, config)
+    assert [[tuple(span) for span in row] for row in bare] == [[tuple(span) for span in row] for row in full]
+    swapped = [[size[::-1] for size in row] for row in SIZES]
+    with pytest.raises(InputError, match=r"\(width, height\)") as error:
+        find_image_spans(inputs, config, processor, swapped)
+    one_line(error)
+    del inputs["image_sizes"]
+    with pytest.raises(InputError, match="image_sizes: pass everything"):
+        find_image_spans(inputs, config, processor, SIZES)
+
+
+def test_images_that_share_a_prompt_are_not_split_by_onevision() -> None:
+    processor, config, inputs = encode("llava_onevision")
+    first, second = find_image_spans(inputs, config, processor, SIZES)
+    assert [[tile.thumbnail for tile in span.tiles] for span in first] == [[False], [False]]
+    assert [len(span.tokens) for span in first] == [17, 17]
+    assert [tile.thumbnail for tile in second[0].tiles] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"image_grid_pinpoints": [[32, 64]]}, "different image_grid_pinpoints"),
+        ({"vision_feature_select_strategy": "full"}, "set it to 'default'"),
+        ({"vision_config": SimpleNamespace(model_type="pixtral")}, "'pixtral' is not known"),
+        (
+            {"vision_config": SimpleNamespace(model_type="clip_vision_model", image_size=64, patch_size=8)},
+            "tiles of 64 x 64 pixels and the inputs hold 32 x 32",
+        ),
+    ],
+)
+def test_models_that_divide_otherwise_than_the_processor(change: dict[str, Any], message: str) -> None:
+    processor, config, inputs = encode("llava_next")
+    for name, value in change.items():
+        object.__setattr__(config, name, value)
+    with pytest.raises(InputError, match=message) as error:
+        find_image_spans(inputs, config, processor, SIZES)
+    one_line(error)
+
+
+def test_tiles_that_are_resized_once_more_are_refused() -> None:
+    processor, config, inputs = encode("llava_next")
+    with pytest.raises(InputError, match="set its size and crop_size to 32") as error:
+        find_image_spans(inputs, config, processor, SIZES, processor_kwargs={"size": {"shortest_edge": 40}})
+    one_line(error)

@@ -26,6 +26,8 @@ TAILS = {
     "qwen3_vl_moe": "<|im_end|>\n<|im_start|>assistant\n",
     "glm4v": "<|assistant|>\n",
     "glm46v": "<|assistant|>\n",
+    "llava_next": " ASSISTANT:",
+    "llava_onevision": " ASSISTANT:",
 }
 """The templates' tails, as written in the test processors."""
 
@@ -113,8 +115,8 @@ def test_maps_hold_the_attention_to_each_image_token(family: str) -> None:
             cells = [cell for cell in trace.cells(image) if not cell.thumbnail]
             grid = trace.map(image, layer)
             assert sorted(grid.flatten().tolist()) == sorted(float(scores[cell.token]) for cell in cells)
-            top_left = min(cells, key=lambda cell: (cell.box.top, cell.box.left))
-            lowest = max(cells, key=lambda cell: (cell.box.bottom, cell.box.right))
+            top_left = min(cells, key=lambda cell: (cell.box.top, cell.box.left, cell.row, cell.column))
+            lowest = max(cells, key=lambda cell: (cell.box.bottom, cell.box.right, cell.row, cell.column))
             assert grid[0, 0] == scores[top_left.token]
             assert grid[-1, -1] == scores[lowest.token]
 

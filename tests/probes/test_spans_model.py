@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from probes.spans import Box, find_image_spans
-from tests.probes.span_cases import CASES, Size, assert_tokens, encode, model_of, processor_of
+from tests.probes.span_cases import CASES, SHARES, Size, assert_tokens, encode, model_of, processor_of
 
 RAGGED = (
     "llava",
@@ -21,6 +21,8 @@ RAGGED = (
     "qwen3_vl_moe",
     "glm4v",
     "glm46v",
+    "llava_next",
+    "llava_onevision",
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
@@ -75,7 +77,8 @@ def test_a_bright_patch_changes_the_token_of_its_cell(name: str, size: Size) -> 
         assert set(np.flatnonzero(change)) <= set(span.tokens.tolist())
         in_tile = [c for c in span.cells() if c.tile == cell.tile]
         strongest = max(in_tile, key=lambda c: change[span.tokens[c.token]])
-        assert (strongest.row, strongest.column) == (cell.row, cell.column)
+        away = max(abs(strongest.row - cell.row), abs(strongest.column - cell.column))
+        assert away <= (name in SHARES)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
