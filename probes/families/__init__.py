@@ -12,10 +12,13 @@ from probes.families.view import Family
 from probes.inputs import InputError
 
 FAMILIES: dict[str, str] = {
+    "aya_vision": "internvl",
+    "cohere2_vision": "internvl",
     "gemma3": "gemma3",
     "glm46v": "qwen2_vl",
     "glm4v": "qwen2_vl",
     "idefics3": "idefics3",
+    "internvl": "internvl",
     "llava": "llava",
     "llava_next": "llava_next",
     "llava_onevision": "llava_next",

@@ -15,7 +15,17 @@ from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
-FURTHER = ("qwen3_vl", "qwen3_vl_moe", "glm4v", "glm46v", "llava_next", "llava_onevision")
+FURTHER = (
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "glm4v",
+    "glm46v",
+    "llava_next",
+    "llava_onevision",
+    "internvl",
+    "aya_vision",
+    "cohere2_vision",
+)
 """Families that go through the main tests of traces and interventions only."""
 NEVER = -1
 """An end of sequence that no model writes."""

@@ -221,6 +221,99 @@ def _llava_onevision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[
     }
 
 
+_TILED: Settings = {"size": {"height": 32, "width": 32}, "min_patches": 1, "max_patches": 6}
+_INTERNVL_NAMED = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+_INTERNVL_MESSAGE = _QWEN_MESSAGE._replace(image="<IMG_CONTEXT>{{ '\n' }}")
+
+
+def _internvl(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
+
+    return InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(**(_TILED | settings)),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(),
+        image_seq_length=16,
+        chat_template=template,
+    )
+
+
+def _internvl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import InternVLConfig
+
+    return InternVLConfig, {
+        "text_config": {"model_type": "qwen2", **text},
+        "vision_config": {**tower, "image_size": [32, 32], "patch_size": [4, 4]},
+        "image_token_id": ids("<IMG_CONTEXT>"),
+        "image_seq_length": 16,
+    }
+
+
+_COHERE_TURN = ("<|START_OF_TURN|>", "<|END_OF_TURN|>")
+_COHERE_MESSAGE = Message(
+    "<|START_OF_TURN|>{{ message['role'] + ': ' }}",
+    "<image>",
+    "<|END_OF_TURN|>",
+    "<|START_OF_TURN|>{{ 'assistant: ' }}",
+)
+_AYA_SPECIAL = ("<image>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>", *_COHERE_TURN)
+_COHERE_NAMED = {
+    "image_token": "<image>",
+    "boi_token": "<|START_OF_IMG|>",
+    "eoi_token": "<|END_OF_IMG|>",
+    "img_line_break_token": "<|IMG_LINE_BREAK|>",
+}
+
+
+def _aya_vision(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import AyaVisionProcessor, GotOcr2ImageProcessor
+
+    return AyaVisionProcessor(
+        image_processor=GotOcr2ImageProcessor(**(_TILED | {"crop_to_patches": True} | settings)),
+        tokenizer=tokenizer,
+        patch_size=4,
+        img_size=32,
+        downsample_factor=2,
+        chat_template=template,
+    )
+
+
+def _aya_vision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import AyaVisionConfig
+
+    return AyaVisionConfig, {
+        "text_config": {"model_type": "cohere2", **text, "sliding_window": 1024},
+        "vision_config": {"model_type": "siglip_vision_model", **tower, "vision_use_head": False},
+        "image_token_index": ids("<|IMG_PATCH|>"),
+    }
+
+
+def _cohere2_vision(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Cohere2VisionImageProcessor, Cohere2VisionProcessor
+
+    return Cohere2VisionProcessor(
+        image_processor=Cohere2VisionImageProcessor(**(_TILED | {"patch_size": 4} | settings)),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _cohere2_vision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Cohere2VisionConfig
+
+    return Cohere2VisionConfig, {
+        "text_config": {"model_type": "cohere2", **text, "sliding_window": 64},
+        "vision_config": {"model_type": "siglip_vision_model", **tower, "vision_use_head": False},
+        "image_token_id": ids("<image>"),
+        "alignment_intermediate_size": 64,
+    }
+
+
 RECIPES: dict[str, Recipe] = {
     "qwen3_vl": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
     "qwen3_vl_moe": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
@@ -229,5 +322,22 @@ RECIPES: dict[str, Recipe] = {
     "llava_next": Recipe(("<image>",), "</s>", _LLAVA_MESSAGE, _llava_next, _llava_next_config),
     "llava_onevision": Recipe(
         ("<image>", "<video>"), "</s>", _LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config
+    ),
+    "internvl": Recipe(
+        ("<|im_start|>", "<|im_end|>", *_INTERNVL_NAMED.values()),
+        "<|im_end|>",
+        _INTERNVL_MESSAGE,
+        _internvl,
+        _internvl_config,
+        _INTERNVL_NAMED,
+    ),
+    "aya_vision": Recipe(_AYA_SPECIAL, "<|END_OF_TURN|>", _COHERE_MESSAGE, _aya_vision, _aya_vision_config),
+    "cohere2_vision": Recipe(
+        (*_COHERE_NAMED.values(), *_COHERE_TURN),
+        "<|END_OF_TURN|>",
+        _COHERE_MESSAGE,
+        _cohere2_vision,
+        _cohere2_vision_config,
+        _COHERE_NAMED,
     ),
 }

@@ -71,6 +71,8 @@ def _published(processor: Any) -> None:
     """Token counts of the published checkpoints."""
     processor.patch_size = 14
     processor.image_seq_len = 169
+    if hasattr(processor, "start_image_token"):
+        processor.image_seq_length = 256
     if hasattr(processor, "full_image_sequence"):
         processor.image_seq_length = 256
         tokenizer = processor.tokenizer
@@ -116,6 +118,14 @@ PUBLISHED = (
         14,
     ),
     Case(
+        "internvl3 8b",
+        "internvl",
+        {"size": {"height": 448, "width": 448}, "max_patches": 12},
+        {},
+        {"vision_config": {"image_size": [448, 448], "patch_size": [14, 14]}},
+        28,
+    ),
+    Case(
         "idefics3 8b",
         "idefics3",
         {"size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}},
@@ -159,6 +169,11 @@ CASES = {
         Case("qwen3_vl_moe", "qwen3_vl_moe", {}, {}, {}),
         Case("glm4v", "glm4v", {}, {}, {}),
         Case("glm46v", "glm46v", {}, {}, {}),
+        Case("internvl", "internvl", {}, {}, {}),
+        Case("internvl, whole", "internvl", {}, {"crop_to_patches": False}, {}),
+        Case("internvl, at least two", "internvl", {"min_patches": 2}, {}, {}),
+        Case("aya_vision", "aya_vision", {}, {}, {}),
+        Case("cohere2_vision", "cohere2_vision", {}, {}, {}),
         Case("llava_next", "llava_next", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes.families import family_of
+from probes.families.view import ImageView, Settings
 from probes.inputs import InputError
 from probes.model import HookedModel
 from probes.spans import find_image_spans
 from tests.probes.hooked import FURTHER, picture
-from tests.probes.processors import build_model, build_processor
+from tests.probes.processors import build_config, build_model, build_processor
 from tests.probes.test_spans_errors import SIZES, encode, one_line
 
 
@@ -81,3 +83,27 @@ def test_tiles_that_are_resized_once_more_are_refused() -> None:
     with pytest.raises(InputError, match="set its size and crop_size to 32") as error:
         find_image_spans(inputs, config, processor, SIZES, processor_kwargs={"size": {"shortest_edge": 40}})
     one_line(error)
+
+
+@pytest.mark.parametrize("family", ["internvl", "aya_vision", "cohere2_vision"])
+def test_tiles_that_do_not_fit_the_model_are_refused(family: str) -> None:
+    processor, config, inputs = encode(family)
+    for size, message in (({"height": 32, "width": 16}, "no square"), ({"height": 16, "width": 16}, "hold 32 x 32")):
+        with pytest.raises(InputError, match=message) as error:
+            find_image_spans(inputs, config, processor, SIZES, processor_kwargs={"size": size})
+        one_line(error)
+    config.vision_config.patch_size = 8
+    with pytest.raises(InputError, match="writes 16 tokens per tile and the model makes 4") as error:
+        find_image_spans(inputs, config, processor, SIZES)
+    one_line(error)
+
+
+def test_the_tile_counts_are_those_of_the_processors() -> None:
+    """Every size of a coarse lattice, against the processors' own counting."""
+    for family in ("internvl", "aya_vision", "cohere2_vision"):
+        processor = build_processor(family)
+        config = build_config(family, processor)
+        for size in ((width, height) for width in range(8, 200, 24) for height in range(8, 200, 20)):
+            view = ImageView("image", 0, size, {}, config, processor, Settings(processor))
+            written = processor.image_processor.get_number_of_image_patches(size[1], size[0], {"crop_to_patches": True})
+            assert len(family_of(family).tiles(view)) == written

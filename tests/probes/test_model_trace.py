@@ -28,6 +28,9 @@ TAILS = {
     "glm46v": "<|assistant|>\n",
     "llava_next": " ASSISTANT:",
     "llava_onevision": " ASSISTANT:",
+    "internvl": "<|im_end|>\n<|im_start|>assistant\n",
+    "aya_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
+    "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
 }
 """The templates' tails, as written in the test processors."""
 

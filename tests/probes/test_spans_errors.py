@@ -100,7 +100,7 @@ def test_spans_without_sizes_or_processor_have_no_boxes(family: str) -> None:
         bare[0][0].cells()
 
 
-@pytest.mark.parametrize("family", ["idefics3", "smolvlm"])
+@pytest.mark.parametrize("family", ["idefics3", "smolvlm", "internvl", "aya_vision", "cohere2_vision"])
 def test_split_images_need_sizes_and_processor(family: str) -> None:
     processor, config, inputs = encode(family)
     with pytest.raises(InputError, match="pass image_sizes"):

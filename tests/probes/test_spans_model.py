@@ -23,6 +23,9 @@ RAGGED = (
     "glm46v",
     "llava_next",
     "llava_onevision",
+    "internvl",
+    "aya_vision",
+    "cohere2_vision",
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
