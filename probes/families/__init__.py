@@ -22,6 +22,7 @@ FAMILIES: dict[str, str] = {
     "llava": "llava",
     "llava_next": "llava_next",
     "llava_onevision": "llava_next",
+    "mistral3": "pixtral",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
     "qwen3_vl": "qwen2_vl",

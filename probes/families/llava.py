@@ -1,14 +1,18 @@
-"""LLaVA: one grid over a resized and centre-cropped image, with or without the tower's class token."""
+"""LLaVA: one grid over a resized and centre-cropped image, with or without the tower's class token.
+
+With Pixtral's tower, images keep their shapes, and `probes.families.pixtral` takes over.
+"""
 
 from typing import Any
 
+from probes.families import pixtral
 from probes.families.geometry import Box, Canvas, Tile, resized
 from probes.families.view import ImageView
 from probes.families.view import image_token_ids as image_token_ids
 from probes.families.view import pixel_tiles as pixel_tiles
 from probes.inputs import InputError
 
-_CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "siglip2_vision_model": 0}
+_CLASS_TOKENS = {"clip_vision_model": 1, "pixtral": 0, "siglip_vision_model": 0, "siglip2_vision_model": 0}
 
 
 def tiles(image: ImageView) -> list[Tile]:
@@ -18,6 +22,9 @@ def tiles(image: ImageView) -> list[Tile]:
         InputError: If the tower is not one whose grid is known, or the given size does not lead to the given pixels.
     """
     tower = image.config.vision_config
+    if tower.model_type == "pixtral":
+        _class_tokens(image.config)
+        return pixtral.tiles(image)
     patch = int(tower.patch_size)
     shape = image.pixel_shape()
     height, width = shape[-2:] if shape else (int(tower.image_size), int(tower.image_size))

@@ -25,6 +25,8 @@ FURTHER = (
     "internvl",
     "aya_vision",
     "cohere2_vision",
+    "mistral3",
+    "pixtral",
 )
 """Families that go through the main tests of traces and interventions only."""
 NEVER = -1

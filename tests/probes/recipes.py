@@ -314,6 +314,52 @@ def _cohere2_vision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[A
     }
 
 
+_PIXTRAL_SPECIAL = ("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]")
+_PIXTRAL_TOWER = {"model_type": "pixtral", "head_dim": 16}
+
+
+def _native(tokenizer: Any, template: str, settings: Settings, merge: int) -> Any:
+    from transformers import PixtralImageProcessor, PixtralProcessor
+
+    return PixtralProcessor(
+        image_processor=PixtralImageProcessor(**({"size": {"longest_edge": 64}} | settings)),
+        tokenizer=tokenizer,
+        patch_size=8 // merge,
+        spatial_merge_size=merge,
+        chat_template=template,
+    )
+
+
+def _mistral3(tokenizer: Any, template: str, settings: Settings) -> Any:
+    return _native(tokenizer, template, settings, 2)
+
+
+def _mistral3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Mistral3Config
+
+    return Mistral3Config, {
+        "text_config": {"model_type": "mistral", **text, "head_dim": 8},
+        "vision_config": {**tower, **_PIXTRAL_TOWER, "image_size": 64},
+        "image_token_index": ids("[IMG]"),
+    }
+
+
+def _pixtral(tokenizer: Any, template: str, settings: Settings) -> Any:
+    return _native(tokenizer, template, settings, 1)
+
+
+def _pixtral_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import LlavaConfig
+
+    return LlavaConfig, {
+        "text_config": {"model_type": "mistral", **text, "head_dim": 8},
+        "vision_config": {**tower, **_PIXTRAL_TOWER, "image_size": 64, "patch_size": 8},
+        "image_token_index": ids("[IMG]"),
+        "vision_feature_select_strategy": "full",
+        "vision_feature_layer": -1,
+    }
+
+
 RECIPES: dict[str, Recipe] = {
     "qwen3_vl": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
     "qwen3_vl_moe": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
@@ -340,4 +386,8 @@ RECIPES: dict[str, Recipe] = {
         _cohere2_vision_config,
         _COHERE_NAMED,
     ),
+    "mistral3": Recipe(
+        _PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config
+    ),
+    "pixtral": Recipe(_PIXTRAL_SPECIAL, "</s>", _LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
 }

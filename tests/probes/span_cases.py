@@ -126,6 +126,14 @@ PUBLISHED = (
         28,
     ),
     Case(
+        "mistral small 3.1",
+        "mistral3",
+        {"size": {"longest_edge": 1540}},
+        {},
+        {"vision_config": {"model_type": "pixtral", "patch_size": 14}},
+        28,
+    ),
+    Case(
         "idefics3 8b",
         "idefics3",
         {"size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}},
@@ -174,6 +182,8 @@ CASES = {
         Case("internvl, at least two", "internvl", {"min_patches": 2}, {}, {}),
         Case("aya_vision", "aya_vision", {}, {}, {}),
         Case("cohere2_vision", "cohere2_vision", {}, {}, {}),
+        Case("mistral3", "mistral3", {}, {}, {}),
+        Case("pixtral", "pixtral", {}, {}, {}),
         Case("llava_next", "llava_next", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
@@ -182,6 +192,7 @@ CASES = {
 PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned"}
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
+NATIVE = {"mistral3", "pixtral"}
 ANYRES = {"llava_next", "llava_onevision"}
 
 
@@ -240,6 +251,9 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         tokens = patches.reshape(-1, 4, 3).mean(1)
     elif case.family in ANYRES:
         tokens = _packed(case, encoded)
+    elif case.family in NATIVE:
+        cropped = [image[:, :h, :w] for image, (h, w) in zip(pixels, encoded.inputs["image_sizes"], strict=True)]
+        tokens = np.concatenate([_blocks(image, case.cell) for image in cropped])
     else:
         pixels = pixels.reshape(-1, *pixels.shape[-3:])
         if "pixel_attention_mask" in encoded.inputs:
@@ -253,6 +267,13 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         tokens = tokens.reshape(-1, channels)
     result: Floats = tokens * np.array(processor.image_std) + np.array(processor.image_mean)
     return result
+
+
+def _blocks(pixels: Floats, cell: int) -> Floats:
+    """(cells, channels): mean colours of an image (channels, height, width), row by row."""
+    channels, height, width = pixels.shape
+    blocks: Floats = pixels.reshape(channels, height // cell, cell, width // cell, cell).mean((2, 4))
+    return blocks.reshape(channels, -1).T
 
 
 def _packed(case: Case, encoded: Encoded) -> Floats:

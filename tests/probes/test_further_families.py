@@ -23,7 +23,7 @@ def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) ->
     build_model(family, processor).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     model = HookedModel.from_pretrained(tmp_path, device="cpu")
-    assert model.model.config.model_type == family
+    assert model.model.config.model_type == {"pixtral": "llava"}.get(family, family)
     images = [picture(40, 56, 1), picture(64, 32, 2)]
     trace = model.trace(images, "1 <image> 2 <image> Which image shows the red ball?", max_new_tokens=3)
     assert trace.factors.shape == (3, 2) and np.isfinite(trace.factors).all()
@@ -83,6 +83,30 @@ def test_tiles_that_are_resized_once_more_are_refused() -> None:
     with pytest.raises(InputError, match="set its size and crop_size to 32") as error:
         find_image_spans(inputs, config, processor, SIZES, processor_kwargs={"size": {"shortest_edge": 40}})
     one_line(error)
+
+
+@pytest.mark.parametrize("family", ["mistral3", "pixtral"])
+def test_rows_are_runs_and_the_tokens_between_them_are_text(family: str) -> None:
+    processor, config, inputs = encode(family)
+    spans = find_image_spans(inputs, config, processor, SIZES)
+    for row, found in enumerate(spans):
+        for span in found:
+            (tile,) = span.tiles
+            assert [stop - start for start, stop in span.runs] == [tile.columns] * tile.rows
+            ids = inputs["input_ids"][row]
+            between = {int(ids[stop]) for _, stop in span.runs[:-1]}
+            assert between == {processor.image_break_token_id}
+            assert int(ids[span.stop]) == processor.image_end_token_id
+    del inputs["image_sizes"]
+    with pytest.raises(InputError, match="image_sizes: pass everything"):
+        find_image_spans(inputs, config, processor, SIZES)
+
+
+def test_a_tower_without_class_token_keeps_its_first_patch() -> None:
+    processor, config, inputs = encode("pixtral")
+    config.vision_feature_select_strategy = "default"
+    with pytest.raises(InputError, match="set it to 'full'"):
+        find_image_spans(inputs, config, processor, SIZES)
 
 
 @pytest.mark.parametrize("family", ["internvl", "aya_vision", "cohere2_vision"])

@@ -28,6 +28,7 @@ TAILS = {
     "glm46v": "<|assistant|>\n",
     "llava_next": " ASSISTANT:",
     "llava_onevision": " ASSISTANT:",
+    "mistral3": "[/INST]",
     "internvl": "<|im_end|>\n<|im_start|>assistant\n",
     "aya_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
     "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",

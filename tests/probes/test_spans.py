@@ -83,6 +83,7 @@ def test_the_published_settings(case: Case) -> None:
         "qwen3-vl 8b": 15 * 20,
         "llava-next 7b": 24 * 24 + 36 * (48 + 1),
         "internvl3 8b": 256 * (4 * 3 + 1),
+        "mistral small 3.1": 18 * 23,
         "idefics3 8b": 169 * 13,
         "gemma3 4b": 256 * 3,
     }

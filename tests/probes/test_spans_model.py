@@ -26,6 +26,8 @@ RAGGED = (
     "internvl",
     "aya_vision",
     "cohere2_vision",
+    "mistral3",
+    "pixtral",
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
