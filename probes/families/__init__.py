@@ -17,6 +17,7 @@ FAMILIES: dict[str, str] = {
     "gemma3": "gemma3",
     "glm46v": "qwen2_vl",
     "glm4v": "qwen2_vl",
+    "glm4v_moe": "qwen2_vl",
     "idefics3": "idefics3",
     "internvl": "internvl",
     "llava": "llava",
@@ -28,6 +29,7 @@ FAMILIES: dict[str, str] = {
     "qwen3_vl": "qwen2_vl",
     "qwen3_vl_moe": "qwen2_vl",
     "smolvlm": "idefics3",
+    "vipllava": "llava",
 }
 """From `config.model_type` to the module of this package that knows it."""
 

@@ -1,4 +1,4 @@
-"""LLaVA: one grid over a resized and centre-cropped image, with or without the tower's class token.
+"""LLaVA and ViP-LLaVA: one grid over a resized and centre-cropped image, with or without the tower's class token.
 
 With Pixtral's tower, images keep their shapes, and `probes.families.pixtral` takes over.
 """
@@ -40,7 +40,10 @@ def _class_tokens(config: Any) -> int:
             f"LLaVA with a vision tower of type {kind!r} is not known (known: {', '.join(sorted(_CLASS_TOKENS))}): "
             "pass spans by hand to attention_factors(image_spans=...)"
         )
-    kept = _CLASS_TOKENS[kind] - (config.vision_feature_select_strategy == "default")
+    always_drops = config.model_type == "vipllava"
+    kept = _CLASS_TOKENS[kind] - (always_drops or config.vision_feature_select_strategy == "default")
+    if kept < 0 and always_drops:
+        raise InputError(f"ViP-LLaVA drops the first patch of a {kind}, which has no class token: use a CLIP tower")
     if kept < 0:
         raise InputError(
             f"vision_feature_select_strategy='default' drops the first patch of a {kind}, which has no class token: "

@@ -27,6 +27,8 @@ FURTHER = (
     "cohere2_vision",
     "mistral3",
     "pixtral",
+    "glm4v_moe",
+    "vipllava",
 )
 """Families that go through the main tests of traces and interventions only."""
 NEVER = -1

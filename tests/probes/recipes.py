@@ -360,6 +360,41 @@ def _pixtral_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Set
     }
 
 
+def _glm4v_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Glm4vMoeConfig
+
+    arguments = _glm_arguments(ids, text)
+    experts = {"moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}
+    arguments["text_config"] |= {"model_type": "glm4v_moe_text", **experts}
+    arguments["vision_config"] |= {"model_type": "glm4v_moe_vision"}
+    return Glm4vMoeConfig, arguments
+
+
+def _vipllava(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import CLIPImageProcessor, LlavaProcessor
+
+    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=template,
+    )
+
+
+def _vipllava_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import VipLlavaConfig
+
+    return VipLlavaConfig, {
+        "text_config": {"model_type": "llama", **text},
+        "vision_config": {"model_type": "clip_vision_model", **tower, "patch_size": 8, "projection_dim": 32},
+        "image_token_index": ids("<image>"),
+        "vision_feature_layer": [-1, -2],
+    }
+
+
 RECIPES: dict[str, Recipe] = {
     "qwen3_vl": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
     "qwen3_vl_moe": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
@@ -390,4 +425,6 @@ RECIPES: dict[str, Recipe] = {
         _PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config
     ),
     "pixtral": Recipe(_PIXTRAL_SPECIAL, "</s>", _LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
+    "glm4v_moe": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm4v, _glm4v_moe_config),
+    "vipllava": Recipe(("<image>",), "</s>", _LLAVA_MESSAGE, _vipllava, _vipllava_config),
 }

@@ -184,6 +184,8 @@ CASES = {
         Case("cohere2_vision", "cohere2_vision", {}, {}, {}),
         Case("mistral3", "mistral3", {}, {}, {}),
         Case("pixtral", "pixtral", {}, {}, {}),
+        Case("glm4v_moe", "glm4v_moe", {}, {}, {}),
+        Case("vipllava", "vipllava", {}, {}, {}),
         Case("llava_next", "llava_next", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),

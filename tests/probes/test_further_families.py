@@ -24,7 +24,8 @@ def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) ->
     processor.save_pretrained(tmp_path)
     model = HookedModel.from_pretrained(tmp_path, device="cpu")
     assert model.model.config.model_type == {"pixtral": "llava"}.get(family, family)
-    images = [picture(40, 56, 1), picture(64, 32, 2)]
+    cropped = family == "vipllava"
+    images = [picture(40, 40 if cropped else 56, 1), picture(64, 64 if cropped else 32, 2)]
     trace = model.trace(images, "1 <image> 2 <image> Which image shows the red ball?", max_new_tokens=3)
     assert trace.factors.shape == (3, 2) and np.isfinite(trace.factors).all()
     for image, (width, height) in enumerate(each.size for each in images):
@@ -103,6 +104,10 @@ def test_rows_are_runs_and_the_tokens_between_them_are_text(family: str) -> None
 
 
 def test_a_tower_without_class_token_keeps_its_first_patch() -> None:
+    processor, config, inputs = encode("vipllava")
+    config.vision_config.model_type = "siglip_vision_model"
+    with pytest.raises(InputError, match="use a CLIP tower"):
+        find_image_spans(inputs, config, processor, SIZES)
     processor, config, inputs = encode("pixtral")
     config.vision_feature_select_strategy = "default"
     with pytest.raises(InputError, match="set it to 'full'"):

@@ -29,6 +29,8 @@ TAILS = {
     "llava_next": " ASSISTANT:",
     "llava_onevision": " ASSISTANT:",
     "mistral3": "[/INST]",
+    "glm4v_moe": "<|assistant|>\n",
+    "vipllava": " ASSISTANT:",
     "internvl": "<|im_end|>\n<|im_start|>assistant\n",
     "aya_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
     "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
