@@ -26,6 +26,8 @@ FAMILIES: dict[str, str] = {
     "mistral3": "pixtral",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
+    "qwen3_5": "qwen2_vl",
+    "qwen3_5_moe": "qwen2_vl",
     "qwen3_vl": "qwen2_vl",
     "qwen3_vl_moe": "qwen2_vl",
     "smolvlm": "idefics3",

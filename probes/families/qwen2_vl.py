@@ -1,4 +1,4 @@
-"""Qwen2-VL to Qwen3-VL and GLM-4V: one grid over the whole stretched image, one token per merged block of patches.
+"""Qwen2-VL to Qwen3.5 and GLM-4V: one grid over the whole stretched image, one token per merged block of patches.
 
 The tokens run row by row over the merged grid; Qwen2.5-VL's windows reorder patches inside its tower only, and what
 Qwen3-VL adds to its decoder's first layers are features of the same tokens. This file knows nothing of videos' tokens.

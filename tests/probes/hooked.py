@@ -28,6 +28,8 @@ FURTHER = (
     "mistral3",
     "pixtral",
     "glm4v_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
     "vipllava",
 )
 """Families that go through the main tests of traces and interventions only."""

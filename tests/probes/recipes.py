@@ -360,6 +360,35 @@ def _pixtral_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Set
     }
 
 
+def _qwen3_5_arguments(ids: Ids, text: Settings) -> Settings:
+    arguments = _qwen3_vl_arguments(ids, text)
+    linear = {
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+    }
+    kinds = {"layer_types": ["full_attention", "linear_attention", "full_attention"]}
+    rope = {"rope_parameters": {**_ROPE, "partial_rotary_factor": 1.0}}
+    arguments["text_config"] |= {**linear, **kinds, **rope}
+    del arguments["vision_config"]["deepstack_visual_indexes"]
+    return arguments
+
+
+def _qwen3_5_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Qwen3_5Config
+
+    return Qwen3_5Config, _qwen3_5_arguments(ids, text)
+
+
+def _qwen3_5_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Qwen3_5MoeConfig
+
+    experts = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
+    experts |= {"num_experts": 4, "num_experts_per_tok": 2}
+    return Qwen3_5MoeConfig, _qwen3_5_arguments(ids, {**text, **experts})
+
+
 def _glm4v_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Glm4vMoeConfig
 
@@ -427,4 +456,8 @@ RECIPES: dict[str, Recipe] = {
     "pixtral": Recipe(_PIXTRAL_SPECIAL, "</s>", _LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
     "glm4v_moe": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm4v, _glm4v_moe_config),
     "vipllava": Recipe(("<image>",), "</s>", _LLAVA_MESSAGE, _vipllava, _vipllava_config),
+    "qwen3_5": Recipe((*_QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_5_config),
+    "qwen3_5_moe": Recipe(
+        (*_QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_5_moe_config
+    ),
 }

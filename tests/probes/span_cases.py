@@ -185,6 +185,8 @@ CASES = {
         Case("mistral3", "mistral3", {}, {}, {}),
         Case("pixtral", "pixtral", {}, {}, {}),
         Case("glm4v_moe", "glm4v_moe", {}, {}, {}),
+        Case("qwen3_5", "qwen3_5", {}, {}, {}),
+        Case("qwen3_5_moe", "qwen3_5_moe", {}, {}, {}),
         Case("vipllava", "vipllava", {}, {}, {}),
         Case("llava_next", "llava_next", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),

@@ -22,6 +22,8 @@ TAILS = {
     "idefics3": "<end_of_utterance>\nAssistant:",
     "smolvlm": "<end_of_utterance>\nAssistant:",
     "gemma3": "<end_of_turn>\n<start_of_turn>model\n",
+    "qwen3_5": "<|im_end|>\n<|im_start|>assistant\n",
+    "qwen3_5_moe": "<|im_end|>\n<|im_start|>assistant\n",
     "qwen3_vl": "<|im_end|>\n<|im_start|>assistant\n",
     "qwen3_vl_moe": "<|im_end|>\n<|im_start|>assistant\n",
     "glm4v": "<|assistant|>\n",
@@ -36,6 +38,10 @@ TAILS = {
     "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
 }
 """The templates' tails, as written in the test processors."""
+NOISE = {"qwen3_5_moe": 5e-6}
+"""How far sdpa's own rounding strays from eager's, where linear layers and experts make it grow."""
+LAYERS = {"qwen3_5": [0, 2], "qwen3_5_moe": [0, 2]}
+"""Layers with attention, where not all three have it."""
 
 
 def factors_by_hand(seen: Reference, rows: list[int]) -> np.ndarray:
@@ -71,11 +77,11 @@ def test_factors_equal_those_of_eager_attentions(family: str) -> None:
     traces = model.trace_batch(asked, [ANSWER] * 3, rows=("paper", "predicting", "answer", "after"))
     for question, trace in zip(asked, traces, strict=True):
         seen = reference(family, question, ANSWER)
-        assert trace.layers == [0, 1, 2]
+        assert trace.layers == LAYERS.get(family, [0, 1, 2])
         for name, factors in trace.factors_by_rows.items():
             expected = factors_by_hand(seen, rows_by_hand(model, question, seen, name))
-            assert factors.shape == (3, len(question.images))
-            np.testing.assert_allclose(factors, expected, atol=TOLERANCE)
+            assert factors.shape == (len(trace.layers), len(question.images))
+            np.testing.assert_allclose(factors, expected, atol=NOISE.get(family, TOLERANCE))
 
 
 @pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
@@ -93,6 +99,15 @@ def test_attention_is_sharp_enough_to_tell_images_and_rows_apart(family: str) ->
     with_tail = factors_by_hand(seen, rows_by_hand(model, question, seen, "after"))
     assert np.abs(factors - swapped).max() > 100 * TOLERANCE
     assert np.abs(factors - with_tail).max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("family", NOISE)
+def test_the_noise_is_that_of_sdpa(family: str) -> None:
+    question, eager = questions()[0], hooked(family, "eager")
+    seen = reference(family, question, ANSWER)
+    trace = eager.trace(question.images, question.text, ANSWER)
+    expected = factors_by_hand(seen, rows_by_hand(eager, question, seen, "paper"))
+    np.testing.assert_allclose(trace.factors, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -114,10 +129,10 @@ def test_maps_hold_the_attention_to_each_image_token(family: str) -> None:
     seen = reference(family, question, ANSWER)
     rows = rows_by_hand(model, question, seen, "paper")
     for image, columns in enumerate(seen.images):
-        for layer in trace.layers:
-            expected = seen.attentions[layer][:, rows][:, :, columns].mean(axis=(0, 1))
+        for place, layer in enumerate(trace.layers):
+            expected = seen.attentions[place][:, rows][:, :, columns].mean(axis=(0, 1))
             scores = trace.scores(image, layer)
-            np.testing.assert_allclose(scores, expected, atol=TOLERANCE)
+            np.testing.assert_allclose(scores, expected, atol=NOISE.get(family, TOLERANCE))
             cells = [cell for cell in trace.cells(image) if not cell.thumbnail]
             grid = trace.map(image, layer)
             assert sorted(grid.flatten().tolist()) == sorted(float(scores[cell.token]) for cell in cells)

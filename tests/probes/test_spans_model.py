@@ -28,6 +28,10 @@ RAGGED = (
     "cohere2_vision",
     "mistral3",
     "pixtral",
+    "glm4v_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "vipllava",
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
