@@ -3,7 +3,11 @@
 The image is fitted into one of the resolutions that the configuration lists and padded; features that show padding only
 are cut off again, in whole rows or columns, which may cost up to a cell of the image at each edge. Each row of the fine
 grid ends in a newline token, which shows no pixels. OneVision thins grids that pass its limit, and gives images that
-share a prompt a single picture, padded to a square, and one newline. This file knows nothing of videos.
+share a prompt a single picture, padded to a square, and one newline.
+
+Where patches do not divide a tile's side (14 and 384, in OneVision), the tower leaves out the last pixels of each
+tile. Boxes of the thumbnail and of a single picture say so; the fine grid's are drawn evenly over all tiles, and are
+off by no more pixels than a tile leaves out. This file knows nothing of videos.
 """
 
 import math
@@ -33,11 +37,15 @@ def tiles(image: ImageView) -> list[Tile]:
     width, height = _size(image, index)
     side, patches = _tower(image)
     _check_processor(image, side)
-    if per_image[index] == 1:
-        canvas = Canvas(width, height).pad_to_square()
-        return [Tile(patches, patches, canvas.region(canvas.width, canvas.height), after=1)]
-    whole = Box(0.0, 0.0, float(width), float(height))
-    return [Tile(patches, patches, whole, thumbnail=True), _fine(image.config, width, height, side, patches)]
+    canvas = Canvas(width, height)
+    alone = per_image[index] == 2
+    if not alone:
+        canvas = canvas.pad_to_square()
+    seen = patches * int(image.config.vision_config.patch_size) / side
+    box = canvas.region(canvas.width * seen, canvas.height * seen)
+    if not alone:
+        return [Tile(patches, patches, box, after=1)]
+    return [Tile(patches, patches, box, thumbnail=True), _fine(image.config, width, height, side, patches)]
 
 
 def pixel_tiles(inputs: Mapping[str, Any]) -> int | None:
@@ -158,5 +166,8 @@ def _thinned(config: Any, rows: int, columns: int, patches: int) -> tuple[int, i
     limit = getattr(config, "vision_aspect_ratio", None)
     if limit is None:
         return rows, columns
-    ratio = math.sqrt(rows * columns / (int(limit.removeprefix("anyres_max_")) * patches**2))
+    most = limit.removeprefix("anyres_max_")
+    if not most.isdecimal():
+        raise InputError(f"vision_aspect_ratio={limit!r} is not understood: set it as in 'anyres_max_9'")
+    ratio = math.sqrt(rows * columns / (int(most) * patches**2))
     return (int(rows // ratio), int(columns // ratio)) if ratio > _THINNED_FROM else (rows, columns)

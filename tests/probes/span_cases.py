@@ -71,6 +71,7 @@ def _published(processor: Any) -> None:
     """Token counts of the published checkpoints."""
     processor.patch_size = 14
     processor.image_seq_len = 169
+    processor.num_image_tokens = 27 * 27
     if hasattr(processor, "start_image_token"):
         processor.image_seq_length = 256
     if hasattr(processor, "full_image_sequence"):
@@ -82,6 +83,7 @@ def _published(processor: Any) -> None:
 
 CLIP_336 = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
 PINPOINTS_336 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+PINPOINTS_384 = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
 PUBLISHED = (
     Case(
         "llava 1.5",
@@ -115,6 +117,17 @@ PUBLISHED = (
         },
         {},
         {"vision_config": CLIP_336, "image_grid_pinpoints": PINPOINTS_336},
+        14,
+    ),
+    Case(
+        "llava-onevision 7b",
+        "llava_onevision",
+        {"size": {"height": 384, "width": 384}, "image_grid_pinpoints": PINPOINTS_384},
+        {},
+        {
+            "vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14},
+            "image_grid_pinpoints": PINPOINTS_384,
+        },
         14,
     ),
     Case(
@@ -314,12 +327,14 @@ def assert_tiles_exactly(span: ImageSpan) -> None:
             assert below is None or (box.bottom == below.top and box.left == below.left and box.right == below.right)
         assert span.size is not None
         assert sum(box.area for box in grid.values()) == pytest.approx(tile.box.clip(*span.size).area)
-    fine = [tile.box for tile in span.tiles if not tile.thumbnail]
-    union = Box(*(f(box[at] for box in fine) for at, f in enumerate((min, min, max, max))))
-    assert sum(box.area for box in fine) == pytest.approx(union.area)
+    boxes = [tile.box for tile in span.tiles if not tile.thumbnail]
+    union = Box(*(f(box[at] for box in boxes) for at, f in enumerate((min, min, max, max))))
+    assert sum(box.area for box in boxes) == pytest.approx(union.area)
+    assert span.size is not None
     for tile in span.tiles:
         if tile.thumbnail:
-            assert_covers(next(fine for fine in span.tiles if not fine.thumbnail), union, tile.box)
+            fine = next(each for each in span.tiles if not each.thumbnail)
+            assert_covers(fine, union, Box(0, 0, *span.size) if fine.row_end else tile.box)
 
 
 def assert_covers(fine: Tile, union: Box, whole: Box) -> None:

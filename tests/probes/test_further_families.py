@@ -56,6 +56,9 @@ def test_images_that_share_a_prompt_are_not_split_by_onevision() -> None:
     assert [[tile.thumbnail for tile in span.tiles] for span in first] == [[False], [False]]
     assert [len(span.tokens) for span in first] == [17, 17]
     assert [tile.thumbnail for tile in second[0].tiles] == [True, False]
+    config.vision_aspect_ratio = "square"
+    with pytest.raises(InputError, match="'square' is not understood"):
+        find_image_spans(inputs, config, processor, SIZES)
 
 
 @pytest.mark.parametrize(
