@@ -16,6 +16,7 @@ from tests.probes import processors, tiny_models
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 FURTHER = (
+    "qwen2_vl",
     "qwen3_vl",
     "qwen3_vl_moe",
     "glm4v",

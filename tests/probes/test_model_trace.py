@@ -18,6 +18,7 @@ TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
 TAILS = {
     "llava": " ASSISTANT:",
+    "qwen2_vl": "<|im_end|>\n<|im_start|>assistant\n",
     "qwen2_5_vl": "<|im_end|>\n<|im_start|>assistant\n",
     "idefics3": "<end_of_utterance>\nAssistant:",
     "smolvlm": "<end_of_utterance>\nAssistant:",
