@@ -98,7 +98,7 @@ def knockout_effects(
     """Drop in the answer's log-probability when the query rows cannot see one image's tokens.
 
     Only the blinded rows' own way is cut: what other tokens, such as text between images, have taken from the hidden
-    image still reaches the answer.
+    image still reaches the answer, and so does what layers without attention carry (as the linear ones of Qwen3.5).
 
     Args:
         model: The model.

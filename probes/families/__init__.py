@@ -12,12 +12,26 @@ from probes.families.view import Family
 from probes.inputs import InputError
 
 FAMILIES: dict[str, str] = {
+    "aya_vision": "internvl",
+    "cohere2_vision": "internvl",
     "gemma3": "gemma3",
+    "glm46v": "qwen2_vl",
+    "glm4v": "qwen2_vl",
+    "glm4v_moe": "qwen2_vl",
     "idefics3": "idefics3",
+    "internvl": "internvl",
     "llava": "llava",
+    "llava_next": "llava_next",
+    "llava_onevision": "llava_next",
+    "mistral3": "pixtral",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
+    "qwen3_5": "qwen2_vl",
+    "qwen3_5_moe": "qwen2_vl",
+    "qwen3_vl": "qwen2_vl",
+    "qwen3_vl_moe": "qwen2_vl",
     "smolvlm": "idefics3",
+    "vipllava": "llava",
 }
 """From `config.model_type` to the module of this package that knows it."""
 

@@ -1,14 +1,18 @@
-"""LLaVA: one grid over a resized and centre-cropped image, with or without the tower's class token."""
+"""LLaVA and ViP-LLaVA: one grid over a resized and centre-cropped image, with or without the tower's class token.
+
+With Pixtral's tower, images keep their shapes, and `probes.families.pixtral` takes over.
+"""
 
 from typing import Any
 
+from probes.families import pixtral
 from probes.families.geometry import Box, Canvas, Tile, resized
 from probes.families.view import ImageView
 from probes.families.view import image_token_ids as image_token_ids
 from probes.families.view import pixel_tiles as pixel_tiles
 from probes.inputs import InputError
 
-_CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "siglip2_vision_model": 0}
+_CLASS_TOKENS = {"clip_vision_model": 1, "pixtral": 0, "siglip_vision_model": 0, "siglip2_vision_model": 0}
 
 
 def tiles(image: ImageView) -> list[Tile]:
@@ -18,6 +22,9 @@ def tiles(image: ImageView) -> list[Tile]:
         InputError: If the tower is not one whose grid is known, or the given size does not lead to the given pixels.
     """
     tower = image.config.vision_config
+    if tower.model_type == "pixtral":
+        _class_tokens(image.config)
+        return pixtral.tiles(image)
     patch = int(tower.patch_size)
     shape = image.pixel_shape()
     height, width = shape[-2:] if shape else (int(tower.image_size), int(tower.image_size))
@@ -33,7 +40,10 @@ def _class_tokens(config: Any) -> int:
             f"LLaVA with a vision tower of type {kind!r} is not known (known: {', '.join(sorted(_CLASS_TOKENS))}): "
             "pass spans by hand to attention_factors(image_spans=...)"
         )
-    kept = _CLASS_TOKENS[kind] - (config.vision_feature_select_strategy == "default")
+    always_drops = config.model_type == "vipllava"
+    kept = _CLASS_TOKENS[kind] - (always_drops or config.vision_feature_select_strategy == "default")
+    if kept < 0 and always_drops:
+        raise InputError(f"ViP-LLaVA drops the first patch of a {kind}, which has no class token: use a CLIP tower")
     if kept < 0:
         raise InputError(
             f"vision_feature_select_strategy='default' drops the first patch of a {kind}, which has no class token: "

@@ -1,13 +1,14 @@
-"""Qwen2-VL and Qwen2.5-VL: one grid over the whole stretched image, one token per merged block of patches.
+"""Qwen2-VL to Qwen3.5 and GLM-4V: one grid over the whole stretched image, one token per merged block of patches.
 
-The tokens run row by row over the merged grid; Qwen2.5-VL's windows reorder patches inside its tower only.
+The tokens run row by row over the merged grid; Qwen2.5-VL's windows reorder patches inside its tower only, and what
+Qwen3-VL adds to its decoder's first layers are features of the same tokens. This file knows nothing of videos' tokens.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from probes.families.geometry import Tile
-from probes.families.view import ImageView
+from probes.families.view import ImageView, check_grid
 from probes.families.view import image_token_ids as image_token_ids
 from probes.inputs import InputError
 
@@ -24,7 +25,7 @@ def tiles(image: ImageView) -> list[Tile]:
     merge = int(image.config.vision_config.spatial_merge_size)
     frames, height, width = (int(length) for length in grids[_grid_index(grids, image.first_tile)])
     rows, columns = height // merge, width // merge
-    _check_shape(image, rows, columns)
+    check_grid(image, rows, columns)
     return [Tile(rows, columns, image.whole(), frame=frame) for frame in range(frames)]
 
 
@@ -41,17 +42,3 @@ def _grid_index(grids: Any, first_tile: int) -> int:
             return index
         seen += int(grid[0])
     raise InputError(f"the inputs hold {len(grids)} images, and the prompts place more: give one image per placeholder")
-
-
-def _check_shape(image: ImageView, rows: int, columns: int) -> None:
-    """Refuse a size that no scale brings within one cell of the grid on both sides: it was swapped or is another's."""
-    if image.size is None:
-        return
-    width, height = image.size
-    low = max((rows - 1) / height, (columns - 1) / width)
-    high = min((rows + 1) / height, (columns + 1) / width)
-    if low > high:
-        raise InputError(
-            f"{image.name}: a size of {width} x {height} does not fit a grid of {rows} rows and {columns} columns: "
-            "give sizes as (width, height), in the order of the images"
-        )

@@ -126,6 +126,25 @@ def image_token_ids(config: Any, processor: Any) -> list[int]:  # noqa: ARG001 -
     return [int(token)]
 
 
+def check_grid(image: ImageView, rows: int, columns: int) -> None:
+    """Check that an image stretched to a grid of square cells can have had the given size.
+
+    Raises:
+        InputError: If no scale brings the size within one cell of the grid on both sides: it was swapped, or is that
+            of another image.
+    """
+    if image.size is None:
+        return
+    width, height = image.size
+    low = max((rows - 1) / height, (columns - 1) / width)
+    high = min((rows + 1) / height, (columns + 1) / width)
+    if low > high:
+        raise InputError(
+            f"{image.name}: a size of {width} x {height} does not fit a grid of {rows} rows and {columns} columns: "
+            "give sizes as (width, height), in the order of the images"
+        )
+
+
 def shape_of(value: Any) -> tuple[int, ...] | None:
     """Shape of a tensor or array; None for anything else."""
     shape = getattr(value, "shape", None)

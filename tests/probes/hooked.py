@@ -15,6 +15,25 @@ from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
+FURTHER = (
+    "qwen2_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "glm4v",
+    "glm46v",
+    "llava_next",
+    "llava_onevision",
+    "internvl",
+    "aya_vision",
+    "cohere2_vision",
+    "mistral3",
+    "pixtral",
+    "glm4v_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "vipllava",
+)
+"""Families that go through the main tests of traces and interventions only."""
 NEVER = -1
 """An end of sequence that no model writes."""
 
@@ -37,8 +56,9 @@ def sharp_model(family: str, seed: int = 0) -> Any:
         model = processors.build_model(family, processor, seed, **changes)
         tiny_models.enlarge_weights(model)
     for name, parameter in model.named_parameters():
-        # Gemma divides by a fixed scalar meant for heads of 256, and norms queries and keys.
-        if family == "gemma3" and name.endswith(("q_norm.weight", "k_norm.weight")) and "language" in name:
+        # Both norm queries and keys; Gemma divides by a fixed scalar meant for heads of 256 besides.
+        normed = family == "gemma3" or family.startswith("qwen3")
+        if normed and name.endswith(("q_norm.weight", "k_norm.weight")) and "language" in name:
             torch.nn.init.constant_(parameter, 3.0)
     return model
 
@@ -93,15 +113,18 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
 
 
 def _image_columns(model: HookedModel, question: Question, ids: torch.Tensor) -> list[list[int]]:
-    """Columns of each image: as many image tokens as the image makes when it is asked about alone."""
+    """Columns of each image: as many image tokens as it makes when it is asked about alone, or twice in one prompt
+    where images that share a prompt are made otherwise.
+    """
     config = model.model.config
     token = getattr(config, "image_token_id", None) or config.image_token_index
     columns = (ids == token).nonzero().flatten().tolist()
     found = []
     for image in question.images:
-        text = processors.chat(model.processor, [image], "<image> it")
-        alone = model.processor(text=[text], images=[[image]], return_tensors="pt")
-        count = int((alone["input_ids"] == token).sum())
+        copies = 2 if config.model_type == "llava_onevision" and len(question.images) > 1 else 1
+        text = processors.chat(model.processor, [image] * copies, "<image> it" * copies)
+        alone = model.processor(text=[text], images=[[image] * copies], return_tensors="pt")
+        count = int((alone["input_ids"] == token).sum()) // copies
         found.append(columns[:count])
         columns = columns[count:]
     assert not columns

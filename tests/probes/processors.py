@@ -10,7 +10,9 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
+from tests.probes.recipes import RECIPES
+
+FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""
 
 _CORPUS = (
@@ -29,6 +31,7 @@ _SPECIAL: dict[str, tuple[str, ...]] = {
     "gemma3": ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<image_soft_token>", "<end_of_image>"),
 }
 _SPECIAL["qwen2_5_vl"] = _SPECIAL["qwen2_vl"]
+_SPECIAL |= {family: recipe.special for family, recipe in RECIPES.items()}
 _NAMED: dict[str, dict[str, str]] = {
     "llava": {"image_token": "<image>"},
     "gemma3": {
@@ -36,6 +39,7 @@ _NAMED: dict[str, dict[str, str]] = {
         "boi_token": "<start_of_image>",
         "eoi_token": "<end_of_image>",
     },
+    **{family: dict(recipe.named) for family, recipe in RECIPES.items() if recipe.named},
 }
 _END = {
     "llava": "</s>",
@@ -44,6 +48,7 @@ _END = {
     "idefics3": "<end_of_utterance>",
     "smolvlm": "<end_of_utterance>",
     "gemma3": "<end_of_turn>",
+    **{family: recipe.end for family, recipe in RECIPES.items()},
 }
 
 
@@ -82,6 +87,7 @@ _TEMPLATES = {
         "{{ '<end_of_turn>\n' }}",
         "{{ '<start_of_turn>model\n' }}",
     ),
+    **{family: _template(*recipe.message) for family, recipe in RECIPES.items()},
 }
 
 
@@ -117,6 +123,8 @@ def build_processor(family: str, padding_side: str = "left", **image_settings: A
     """
     tokenizer = build_tokenizer(family, padding_side)
     template = _TEMPLATES[family]
+    if family in RECIPES:
+        return RECIPES[family].processor(tokenizer, template, image_settings)
     match family:
         case "llava":
             from transformers import CLIPImageProcessor, LlavaProcessor
@@ -269,6 +277,8 @@ def build_config(family: str, processor: Any, **changes: Any) -> Any:
                 "mm_tokens_per_image": 16,
             }
             kind = transformers.Gemma3Config
+        case _ if family in RECIPES:
+            kind, arguments = RECIPES[family].config(ids, text, tower)
         case _:
             raise ValueError(f"no test configuration for {family!r}; there are {FAMILIES}")
     return kind(**(arguments | changes))

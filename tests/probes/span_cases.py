@@ -1,6 +1,7 @@
 """Families under settings of their own, and what their tokens really saw: shared by the tests of spans."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.spans import Box, ImageSpan, find_image_spans
+from probes.spans import Box, ImageSpan, Tile, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
 
 Size = tuple[int, int]
@@ -50,6 +51,10 @@ def _siglip(processor: Any) -> None:
     processor.image_processor = SiglipImageProcessor(size={"height": 32, "width": 32})
 
 
+def _thinned(processor: Any) -> None:
+    processor.vision_aspect_ratio = "anyres_max_2"
+
+
 SIGLIP = {
     "model_type": "siglip_vision_model",
     "hidden_size": 32,
@@ -66,6 +71,9 @@ def _published(processor: Any) -> None:
     """Token counts of the published checkpoints."""
     processor.patch_size = 14
     processor.image_seq_len = 169
+    processor.num_image_tokens = 27 * 27
+    if hasattr(processor, "start_image_token"):
+        processor.image_seq_length = 256
     if hasattr(processor, "full_image_sequence"):
         processor.image_seq_length = 256
         tokenizer = processor.tokenizer
@@ -74,6 +82,8 @@ def _published(processor: Any) -> None:
 
 
 CLIP_336 = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
+PINPOINTS_336 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+PINPOINTS_384 = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
 PUBLISHED = (
     Case(
         "llava 1.5",
@@ -89,6 +99,52 @@ PUBLISHED = (
         {"patch_size": 14, "size": {"shortest_edge": 3136, "longest_edge": 1003520}},
         {},
         {},
+    ),
+    Case(
+        "qwen3-vl 8b",
+        "qwen3_vl",
+        {"patch_size": 16, "size": {"shortest_edge": 65536, "longest_edge": 16777216}},
+        {},
+        {},
+    ),
+    Case(
+        "llava-next 7b",
+        "llava_next",
+        {
+            "size": {"shortest_edge": 336},
+            "crop_size": {"height": 336, "width": 336},
+            "image_grid_pinpoints": PINPOINTS_336,
+        },
+        {},
+        {"vision_config": CLIP_336, "image_grid_pinpoints": PINPOINTS_336},
+        14,
+    ),
+    Case(
+        "llava-onevision 7b",
+        "llava_onevision",
+        {"size": {"height": 384, "width": 384}, "image_grid_pinpoints": PINPOINTS_384},
+        {},
+        {
+            "vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14},
+            "image_grid_pinpoints": PINPOINTS_384,
+        },
+        14,
+    ),
+    Case(
+        "internvl3 8b",
+        "internvl",
+        {"size": {"height": 448, "width": 448}, "max_patches": 12},
+        {},
+        {"vision_config": {"image_size": [448, 448], "patch_size": [14, 14]}},
+        28,
+    ),
+    Case(
+        "mistral small 3.1",
+        "mistral3",
+        {"size": {"longest_edge": 1540}},
+        {},
+        {"vision_config": {"model_type": "pixtral", "patch_size": 14}},
+        28,
     ),
     Case(
         "idefics3 8b",
@@ -112,6 +168,7 @@ ADAPT: dict[str, Callable[[Any], None]] = {
     "llava, class token": _full,
     "llava, padded": _padding,
     "llava, siglip": _siglip,
+    "llava_onevision, thinned": _thinned,
 }
 CASES = {
     case.name: case
@@ -129,9 +186,31 @@ CASES = {
         Case("smolvlm", "smolvlm", {}, {}, {}),
         Case("gemma3", "gemma3", {}, {}, {}),
         Case("gemma3, pan and scan", "gemma3", {}, SCAN, {}),
+        Case("qwen3_vl", "qwen3_vl", {}, {}, {}),
+        Case("qwen3_vl_moe", "qwen3_vl_moe", {}, {}, {}),
+        Case("glm4v", "glm4v", {}, {}, {}),
+        Case("glm46v", "glm46v", {}, {}, {}),
+        Case("internvl", "internvl", {}, {}, {}),
+        Case("internvl, whole", "internvl", {}, {"crop_to_patches": False}, {}),
+        Case("internvl, at least two", "internvl", {"min_patches": 2}, {}, {}),
+        Case("aya_vision", "aya_vision", {}, {}, {}),
+        Case("cohere2_vision", "cohere2_vision", {}, {}, {}),
+        Case("mistral3", "mistral3", {}, {}, {}),
+        Case("pixtral", "pixtral", {}, {}, {}),
+        Case("glm4v_moe", "glm4v_moe", {}, {}, {}),
+        Case("qwen3_5", "qwen3_5", {}, {}, {}),
+        Case("qwen3_5_moe", "qwen3_5_moe", {}, {}, {}),
+        Case("vipllava", "vipllava", {}, {}, {}),
+        Case("llava_next", "llava_next", {}, {}, {}),
+        Case("llava_onevision", "llava_onevision", {}, {}, {}),
+        Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
     )
 }
-PADS = {"llava, padded", "llava, wide crop"}
+PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned"}
+SHARES = {"llava_onevision, thinned"}
+"""Cases whose neighbouring tokens are mixed from the same patches."""
+NATIVE = {"mistral3", "pixtral"}
+ANYRES = {"llava_next", "llava_onevision"}
 
 
 class Encoded(NamedTuple):
@@ -184,9 +263,14 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     """(tokens, 3): mean colour in 0 to 1 of the pixels behind each image token, in the prompt's order."""
     pixels = encoded.inputs["pixel_values"].double().numpy()
     processor = encoded.processor.image_processor
-    if case.family.startswith("qwen"):
+    if "image_grid_thw" in encoded.inputs:
         patches = pixels.reshape(len(pixels), 3, -1).mean(-1)
         tokens = patches.reshape(-1, 4, 3).mean(1)
+    elif case.family in ANYRES:
+        tokens = _packed(case, encoded)
+    elif case.family in NATIVE:
+        cropped = [image[:, :h, :w] for image, (h, w) in zip(pixels, encoded.inputs["image_sizes"], strict=True)]
+        tokens = np.concatenate([_blocks(image, case.cell) for image in cropped])
     else:
         pixels = pixels.reshape(-1, *pixels.shape[-3:])
         if "pixel_attention_mask" in encoded.inputs:
@@ -202,6 +286,35 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     return result
 
 
+def _blocks(pixels: Floats, cell: int) -> Floats:
+    """(cells, channels): mean colours of an image (channels, height, width), row by row."""
+    channels, height, width = pixels.shape
+    blocks: Floats = pixels.reshape(channels, height // cell, cell, width // cell, cell).mean((2, 4))
+    return blocks.reshape(channels, -1).T
+
+
+def _packed(case: Case, encoded: Encoded) -> Floats:
+    """Colours of patches, put in order by the model's own packing; newlines are NaN."""
+    import transformers
+
+    kind = transformers.LlavaNextModel if case.family == "llava_next" else transformers.LlavaOnevisionModel
+    sizes = encoded.inputs["image_sizes"]
+    counts = encoded.inputs.get("batch_num_images", torch.ones(len(sizes), dtype=torch.long)).tolist()
+    alone = [count == 1 for count in counts for _ in range(count)]
+    features = []
+    for pixels, split in zip(encoded.inputs["pixel_values"], alone, strict=True):
+        filled = int(pixels.abs().flatten(1).any(1).sum()) if split else 1
+        blocks = pixels[:filled].double().unfold(2, case.cell, case.cell).unfold(3, case.cell, case.cell).mean((-1, -2))
+        features.append(blocks.flatten(2).transpose(1, 2))
+    newline = torch.full((3,), float("nan"), dtype=torch.double)
+    extra = {"vision_feature_select_strategy": "default"} if case.family == "llava_next" else {}
+    if "vision_aspect_ratio" in case.changes:
+        extra["vision_aspect_ratio"] = case.changes["vision_aspect_ratio"]
+    holder = SimpleNamespace(config=encoded.config)
+    packed, _ = kind.pack_image_features(holder, features, sizes, image_newline=newline, **extra)
+    return np.concatenate([part.numpy() for part in packed])
+
+
 def assert_tiles_exactly(span: ImageSpan) -> None:
     """Cells share their tile without gap or overlap; tiles beside the thumbnail share their union likewise."""
     cells = span.cells()
@@ -214,10 +327,24 @@ def assert_tiles_exactly(span: ImageSpan) -> None:
             assert below is None or (box.bottom == below.top and box.left == below.left and box.right == below.right)
         assert span.size is not None
         assert sum(box.area for box in grid.values()) == pytest.approx(tile.box.clip(*span.size).area)
-    fine = [tile.box for tile in span.tiles if not tile.thumbnail]
-    union = Box(*(f(box[at] for box in fine) for at, f in enumerate((min, min, max, max))))
-    assert sum(box.area for box in fine) == pytest.approx(union.area)
-    assert all(box.area == pytest.approx(union.area) for box in (tile.box for tile in span.tiles if tile.thumbnail))
+    boxes = [tile.box for tile in span.tiles if not tile.thumbnail]
+    union = Box(*(f(box[at] for box in boxes) for at, f in enumerate((min, min, max, max))))
+    assert sum(box.area for box in boxes) == pytest.approx(union.area)
+    assert span.size is not None
+    for tile in span.tiles:
+        if tile.thumbnail:
+            fine = next(each for each in span.tiles if not each.thumbnail)
+            assert_covers(fine, union, Box(0, 0, *span.size) if fine.row_end else tile.box)
+
+
+def assert_covers(fine: Tile, union: Box, whole: Box) -> None:
+    """Fine cells lie over the whole image; where a padded grid was cut back, all but a cell at each edge of it."""
+    if not fine.rows * fine.columns:
+        return
+    cell = fine.box.cell(0, 0, fine.rows, fine.columns)
+    lost = [abs(edge - other) for edge, other in zip(union, whole, strict=True)]
+    limits = [cell.right - cell.left, cell.bottom - cell.top] * 2 if fine.row_end else [0.0] * 4
+    assert all(edge <= limit + 1e-6 for edge, limit in zip(lost, limits, strict=True))
 
 
 def assert_tokens(encoded: Encoded) -> None:

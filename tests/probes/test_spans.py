@@ -77,7 +77,17 @@ def test_the_published_settings(case: Case) -> None:
     assert_tokens(encoded)
     span = encoded.spans[0][0]
     assert_tiles_exactly(span)
-    tokens = {"llava 1.5": 576, "qwen2.5-vl 7b": 17 * 23, "idefics3 8b": 169 * 13, "gemma3 4b": 256 * 3}
+    tokens = {
+        "llava 1.5": 576,
+        "qwen2.5-vl 7b": 17 * 23,
+        "qwen3-vl 8b": 15 * 20,
+        "llava-next 7b": 24 * 24 + 36 * (48 + 1),
+        "llava-onevision 7b": 27 * 27 + 40 * (54 + 1),
+        "internvl3 8b": 256 * (4 * 3 + 1),
+        "mistral small 3.1": 18 * 23,
+        "idefics3 8b": 169 * 13,
+        "gemma3 4b": 256 * 3,
+    }
     assert len(span.tokens) == tokens[case.name]
     assert misplaced(span.cells(), token_colours(case, encoded), size) == []
 
@@ -105,8 +115,12 @@ def _with_box(cell: Cell, box: Box) -> Cell:
     return Cell(cell.token, box, cell.tile, cell.row, cell.column, cell.thumbnail, cell.frame)
 
 
-def test_thumbnail_is_counted_once_and_grid_lays_tiles_side_by_side() -> None:
-    case, size = CASES["idefics3"], (64, 40)
+@pytest.mark.parametrize(
+    "name, size",
+    [("idefics3", (64, 40)), ("internvl", (64, 64)), ("aya_vision", (64, 64)), ("cohere2_vision", (64, 64))],
+)
+def test_thumbnail_is_counted_once_and_grid_lays_tiles_side_by_side(name: str, size: Size) -> None:
+    case = CASES[name]
     encoded = encode(case, [[coordinates(size)]])
     span = encoded.spans[0][0]
     assert [tile.thumbnail for tile in span.tiles] == [False] * 4 + [True]
@@ -117,3 +131,19 @@ def test_thumbnail_is_counted_once_and_grid_lays_tiles_side_by_side() -> None:
     coarse = span.grid(colours.T, thumbnail=True)
     assert coarse.shape == (3, 4, 4)
     assert coarse[0] == pytest.approx(fine.reshape(4, 2, 4, 2).mean((1, 3)), abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["llava_next", "llava_onevision"])
+def test_newlines_have_no_cell_and_the_thumbnail_comes_first(name: str) -> None:
+    case = CASES[name]
+    encoded = encode(case, [[coordinates((64, 64))]])
+    span = encoded.spans[0][0]
+    assert [tile.thumbnail for tile in span.tiles] == [True, False]
+    assert len(span.tokens) == 4 * 4 + 8 * (8 + 1) and len(span.cells()) == 4 * 4 + 8 * 8
+    colours = token_colours(case, encoded)
+    newlines = np.flatnonzero(np.isnan(colours[:, 0]))
+    assert newlines.tolist() == [16 + 9 * row + 8 for row in range(8)]
+    assert not {cell.token for cell in span.cells()} & set(newlines.tolist())
+    fine = span.grid(colours[:, 0])
+    assert fine.shape == (8, 8) and (np.diff(fine, axis=1) > 0).all()
+    assert span.grid(colours[:, 0], thumbnail=True) == pytest.approx(fine.reshape(4, 2, 4, 2).mean((1, 3)), abs=0.03)

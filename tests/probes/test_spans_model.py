@@ -8,8 +8,31 @@ import torch
 from PIL import Image
 
 from probes.spans import Box, find_image_spans
-from tests.probes.span_cases import CASES, Size, assert_tokens, encode, model_of, processor_of
+from tests.probes.span_cases import CASES, SHARES, Size, assert_tokens, encode, model_of, processor_of
 
+RAGGED = (
+    "llava",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "idefics3",
+    "smolvlm",
+    "gemma3, pan and scan",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "glm4v",
+    "glm46v",
+    "llava_next",
+    "llava_onevision",
+    "internvl",
+    "aya_vision",
+    "cohere2_vision",
+    "mistral3",
+    "pixtral",
+    "glm4v_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "vipllava",
+)
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
 
@@ -63,11 +86,12 @@ def test_a_bright_patch_changes_the_token_of_its_cell(name: str, size: Size) -> 
         assert set(np.flatnonzero(change)) <= set(span.tokens.tolist())
         in_tile = [c for c in span.cells() if c.tile == cell.tile]
         strongest = max(in_tile, key=lambda c: change[span.tokens[c.token]])
-        assert (strongest.row, strongest.column) == (cell.row, cell.column)
+        away = max(abs(strongest.row - cell.row), abs(strongest.column - cell.column))
+        assert away <= (name in SHARES)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3, pan and scan"])
+@pytest.mark.parametrize("name", RAGGED)
 def test_padding_and_ragged_counts_keep_images_apart(name: str, side: str) -> None:
     case = CASES[name]
     model = model_of(case)
