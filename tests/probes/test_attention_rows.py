@@ -198,18 +198,23 @@ def test_key_chunks_of_half_precision_equal_the_whole(monkeypatch: pytest.Monkey
 def test_unknown_terms_are_refused_by_name() -> None:
     bias = torch.zeros(1)
     for keywords, name in (
-        ({"position_bias": bias}, "'position_bias'"),
-        ({"sinks": bias}, "'sinks'"),
+        ({"mystery": bias}, "'mystery'"),
+        ({"sinks": bias}, "sdpa ignores 'sinks'"),
+        ({"implementation": "flash_attention_2", "position_bias": bias}, "flash_attention_2 ignores 'position_bias'"),
         ({"indices": [bias]}, "'indices'"),
         ({"nested": {"deep": (bias,)}}, "'nested'"),
         ({"cache": object()}, "paged cache"),
-        ({"s_aux": bias}, "ignores the attention sinks"),
+        ({"s_aux": bias}, "sdpa ignores 's_aux'"),
     ):
         with pytest.raises(UnsupportedAttention, match=rf"layer 3 \(SomeAttention\).*{name}"):
             call(**keywords).check()
     call(position_ids=bias, use_cache=True).check()
     with pytest.raises(UnsupportedAttention, match=r"sinks have shape \(1,\)"):
         all_rows(call(implementation="eager", s_aux=bias))
+    for name in ("position_bias", "sinks"):
+        given: Any = {name: bias}
+        with pytest.raises(UnsupportedAttention, match=rf"its {name} has shape \(1,\)"):
+            all_rows(call(implementation="eager", **given))
     with pytest.raises(UnsupportedAttention, match="mask has shape"):
         all_rows(call(torch.ones(BATCH, 1, QUERIES, KEYS - 1)))
     with pytest.raises(UnsupportedAttention, match="mask is a SimpleNamespace"):
