@@ -131,6 +131,16 @@ def knockout_effects(
     return effects
 
 
+def knocked_out(encoded: Encoded, rows: str, images: Sequence[int]) -> Knockout:
+    """In each batch row one image hidden from a row set, in every layer; the image's own rows keep seeing it."""
+    blinded = row_sets(encoded, [rows])[rows].clone()
+    hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
+    for row, (span,) in enumerate(hidden):
+        for start, stop in runs_of(span):
+            blinded[row, start:stop] = False
+    return Knockout(blinded, hidden)
+
+
 def _blinded(encoded: Encoded, rows: Sequence[str]) -> Tensor:
     """(images, tokens) of one question: the rows of any of the sets, without each image's own tokens."""
     chosen = torch.stack(list(row_sets(encoded, rows).values())).any(0)[0]

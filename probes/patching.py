@@ -1,7 +1,7 @@
 """Activation patching of images: what the answer loses when one image's tokens carry another image's residual stream.
 
-Knock-outs (`probes.interventions`) cut what rows read; a patch changes what there is to read, from one layer on. Written
-against `probes.backend.Backend`, so it runs alike on every back end.
+Knock-outs (`probes.interventions`) cut what rows read; a patch changes what there is to read, from one layer on. It is
+written against `probes.backend.Backend`, so it runs alike on every back end.
 """
 
 from collections.abc import Collection, Sequence

@@ -69,7 +69,7 @@ def _hooked(model: nn.Module, layers: Sequence[int], act: Callable[[int, Tensor]
     handles = []
     for layer in layers:
 
-        def hook(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int = layer) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int = layer) -> Any:
             new = act(layer, residual_of(args, named))
             return None if new is None else with_residual(args, named, new)
 

@@ -122,7 +122,7 @@ def test_patches_that_do_not_fit_are_refused() -> None:
 
 def test_an_image_that_takes_other_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model, question = hooked("qwen2_5_vl"), questions()[0]
-    monkeypatch.setattr("probes.patching.swapped", lambda images, others: [picture(96, 96)] * len(images))
+    monkeypatch.setattr("probes.patching.swapped", lambda images, _: [picture(96, 96)] * len(images))
     with pytest.raises(InputError, match="takes other tokens"):
         patch_effects(model, question, ANSWER, [picture()])
 
