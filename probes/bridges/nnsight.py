@@ -235,7 +235,9 @@ def _traced(
 ) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor], dict[int, Tensor]]:
     """Run one pass: logits, sums of attention, residual streams, and whether a layer's knock-out leaves a row blind."""
     with envoy.trace(**inputs, **options):
-        sums, residuals, blind = {}, {}, {}
+        sums: dict[int, Tensor] = {}
+        residuals: dict[int, Tensor] = {}
+        blind: dict[int, Tensor] = {}
         for step in steps:
             if step.block:
                 block = envoy.get(step.block)

@@ -179,11 +179,19 @@ def with_hidden(
         named: Its keywords.
         place: Place of the mask, where it is among the positional ones; see `place_of_mask`.
         hidden: Bool (batch, 1, rows, columns).
+
+    Raises:
+        InputError: If the mask has another form.
     """
     positional = 0 <= place < len(args)
     mask = args[place] if positional else named.get("attention_mask")
     if mask is None:
         mask = torch.zeros_like(hidden, dtype=residual_of(args, named).dtype)
+    if mask.dim() != 4 or mask.shape[2] != hidden.shape[2] or mask.shape[3] < hidden.shape[3]:
+        raise InputError(
+            f"an attention's mask has the form {tuple(mask.shape)}, and columns are hidden in (batch, heads, rows, "
+            "columns): knock it out with probes.HookedModel"
+        )
     mask = mask[..., : hidden.shape[-1]]
     new = hide(mask, hidden)
     if positional:

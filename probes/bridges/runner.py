@@ -59,8 +59,8 @@ class Runner(ABC):
         """The error in the one form that every refused model gets."""
         name = f"{type(self.model).__name__} ({self.model.config.model_type})"
         return UnsupportedBridge(
-            f"{self.library} does not take {name}: {reason}; read it with probes.HookedModel, which needs no bridge, or "
-            "take a family of docs/bridges.md"
+            f"{self.library} does not take {name}: {reason}; read it with probes.HookedModel, which needs no bridge, "
+            "or take a family of docs/bridges.md"
         )
 
     def refuse(self, error: BaseException) -> NoReturn:
