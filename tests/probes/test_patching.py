@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from probes.attention_calls import UnsupportedAttention
 from probes.changes import Patch
+from probes.decoder import decoder_layers
 from probes.inputs import InputError
 from probes.interventions import blank_effects, blanked, swap_effects
 from probes.model import Question
@@ -130,3 +132,16 @@ def test_an_image_that_takes_other_tokens_is_refused(monkeypatch: pytest.MonkeyP
 def test_a_residual_stream_of_another_form_is_refused() -> None:
     with pytest.raises(InputError, match=r"layer 3: its residual stream has the form \(2, 1, 5, 8\)"):
         picked(3, torch.zeros(2, 1, 5, 8), torch.ones(1, 5, dtype=torch.bool))
+
+
+def test_a_decoder_without_a_list_of_layers_is_refused() -> None:
+    class Attention(torch.nn.Module):
+        layer_idx = 0
+
+    class Decoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.only = Attention()
+
+    with pytest.raises(UnsupportedAttention, match="Decoder: no list of decoder layers is found"):
+        decoder_layers(Decoder())

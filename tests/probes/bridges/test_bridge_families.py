@@ -36,7 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5
 LAYER = 1
-SLOW = ("glm5_next",)
+SLOW = ("dots3_note", "glm5_next", "minicpmv4_6", "minicpmv4_7", "nemotron_h_omni", "qwen4_exp")
+"""Left to `make test-all`: these take half a second to half a minute each."""
 RUNNERS: dict[str, type[Runner]] = {"nnsight": NNsightRunner, "transformer_lens": TransformerLensRunner}
 CASES = [
     *(pytest.param("nnsight", name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(NNSIGHT)),

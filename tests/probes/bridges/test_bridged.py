@@ -183,6 +183,15 @@ def test_libraries_that_give_other_numbers_or_none_are_refused_at_load(
         NNsightModel.of(hooked("llava"))
 
 
+def test_a_hook_that_never_runs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lens_bridge, "_pattern", lambda layer: f"blocks.{layer}.attn.hook_hidden_states")
+    with pytest.raises(UnsupportedBridge, match=r"its hook blocks.0.attn.hook_hidden_states never ran"):
+        TransformerLensModel.of(hooked("llava"))
+    monkeypatch.setattr(lens_bridge, "_pattern", lambda layer: f"blocks.{layer}.attn.hook_of_another_release")
+    with pytest.raises(UnsupportedBridge, match=r"no attention pattern for the layers \[0, 1, 2\]"):
+        TransformerLensModel.of(hooked("llava"))
+
+
 @pytest.mark.parametrize("library", ["nnsight", "transformer_lens"])
 def test_a_library_that_is_not_installed_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
