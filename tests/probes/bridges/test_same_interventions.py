@@ -12,7 +12,7 @@ from probes.backend import Backend
 from probes.bridges import NNsightModel, TransformerLensModel, UnsupportedBridge
 from probes.bridges import nnsight as nnsight_bridge
 from probes.bridges import transformer_lens as lens_bridge
-from probes.changes import Knockout, Patch
+from probes.changes import Change, Knockout, Patch
 from probes.inputs import InputError
 from probes.interventions import blank_effects, knocked_out, knockout_effects, layer_windows
 from probes.patching import image_tokens, patch_effects
@@ -44,7 +44,7 @@ def effects_of(model: Backend) -> Effects:
     encoded = model.encode([question] * 3, [ANSWER] * 3)
     tokens = image_tokens(encoded, [0, 1, 2])
     rolled = {layer: values.flip(0) for layer, values in model.residuals(encoded, tokens, layers[1:2]).items()}
-    both = [knocked_out(encoded, "after", [2, 1, 0]), Patch(tokens, rolled)]
+    both: list[Change] = [knocked_out(encoded, "after", [2, 1, 0]), Patch(tokens, rolled)]
     return Effects(
         knocked=knockout_effects(model, question, ANSWER),
         knocked_by_layer=knockout_effects(model, question, ANSWER, layer_windows(model.layers, 1), batch_size=2),
@@ -97,7 +97,7 @@ def test_changes_that_do_not_fit_are_refused(name: str) -> None:
     rows, span = behind(encoded.columns, encoded.spans[0][0].stop)[:1], encoded.spans[0][0]
     own = model.residuals(encoded, tokens, [1])[1]
     everything = [(0, encoded.columns)]
-    refused = [
+    refused: list[tuple[Change, str]] = [
         (Knockout(rows, [[span]], (7,)), r"layers \[7\] have no attention"),
         (Knockout(rows, [[span]], ()), "layer"),
         (Knockout(rows, []), r"columns per batch row"),
