@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -25,7 +26,6 @@ from tests.probes.zoo.catalogue import ENTRIES, Entry
 from tests.probes.zoo.verifying import (
     ROWS,
     SPANS,
-    _means,
     build_model,
     eager_attentions,
     inputs_of,
@@ -58,8 +58,9 @@ def quiet() -> Iterator[None]:
 def test_a_bridge_shows_and_changes_what_the_model_does(bridge: str, model_type: str) -> None:
     entry = ENTRIES.get(model_type, Entry())
     model = build_model(model_type, "eager")
-    plain = inputs_of(model, entry, padded=True)
-    inputs: dict[str, Any] = {**plain, "use_cache": False}
+    bare = inputs_of(model, entry, padded=True)
+    inputs: dict[str, Any] = {**bare, "use_cache": False}
+    unchanged = model(**inputs).logits[:, -1]
     runner = RUNNERS[bridge](twin(model))
     by_mask = TRANSFORMER_LENS.get(model_type) == "mask"
     rows = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
@@ -69,20 +70,20 @@ def test_a_bridge_shows_and_changes_what_the_model_does(bridge: str, model_type:
     assert list(found.sums) == runner.layers
     spans = [list(SPANS)] * len(rows)
     factors = BridgedReadings(found.sums, ["rows"], rows[:, None], spans, False).factors("rows").numpy()
-    dense = eager_attentions(model, plain, len(attention_layers(model)))
-    expected = np.stack([_means(layer[:, :, -ROWS:], entry) for layer in dense], axis=1)
+    dense = eager_attentions(model, bare, len(attention_layers(model)))
+    expected = np.stack([factors_of(layer[:, :, -ROWS:]) for layer in dense], axis=1)
     assert np.abs(factors - expected).max() < TOLERANCE
     assert np.abs(factors - expected[..., ::-1]).max() > 100 * TOLERANCE
 
     cut = Knockout(rows, spans)
     if isinstance(runner, TransformerLensRunner) and by_mask:
-        assert difference(runner, model, inputs, cut) > 100 * TOLERANCE
+        assert difference(runner, model, inputs, unchanged, cut) > 100 * TOLERANCE
         runner.knocks_out_by = "mask"
     if bridge == "nnsight" and model_type in NO_KNOCKOUT:
         with pytest.raises(InputError, match="mask has the form"):
-            difference(runner, model, inputs, cut)
+            difference(runner, model, inputs, unchanged, cut)
     else:
-        assert difference(runner, model, inputs, cut) < TOLERANCE
+        assert difference(runner, model, inputs, unchanged, cut) < TOLERANCE
 
     tokens = torch.zeros_like(rows)
     tokens[:, SPANS[0][0] : SPANS[0][1]] = True
@@ -93,7 +94,12 @@ def test_a_bridge_shows_and_changes_what_the_model_does(bridge: str, model_type:
         return
     own = read(model, inputs, tokens)
     torch.testing.assert_close(runner.run(inputs, reading(tokens)).residuals[LAYER], own, rtol=1e-5, atol=1e-5)
-    assert difference(runner, model, inputs, Patch(tokens, {LAYER: own.flip(0)})) < TOLERANCE
+    assert difference(runner, model, inputs, unchanged, Patch(tokens, {LAYER: own.flip(0)})) < TOLERANCE
+
+
+def factors_of(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(batch, images) of one layer's rows (batch, heads, rows, columns)."""
+    return np.stack([rows[..., start:stop].mean(axis=(1, 2, 3)) for start, stop in SPANS], axis=-1)
 
 
 def reading(tokens: torch.Tensor) -> Plan:
@@ -106,14 +112,13 @@ def read(model: Any, inputs: dict[str, Any], tokens: torch.Tensor) -> torch.Tens
     return found[LAYER]
 
 
-def difference(runner: Runner, model: Any, inputs: dict[str, Any], change: Change) -> float:
+def difference(runner: Runner, model: Any, inputs: dict[str, Any], unchanged: torch.Tensor, change: Change) -> float:
     """Of the last row's logits under a change, as a share of the largest; the change itself must act."""
-    plain = model(**inputs).logits[:, -1]
     with applied(model, [change]):
         changed = model(**inputs).logits[:, -1]
-    assert (changed - plain).abs().max() > 100 * TOLERANCE
+    assert (changed - unchanged).abs().max() > 100 * TOLERANCE
     plan = planned([change], runner.layers, runner.residual_layers if isinstance(change, Patch) else ())
-    return float((runner.run(inputs, plan).logits[:, -1] - changed).abs().max() / plain.abs().max())
+    return float((runner.run(inputs, plan).logits[:, -1] - changed).abs().max() / unchanged.abs().max())
 
 
 @pytest.mark.parametrize("model_type", sorted(VERIFIED - set(TRANSFORMER_LENS) - set(UNTRIED)))
