@@ -21,6 +21,7 @@ from probes.bridges.passes import BridgedReadings, Pass, Plan, planned
 from probes.bridges.runner import Runner, UnsupportedBridge, twin
 from probes.changes import Change, Knockout
 from probes.encoding import Encoded, row_sets
+from probes.inputs import InputError
 from probes.interventions import knocked_out
 from probes.model import HookedModel
 from probes.prompts import Question
@@ -87,8 +88,13 @@ class BridgedModel(HookedModel):
     def _pass(self, encoded: Encoded, plan: Plan) -> Pass:
         rows = encoded.columns - encoded.prompt_stop + 1
         inputs = {**self._forward_inputs(encoded), "use_cache": False, "logits_to_keep": rows}
-        with torch.inference_mode(), self._one_line_refusals():
-            found = self.runner.run(inputs, plan)
+        try:
+            with torch.inference_mode():
+                found = self.runner.run(inputs, plan)
+        except InputError:
+            raise
+        except (ValueError, IndexError) as error:
+            self.runner.refuse(error)
         return found._replace(logits=found.logits[:, -rows:])
 
     def _answer_logits(self, encoded: Encoded, changes: Sequence[Change] = ()) -> Tensor:

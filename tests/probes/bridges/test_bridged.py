@@ -155,6 +155,13 @@ class Off(NNsightRunner):
         return found._replace(logits=logits)
 
 
+class Unmasked(NNsightRunner):
+    """Forgets which tokens are padding."""
+
+    def run(self, inputs: Mapping[str, Any], plan: Plan) -> Pass:
+        return super().run({**inputs, "attention_mask": torch.ones_like(inputs["attention_mask"])}, plan)
+
+
 class Silent(NNsightRunner):
     """Shows no attention of its last layer."""
 
@@ -162,6 +169,13 @@ class Silent(NNsightRunner):
         found = super().run(inputs, plan)
         found.sums.pop(2, None)
         return found
+
+
+class Unwilling(NNsightRunner):
+    """Refuses in words of its own."""
+
+    def run(self, inputs: Mapping[str, Any], plan: Plan) -> Pass:
+        raise ValueError(f"no room for {len(inputs)} inputs of {plan}")
 
 
 class Broken(NNsightRunner):
@@ -173,7 +187,13 @@ class Broken(NNsightRunner):
 
 @pytest.mark.parametrize(
     ("runner", "message"),
-    [(Off, "its logits differ .* at most 1e-04"), (Silent, r"layers \[2\] show no"), (Broken, "KeyError: .no such")],
+    [
+        (Off, "its logits differ .* at most 1e-04"),
+        (Unmasked, "its logits differ"),
+        (Silent, r"layers \[2\] show no"),
+        (Unwilling, "ValueError: no room"),
+        (Broken, "KeyError: .no such"),
+    ],
 )
 def test_libraries_that_give_other_numbers_or_none_are_refused_at_load(
     runner: type[NNsightRunner], message: str, monkeypatch: pytest.MonkeyPatch
