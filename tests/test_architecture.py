@@ -25,6 +25,7 @@ WITHOUT_TORCH = (
     "probes",
     "probes.inputs",
     "probes.estimates",
+    "probes.paired",
     "probes.scores",
     "studies",
     "studies.cli",
@@ -44,6 +45,8 @@ WITHOUT_TORCH = (
     "studies.position",
     "studies.auditing.report",
     "studies.untrained",
+    "studies.scaling",
+    "studies.compare",
 )
 
 
