@@ -56,9 +56,11 @@ def share_difference(
     Clusters are drawn with replacement, each with all its samples and for both sides at once, and both shares are
     taken anew. The interval is the percentile interval at tails widened from the normal to Student's quantile at
     ``clusters - 1`` degrees of freedom, without which it is too short for few clusters; the standard error is that of
-    the draws, times ``sqrt(clusters / (clusters - 1))``. Where every draw gives the same difference no spread is seen:
-    the interval has no width (it is [0, 0] for sides that agree on every sample), and what could be detected is not
-    known.
+    the draws, times ``sqrt(clusters / (clusters - 1))``. A bootstrap cannot draw what it has not seen, so the interval
+    reaches at least as far as if no cluster had differed: a kind of cluster that ``c`` clusters do not show has at most
+    the share ``1 - (a / 2) ** (1 / c)``, ``a = 1 - level`` (the exact binomial bound at no hits; reconstruction). Sides
+    that agree everywhere thus differ by 0 with an interval that narrows with the clusters. Where every draw gives the
+    same difference there is no standard error, and what could be detected is not known.
 
     Args:
         first: (samples,) booleans of the first side; True is a hit.
@@ -110,8 +112,8 @@ def share_difference(
 def minimum_detectable(standard_error: float, level: float = 0.95, power: float = POWER) -> float:
     """Smallest true difference that a two-sided test would show with the given power, by the normal approximation.
 
-    It is ``(z(1 - a / 2) + z(power)) * standard_error`` with ``a = 1 - level``: (1.96 + 0.84) standard errors at 5 % and
-    80 %. The standard error is the one observed, so this tells what a comparison of this size can see, not whether
+    It is ``(z(1 - a / 2) + z(power)) * standard_error`` with ``a = 1 - level``: (1.96 + 0.84) standard errors at 5 %
+    and 80 %. The standard error is the one observed, so this tells what a comparison of this size can see, not whether
     a difference is there. Without a standard error, or with one of zero, it is not known: NaN.
 
     >>> round(minimum_detectable(0.01), 4)
@@ -124,8 +126,9 @@ def minimum_detectable(standard_error: float, level: float = 0.95, power: float 
     return float(special.ndtri(0.5 + level / 2) + special.ndtri(power)) * standard_error
 
 
-def _by_cluster(sides: list[npt.NDArray[np.bool_]], used: npt.NDArray[np.bool_], index: npt.NDArray[np.int64],
-                count: int) -> FloatArray:
+def _by_cluster(
+    sides: list[npt.NDArray[np.bool_]], used: npt.NDArray[np.bool_], index: npt.NDArray[np.int64], count: int
+) -> FloatArray:
     columns = [np.bincount(index, weights=side[used].astype(np.float64), minlength=count) for side in sides]
     return np.stack(columns, axis=1).astype(np.float64)
 
@@ -145,4 +148,6 @@ def _interval(
     widened = math.sqrt(len(sums) / (len(sums) - 1))
     tail = float(special.ndtr(-widened * special.stdtrit(len(sums) - 1, 0.5 + level / 2)))
     low, high = np.quantile(usable, [tail, 1.0 - tail]).tolist()
-    return min(low, value), max(high, value), widened * float(usable.std())
+    unseen = 1.0 - (0.5 - level / 2) ** (1 / len(sums))
+    low, high = min(low, value - unseen), max(high, value + unseen)
+    return max(low, -1.0), min(high, 1.0), widened * float(usable.std())

@@ -63,7 +63,7 @@ VERBS = {
         "CompareConfig",
         "run",
         "two audits over the same questions, sample by sample; a gate for CI",
-        "sightcheck compare runs/after runs/before --fail-under 2 --out runs/compare",
+        "sightcheck compare runs/before runs/after --fail-under 2 --out runs/compare",
     ),
     "bench capture": Verb(
         "studies.cli_bench",

@@ -333,7 +333,7 @@ def test_differences_lie_around_zero_from_the_top_down() -> None:
     figure = papers.differences(**DIFFERENCES)
     axes = figure.axes[0]
     zero, dots = axes.get_lines()[:2]
-    assert list(zero.get_xdata()) == [0.0, 0.0]
+    assert np.asarray(zero.get_xdata()).tolist() == [0.0, 0.0]
     assert np.asarray(dots.get_xdata())[[0, 1, 3]].tolist() == [1.0, -4.0, 2.5]
     assert np.asarray(dots.get_ydata()).tolist() == [0, 1, 2, 3]
     bars = [part for part in axes.collections if isinstance(part, LineCollection)]
