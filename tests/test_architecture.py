@@ -47,6 +47,8 @@ WITHOUT_TORCH = (
     "studies.untrained",
     "studies.scaling",
     "studies.compare",
+    "studies.doctor.command",
+    "studies.doctor.memory",
 )
 
 
