@@ -125,7 +125,9 @@ def test_scores_of_probes_load_no_torch() -> None:
     assert not loaded_by(code) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["audit", "--help"], ["app", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["audit", "--help"], ["app", "--help"], ["doctor", "--help"]]
+)
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert loaded_by(f"from studies.cli import main\nassert main({words!r}) == 0") == set()
 
