@@ -42,10 +42,10 @@ def check_imports(findings: Findings, check: Callable[[], None] | None = None) -
         findings: Where to report.
         check: Raises ImportError for such a package; by default the command's own first check.
     """
-    if check is None:
-        from sightcheck import check_packages as check
+    from sightcheck import check_packages
+
     try:
-        check()
+        (check or check_packages)()
     except ImportError as error:
         findings.problem(str(error))
     else:

@@ -89,7 +89,7 @@ def test_layers_without_attention_are_named() -> None:
     assert "no attention" in paths[0].describe() and "recorded" in paths[1].describe()
 
 
-@pytest.mark.parametrize(("family", "count"), [("llava", 9), ("gemma3", 5), ("gemma3", 40)])
+@pytest.mark.parametrize(("family", "count"), [("llava", 9), ("gemma3", 63), ("gemma3", 64), ("gemma3", 90)])
 def test_the_cache_is_as_large_as_measured(family: str, count: int) -> None:
     network = tiny(family)
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_the_cache_is_as_large_as_measured(family: str, count: int) -> None:
     boundless = [replace(path, window=None) for path in paths]
     windows = [path.window for path in paths if path.window is not None]
     larger = cache_bytes(boundless, batch, network.dtype.itemsize) > measured
-    assert larger == any(window <= count for window in windows) and (count < 40 or larger)
+    assert larger == any(window <= count for window in windows) and (count < 90 or larger)
 
 
 def test_a_window_bounds_the_cache() -> None:
@@ -202,9 +202,8 @@ def test_a_shadowing_package_is_a_problem(tmp_path: Path) -> None:
 
     findings = Findings([("libraries", [])])
     check_imports(findings, lambda: check_packages(home=tmp_path))
-    assert (
-        len(findings.problems) == 1 and "shadowed by" in findings.problems[0] and str(tmp_path) in findings.problems[0]
-    )
+    (problem,) = findings.problems
+    assert "shadowed by" in problem and str(tmp_path) in problem
 
 
 def doctor(*words: object) -> int:

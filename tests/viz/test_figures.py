@@ -337,7 +337,8 @@ def test_differences_lie_around_zero_from_the_top_down() -> None:
     assert np.asarray(dots.get_xdata())[[0, 1, 3]].tolist() == [1.0, -4.0, 2.5]
     assert np.asarray(dots.get_ydata()).tolist() == [0, 1, 2, 3]
     bars = [part for part in axes.collections if isinstance(part, LineCollection)]
-    ends = {float(segment[0][1]): sorted(float(end[0]) for end in segment) for segment in bars[0].get_segments()}
+    drawn = [np.asarray(segment).tolist() for segment in bars[0].get_segments() if len(segment)]
+    ends = {segment[0][1]: sorted(end[0] for end in segment) for segment in drawn}
     assert {at: ends[at] for at in (0.0, 1.0, 3.0)} == {0.0: [-1.0, 2.0], 1.0: [-7.0, -2.0], 3.0: [1.5, 4.5]}
     assert [tick.get_text() for tick in axes.get_yticklabels()] == DIFFERENCES["metrics"]
     assert axes.yaxis_inverted()
