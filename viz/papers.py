@@ -9,11 +9,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from viz.paper_curves import causal_agreement, layer_accuracy, positions, scaling, shares
+from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
 
 __all__ = [
     "causal_agreement",
+    "differences",
     "factor_heatmap",
     "image_to_image",
     "layer_accuracy",

@@ -77,6 +77,18 @@ def curves(
     return Curves(points, lines, ends[0], ends[1], names, _different(levels))
 
 
+def differences(
+    metrics: Sequence[str], value: npt.ArrayLike, low: npt.ArrayLike | None, high: npt.ArrayLike | None
+) -> Curves:
+    """Check a single series of differences, numbered from 0 in the order of their names.
+
+    Raises:
+        FigureError: if shapes do not match, there is more than one series, or nothing is finite.
+    """
+    drawn = curves(np.arange(len(metrics)), value, low, high, None, None, axis="metrics")
+    return replace(drawn, labels=("difference",))
+
+
 def _different(levels: FloatArray) -> tuple[float, ...]:
     """The finite levels in the order given, without those that would be drawn over one another."""
     kept: list[float] = []

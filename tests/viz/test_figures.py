@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection, QuadMesh
+from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -63,6 +63,12 @@ CAUSAL: dict[str, Any] = {
     "rule_low": [[0.75, 0.8], [0.6, 0.7]],
     "rule_high": [[0.85, 0.9], [0.8, 0.8]],
 }
+DIFFERENCES: dict[str, Any] = {
+    "metrics": ["answers right", "attention accuracy, paper", "nothing counted", "attention accuracy, predicting"],
+    "value": [1.0, -4.0, np.nan, 2.5],
+    "low": [-1.0, -7.0, -100.0, 1.5],
+    "high": [2.0, -2.0, 100.0, 4.5],
+}
 EVERY: dict[str, dict[str, Any]] = {
     "layer_accuracy": {"layers": LAYERS, "value": VALUE, "low": LOW, "high": HIGH, "chance": 0.25, "labels": NAMES},
     "factor_heatmap": {"factors": FACTORS, "layers": [1, 3, 5], "target": 2},
@@ -77,6 +83,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "high": HIGH[:2, :3],
         "labels": ["blank", "swap"],
     },
+    "differences": DIFFERENCES,
     "scaling": {"parameters": [4e6, 3e5, 1e6], "value": [0.9, 0.7, 0.8], "chance": 0.25},
 }
 
@@ -322,6 +329,28 @@ def test_scaling_is_sorted_and_logarithmic() -> None:
     assert shown.layout.xaxis.type == "log"
 
 
+def test_differences_lie_around_zero_from_the_top_down() -> None:
+    figure = papers.differences(**DIFFERENCES)
+    axes = figure.axes[0]
+    zero, dots = axes.get_lines()[:2]
+    assert np.asarray(zero.get_xdata()).tolist() == [0.0, 0.0]
+    assert np.asarray(dots.get_xdata())[[0, 1, 3]].tolist() == [1.0, -4.0, 2.5]
+    assert np.asarray(dots.get_ydata()).tolist() == [0, 1, 2, 3]
+    bars = [part for part in axes.collections if isinstance(part, LineCollection)]
+    drawn = [np.asarray(segment).tolist() for segment in bars[0].get_segments() if len(segment)]
+    ends = {segment[0][1]: sorted(end[0] for end in segment) for segment in drawn}
+    assert {at: ends[at] for at in (0.0, 1.0, 3.0)} == {0.0: [-1.0, 2.0], 1.0: [-7.0, -2.0], 3.0: [1.5, 4.5]}
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == DIFFERENCES["metrics"]
+    assert axes.yaxis_inverted()
+    shown = screens.differences(**DIFFERENCES)
+    trace = shown.data[0]
+    assert trace.x.tolist()[:2] == [1.0, -4.0] and trace.y.tolist() == [0, 1, 2, 3]
+    assert (trace.x - trace.error_x.arrayminus)[[0, 1, 3]].tolist() == [-1.0, -7.0, 1.5]
+    assert (trace.x + trace.error_x.array)[[0, 1, 3]].tolist() == [2.0, -2.0, 4.5]
+    assert shown.layout.yaxis.ticktext == tuple(DIFFERENCES["metrics"])
+    assert shown.layout.yaxis.range == (3.5, -0.5) and shown.layout.xaxis.zeroline
+
+
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("layer_accuracy", {"layers": [0, 1], "value": [0.1]}, "2 layers"),
     ("layer_accuracy", {"layers": [], "value": []}, "non-empty"),
@@ -356,6 +385,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("positions", {**POSITIONS, "answer_spread": [0.1, 0.2]}, "as long as|value, low, high"),
     ("causal_agreement", {**CAUSAL, "rule_value": None}, "belong together"),
     ("causal_agreement", {**CAUSAL, "rules": ["LND"]}, "1 rules"),
+    ("differences", {**DIFFERENCES, "metrics": ["one"]}, "1 metrics"),
+    ("differences", {**DIFFERENCES, "value": [np.nan] * 4}, "nothing to draw"),
+    ("differences", {**DIFFERENCES, "high": None}, "both low and high"),
+    ("differences", {"metrics": ["a", "b"], "value": [[1, 2], [3, 4]]}, "each of the 2 series"),
     ("scaling", {"parameters": [0, 1], "value": [0.1, 0.2]}, "must be positive"),
 ]
 
@@ -369,7 +402,7 @@ def test_wrong_arrays_are_refused(module: Any, name: str, given: dict[str, Any],
 
 
 def test_labels_do_not_collide_at_paper_size() -> None:
-    for name in ("layer_accuracy", "factor_heatmap", "image_to_image", "causal_agreement", "scaling"):
+    for name in ("layer_accuracy", "factor_heatmap", "image_to_image", "causal_agreement", "scaling", "differences"):
         figure = getattr(papers, name)(**EVERY[name])
         figure.draw_without_rendering()
         for axes in figure.axes:
