@@ -57,6 +57,13 @@ VERBS = {
         "audits of models of several sizes, side by side",
         "sightcheck scaling runs/small runs/medium runs/large --out runs/scaling",
     ),
+    "scoreboard": Verb(
+        "studies.scoreboard",
+        "ScoreboardConfig",
+        "run",
+        "which instrument names the image that the answer depends on?",
+        "sightcheck scoreboard --model path/to/model --data path/to/questions.jsonl --out runs/scoreboard",
+    ),
     "bench capture": Verb(
         "studies.cli_bench",
         "CaptureBench",

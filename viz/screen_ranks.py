@@ -33,8 +33,8 @@ def ranking(
     for index, (centre, label) in enumerate(zip(drawn.value, drawn.labels, strict=True)):
         bars: dict[str, Any] | None = None
         if drawn.low is not None and drawn.high is not None:
-            ends = {"array": drawn.high[index] - centre, "arrayminus": centre - drawn.low[index]}
-            bars = {"type": "data", "symmetric": False, **ends}
+            reach = {"array": drawn.high[index] - centre, "arrayminus": centre - drawn.low[index]}
+            bars = {"type": "data", "symmetric": False, **reach}
         marker = {"color": style.series_color(index), "symbol": style.SCREEN_MARKERS[index % 7], "size": 8}
         figure.add_trace(
             go.Scatter(

@@ -110,4 +110,7 @@ def _fitted(features: FloatArray, target: npt.NDArray[np.int64], penalty: float)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        return model.fit(features, target)
+        try:
+            return model.fit(features, target)
+        except ConvergenceWarning:
+            raise InputError(f"a probe did not converge at a penalty of {penalty}: give a smaller one") from None

@@ -20,16 +20,16 @@ from probes.decoder import attention_modules, find_decoder
 from probes.encoding import Answer, Encoded, row_sets
 from probes.inputs import InputError
 from probes.instruments.arrays import HeadOutputs, Reading, Streams
+from probes.instruments.names import ROWS
 from probes.interface import listen, require_called, unlisten
 from probes.model import HookedModel
 from probes.prompts import Question
 
-__all__ = ["LIMIT_BYTES", "ROWS", "read", "read_streams"]
+__all__ = ["LIMIT_BYTES", "read", "read_streams"]
 
 LIMIT_BYTES = 2**30
 """Most bytes of attention that a reading holds."""
 
-ROWS = ("paper", "predicting")
 _PROJECTIONS = ("o_proj", "out_proj", "dense", "wo")
 """What families call the map from the heads' outputs back to the residual stream."""
 

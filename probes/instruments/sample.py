@@ -24,20 +24,21 @@ from probes.instruments.attention_scores import (
     value_norm,
 )
 from probes.instruments.lens import AnswerLens, LogitLens
-from probes.instruments.reading import LIMIT_BYTES, ROWS, read
+from probes.instruments.names import (
+    GENERIC,
+    GRADIENT,
+    IMAGE_ROWS,
+    LENS,
+    RAW,
+    RELATIVE,
+    ROLLOUT,
+    ROWS,
+    SINKS,
+    VALUE_NORM,
+)
+from probes.instruments.reading import LIMIT_BYTES, read
 from probes.model import HookedModel
 from probes.prompts import Question
-
-GENERIC = "Describe the images."
-"""The question that says nothing of any one image."""
-
-RAW = "raw"
-SINKS, RELATIVE, VALUE_NORM, ROLLOUT, GRADIENT = "sinks removed", "relative", "value norm", "rollout", "gradient"
-LENS = "logit lens"
-BY_ROWS = (RAW, SINKS, RELATIVE, VALUE_NORM, ROLLOUT, GRADIENT)
-"""Instruments that read query rows."""
-IMAGE_ROWS = "images"
-"""In place of a row set: the logit lens reads the images' own tokens."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,16 +135,3 @@ def generic_text(text: str, generic: str = GENERIC) -> str:
         raise InputError("the generic question is empty")
     before, mark, _ = text.rpartition(IMAGE_MARK)
     return f"{before}{mark} {generic.strip()}" if mark else generic.strip()
-
-
-def shown_names() -> dict[str, str]:
-    """What figures and tables call the instruments."""
-    return {
-        RAW: "raw factor",
-        SINKS: "sinks removed",
-        RELATIVE: "relative to a generic prompt",
-        VALUE_NORM: "value-norm-weighted",
-        ROLLOUT: "attention rollout",
-        GRADIENT: "gradient x attention",
-        LENS: "logit lens at the images",
-    }

@@ -336,7 +336,7 @@ def test_a_ranking_goes_by_the_largest_value() -> None:
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["probe", "raw factor", "rollout"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
-    drawn = [np.asarray(part.lines[0].get_xdata()).tolist() for part in axes.containers]
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines() if line.get_marker() in ("o", "s")]
     assert drawn[1] == [0.9, 0.4, 0.3] and np.isnan(drawn[0][0]) and drawn[0][1:] == [0.5, 0.2]
     shown = screens.ranking(**EVERY["ranking"])
     assert shown.layout.yaxis.ticktext == ("probe", "raw factor", "rollout")

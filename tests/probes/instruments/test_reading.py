@@ -12,8 +12,9 @@ from probes.inputs import InputError
 from probes.instruments import attention_scores as scores
 from probes.instruments.arrays import Reading
 from probes.instruments.lens import LogitLens
+from probes.instruments.names import IMAGE_ROWS, LENS, RAW, RELATIVE
 from probes.instruments.reading import read, read_streams
-from probes.instruments.sample import IMAGE_ROWS, LENS, RELATIVE, generic_text, instrument_scores
+from probes.instruments.sample import generic_text, instrument_scores
 from probes.model import Question
 from tests.probes.hooked import hooked, questions, reference
 
@@ -239,7 +240,7 @@ def test_a_generic_prompt_is_the_denominator() -> None:
     for layer, own in enumerate(seen.attentions):
         plain = own.mean(axis=0)[seen.prompt - 1]
         below = [plain[image].mean() for image in seen.images]
-        above = found.scores["raw", "predicting"][layer]
+        above = found.scores[RAW, "predicting"][layer]
         np.testing.assert_allclose(found.scores[RELATIVE, "predicting"][layer], above / below, rtol=1e-3)
     same = instrument_scores(model, question, ANSWER, generic="Which image shows the red ball?")
     first = np.abs(same.scores[RELATIVE, "predicting"] - 1)
@@ -263,7 +264,7 @@ def test_every_instrument_has_a_score_for_each_layer_and_image() -> None:
         assert np.isfinite(table).all() and table.min() >= 0
     tables = [table for (_, rows), table in found.scores.items() if rows == "predicting"]
     assert len({table.tobytes() for table in tables}) >= 5
-    np.testing.assert_allclose(found.heads["paper"].mean(axis=1), found.scores["raw", "paper"], atol=1e-6)
+    np.testing.assert_allclose(found.heads["paper"].mean(axis=1), found.scores[RAW, "paper"], atol=1e-6)
     assert found.features.shape[0] == len(found.depths) and "raw" in repr(found)
 
 
