@@ -25,6 +25,11 @@ WITHOUT_TORCH = (
     "probes",
     "probes.inputs",
     "probes.estimates",
+    "probes.instruments.arrays",
+    "probes.instruments.attention_scores",
+    "probes.instruments.heads",
+    "probes.instruments.linear_probes",
+    "probes.instruments.names",
     "probes.scores",
     "studies",
     "studies.cli",
@@ -44,6 +49,11 @@ WITHOUT_TORCH = (
     "studies.position",
     "studies.auditing.report",
     "studies.untrained",
+    "studies.scoreboard",
+    "studies.instruments.evidence",
+    "studies.instruments.figures",
+    "studies.instruments.measuring",
+    "studies.instruments.ranking",
 )
 
 

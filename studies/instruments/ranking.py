@@ -28,6 +28,9 @@ LENS_MEAN, LENS_FIRST, SINK_MEAN = "answer_log_probability", "answer_ranked_firs
 PROBE_ROWS = "predicting"
 """The probe reads the residual stream of the row that predicts the answer."""
 
+SHUFFLES = 5
+"""Probes of the control, each trained on another shuffling of the targets."""
+
 
 class Choice(NamedTuple):
     """A focus rule over some layers, given by their places on the layer axis."""
@@ -217,17 +220,24 @@ def _by_head(ours: Board, rows: str, chosen: Entry) -> Iterator[Entry]:
 
 
 def _decodable(evidence: Evidence, seed: int) -> Iterator[Entry]:
-    """P(probe = target) by layer over all test samples with a target, and of a probe trained on shuffled targets."""
+    """P(probe = target) by layer over all test samples with a target, and of probes trained on shuffled targets."""
     aimed = evidence.where(evidence.target >= 0)
     dev, test = aimed.where(aimed.split == DEV), aimed.where(aimed.split != DEV)
-    shuffled = np.random.default_rng(seed).permutation(dev.target)
-    for name, target in ((DECODABLE, dev.target), (SHUFFLED, shuffled)):
-        scores = LinearProbe(dev.features, target).scores(test.features, test.n_images)
+    generator = np.random.default_rng(seed)
+    shuffled = [generator.permutation(dev.target) for _ in range(SHUFFLES)]
+    for name, targets in ((DECODABLE, [dev.target]), (SHUFFLED, shuffled)):
+        found = np.mean([_probe_hits(dev, test, target) for target in targets], axis=0)
         for place, layer in enumerate(test.depths):
-            shares = focus_shares(scores[:, [place]], "LND", 1)
-            estimate = proportion(shares[np.arange(len(test)), test.target].clip(0, 1), test.cluster)
+            estimate = proportion(found[:, place].clip(0, 1), test.cluster)
             where = {"instrument": PROBE, "rows": PROBE_ROWS, "split": "test", "layer": layer}
             yield entry_of(name, estimate, where, chance=chance_level(test.n_images), trained_on=len(dev))
+
+
+def _probe_hits(dev: Evidence, test: Evidence, target: IntArray) -> FloatArray:
+    """(samples, layers): how much of the probe's choice is on the target, ties shared."""
+    scores = LinearProbe(dev.features, target).scores(test.features, test.n_images)
+    shares = [focus_shares(scores[:, [place]], "LND", 1) for place in range(scores.shape[1])]
+    return np.stack([each[np.arange(len(test)), test.target] for each in shares], axis=1)
 
 
 def _lens(evidence: Evidence) -> Iterator[Entry]:
