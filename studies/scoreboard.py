@@ -86,6 +86,7 @@ def run(config: ScoreboardConfig) -> int:
     Raises:
         InputError: If an option is out of range, model or data cannot be used, or no sample is left to rank by.
     """
+    from studies.instruments.beside import beside
     from studies.instruments.evidence import read_evidence
     from studies.instruments.figures import draw_figures
     from studies.instruments.measuring import measure
@@ -103,7 +104,8 @@ def run(config: ScoreboardConfig) -> int:
             )
             return 130
         folder.compact()
-        entries = rank(read_evidence(folder), config.seed)
+        evidence = read_evidence(folder)
+        entries = [*rank(evidence), *beside(evidence, config.seed)]
         folder.write_metrics(entries)
         draw_figures(folder, entries)
         folder.finish()
@@ -162,27 +164,25 @@ def print_ranks(entries: list["Entry"]) -> None:
     from rich.table import Table
 
     from probes.instruments.names import SHOWN
-    from studies.instruments.ranking import DIFFERENCE, ranked
+    from studies.auditing.entries import find
+    from studies.instruments.ranking import DIFFERENCE, SINGLE, ranked
 
-    best = ranked(entries)
+    best, single = ranked(entries), {(e["instrument"], e["rows"]): e for e in ranked(entries, SINGLE)}
     first = best[0]["estimate"]
-    gaps = {(e["instrument"], e["rows"]): e["estimate"] for e in entries if e["name"] == DIFFERENCE}
+    gaps = {(e["instrument"], e["rows"]): e["estimate"] for e in find(entries, DIFFERENCE)}
     table = Table(
         title=f"Image = largest knock-out effect, {first['n']} test samples ({best[0]['left_out']} more hang on no "
         f"image), chance {best[0]['chance']:.1%}"
     )
-    for heading in ("instrument", "rows", "chosen on dev", "agreement, %", "minus raw factor, points"):
+    headings = ["instrument", "rows", "chosen on dev", "agreement, %", "minus raw factor, points"]
+    for heading in [*headings, *(["not image-to-image, %"] if single else [])]:
         table.add_column(heading)
     for entry in best:
-        gap = gaps.get((entry["instrument"], entry["rows"]))
-        table.add_row(
-            SHOWN[entry["instrument"]],
-            entry["rows"],
-            chosen_text(entry),
-            _interval(entry["estimate"]),
-            "" if gap is None else _interval(gap, signed=True),
-        )
-    Console(width=140).print(table)
+        key = (entry["instrument"], entry["rows"])
+        cells = [SHOWN[key[0]], key[1], chosen_text(entry), _interval(entry["estimate"])]
+        cells += ["" if key not in gaps else _interval(gaps[key], signed=True)]
+        table.add_row(*cells, *([_interval(single[key]["estimate"])] if single else []))
+    Console(width=150).print(table)
 
 
 def chosen_text(entry: "Entry") -> str:

@@ -50,6 +50,7 @@ WITHOUT_TORCH = (
     "studies.auditing.report",
     "studies.untrained",
     "studies.scoreboard",
+    "studies.instruments.beside",
     "studies.instruments.evidence",
     "studies.instruments.figures",
     "studies.instruments.measuring",

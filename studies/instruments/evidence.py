@@ -15,6 +15,7 @@ from probes.inputs import InputError
 from probes.instruments.names import IMAGE_ROWS, LENS, RAW
 from studies.auditing.tables import MEAN_OVER_HEADS
 from studies.instruments.measuring import (
+    ANCHORED_KNOCKOUT,
     ANSWER_LOG_PROBABILITY,
     ANSWER_RANK,
     MEASURES,
@@ -43,6 +44,8 @@ class Evidence:
     """0-based; -1 where the sample has none."""
     effects: FloatArray
     """(samples, images) drop in the answer's log-probability in nats when an image is knocked out; NaN padded."""
+    anchored: BoolArray
+    """(samples,) whether the last image is the query of an image-to-image sample: two images matter there."""
     layers: tuple[int, ...]
     """Layers with attention, true indices."""
     depths: tuple[int, ...]
@@ -89,6 +92,8 @@ def read_evidence(folder: "RunFolder") -> Evidence:
     effects = np.full((len(place), widest), np.nan)
     drops = folder.read("effects").to_pandas()
     effects[drops["sample_id"].map(place), drops["image"]] = drops["effect"]
+    anchored = np.zeros(len(place), dtype=bool)
+    anchored[drops["sample_id"].map(place)] = drops["intervention"] == ANCHORED_KNOCKOUT
     return Evidence(
         cluster=samples["cluster"].to_numpy(dtype=np.str_),
         task=samples["task"].to_numpy(dtype=np.str_),
@@ -96,6 +101,7 @@ def read_evidence(folder: "RunFolder") -> Evidence:
         n_images=samples["n_images"].to_numpy(dtype=np.int64),
         target=samples["target"].fillna(-1).to_numpy(dtype=np.int64),
         effects=effects,
+        anchored=anchored,
         layers=table.layers(RAW),
         depths=table.layers(LENS),
         scores={key: table.scores(*key) for key in table.names()},

@@ -33,7 +33,8 @@ NO_IMAGE = -1
 """In the column `image`: the number is of no single image."""
 ANSWER_LOG_PROBABILITY, ANSWER_RANK, SINK_SHARE = "answer log-probability", "answer rank", "sink share"
 """Measures of whole samples, by layer."""
-KNOCKOUT, ALL_LAYERS = "knockout", "all"
+KNOCKOUT, ANCHORED_KNOCKOUT, ALL_LAYERS = "knockout", "knockout, anchor rows too", "all"
+"""Interventions: the second where the last image is the query of an image-to-image sample."""
 Columns = dict[str, list[Any]]
 
 
@@ -97,7 +98,7 @@ def _add(
     start = time.perf_counter()
     question = Question(record.images, record.question)
     # What an image-to-image answer takes from an image may come by way of the anchor's own rows.
-    blinded = ("after", "anchor") if is_anchored(record) else ("after",)
+    intervention, blinded = (ANCHORED_KNOCKOUT, ("after", "anchor")) if is_anchored(record) else (KNOCKOUT, ("after",))
     try:
         trace = model.trace_batch([question], max_new_tokens=settings.max_new_tokens, maps=False)[0]
         found = instrument_scores(
@@ -118,7 +119,7 @@ def _add(
         "seconds": time.perf_counter() - start,
     }
     tables.samples.append({**described(record, facts), **answered})
-    tables.effects += effect_rows(record.id, {(KNOCKOUT, ALL_LAYERS): effects})
+    tables.effects += effect_rows(record.id, {(intervention, ALL_LAYERS): effects})
     tables.add_scores(record.id, found)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from probes.estimates import difference, mean, proportion
+from probes.estimates import difference, proportion
 from probes.focusing import RULES, focus_shares
 from probes.inputs import InputError
 from probes.instruments.heads import LocalisationHeads, choose_heads, head_hits
@@ -19,17 +19,18 @@ from probes.instruments.names import HEADS, LENS, PROBE, RAW, ROWS, TRAINED
 from probes.scores import chance_level
 from studies.auditing.causal_metrics import MIN_EFFECT
 from studies.auditing.choices import DEV
-from studies.auditing.entries import Entry, entry_of
+from studies.auditing.entries import Entry, entry_of, find
 from studies.instruments.evidence import BoolArray, Evidence, FloatArray, IntArray
 
 AGREEMENT, DIFFERENCE = "instrument_agreement", "difference_to_raw_factor"
-HEAD_AGREEMENT, DECODABLE, SHUFFLED = "head_agreement", "target_decodable", "target_decodable_shuffled"
-LENS_MEAN, LENS_FIRST, SINK_MEAN = "answer_log_probability", "answer_ranked_first", "sink_share"
+HEAD_AGREEMENT = "head_agreement"
 PROBE_ROWS = "predicting"
 """The probe reads the residual stream of the row that predicts the answer."""
 
-SHUFFLES = 5
-"""Probes of the control, each trained on another shuffling of the targets."""
+TEST = "test"
+"""What entries call the samples outside the dev split."""
+SINGLE = "no image-to-image samples"
+"""Value of `subset`: image-to-image answers hang on two images, and an instrument can name one."""
 
 
 class Choice(NamedTuple):
@@ -110,12 +111,8 @@ def choose(scores: FloatArray, effects: FloatArray) -> Choice:
     return max(candidates(scores.shape[1]), key=lambda choice: float(hits(choice, scores, effects).mean()))
 
 
-def rank(evidence: Evidence, seed: int = 0) -> list[Entry]:
-    """Entries of `metrics.json`: ranks, differences, curves by layer and head, and what stands beside them.
-
-    Args:
-        evidence: All samples.
-        seed: Of the shuffled control of the probes.
+def rank(evidence: Evidence) -> list[Entry]:
+    """Entries of `metrics.json`: agreement of each instrument, difference to the raw factor, curves by layer and head.
 
     Raises:
         InputError: As `board`, and as the probes and heads.
@@ -128,14 +125,12 @@ def rank(evidence: Evidence, seed: int = 0) -> list[Entry]:
         hit[key] = found
         where = {**_where(key), "rule": chosen.rule, "rule_source": f"dev split, {len(ours.dev)} samples"}
         where |= {"layers": [halves.layers[place] for place in chosen.layers], **note}
-        entries += _over_tasks(ours, found, where)
+        entries += _over_parts(ours, found, where)
         if key[0] != HEADS:
             entries += _by_layer(ours, halves, _where(key))
     entries += _differences(ours, hit)
-    for rows in ROWS:
-        entries += _by_head(ours, rows, next(e for e in entries if e["name"] == AGREEMENT and _is(e, HEADS, rows)))
-    entries += _decodable(evidence, seed)
-    entries += _lens(evidence)
+    for best in [entry for entry in ranked(entries) if entry["instrument"] == HEADS]:
+        entries += _by_head(ours, best)
     return entries
 
 
@@ -181,16 +176,21 @@ def _strongest_image(evidence: Evidence) -> IntArray:
     return np.asarray(np.nanargmax(evidence.effects, axis=1))
 
 
-def _over_tasks(ours: Board, found: FloatArray, where: Entry) -> Iterator[Entry]:
-    everyone = np.ones(len(found), dtype=bool)
-    tasks: dict[str | None, BoolArray] = {None: everyone}
-    tasks |= {str(task): ours.test.task == task for task in dict.fromkeys(ours.test.task.tolist())}
-    for task, kept in tasks.items():
+def _parts(ours: Board) -> dict[tuple[str | None, str | None], BoolArray]:
+    """By task and subset, the test samples in it: all, those of one image, each task."""
+    parts: dict[tuple[str | None, str | None], BoolArray] = {(None, None): np.ones(len(ours.test), dtype=bool)}
+    single = ~ours.test.anchored
+    if single.any() and not single.all():
+        parts[None, SINGLE] = single
+    return parts | {(str(task), None): ours.test.task == task for task in dict.fromkeys(ours.test.task.tolist())}
+
+
+def _over_parts(ours: Board, found: FloatArray, where: Entry) -> Iterator[Entry]:
+    for (task, subset), kept in _parts(ours).items():
         estimate = proportion(found[kept], ours.test.cluster[kept])
-        more = {"left_out": ours.left_out} if task is None else {}
-        yield entry_of(
-            AGREEMENT, estimate, {**where, "task": task}, chance=chance_level(ours.test.n_images[kept]), **more
-        )
+        more = {"left_out": ours.left_out} if task is None and subset is None else {}
+        own = {**where, "task": task, "subset": subset}
+        yield entry_of(AGREEMENT, estimate, own, chance=chance_level(ours.test.n_images[kept]), **more)
 
 
 def _by_layer(ours: Board, halves: Halves, where: Entry) -> Iterator[Entry]:
@@ -203,68 +203,30 @@ def _by_layer(ours: Board, halves: Halves, where: Entry) -> Iterator[Entry]:
 def _differences(ours: Board, hit: dict[tuple[str, str], FloatArray]) -> Iterator[Entry]:
     for (name, rows), found in hit.items():
         against = rows if rows in ROWS else PROBE_ROWS
-        if name != RAW:
-            estimate = difference(found, hit[RAW, against], ours.test.cluster)
-            yield entry_of(DIFFERENCE, estimate, _where((name, rows)), against=against)
+        for (task, subset), kept in _parts(ours).items():
+            if name != RAW and task is None:
+                estimate = difference(found[kept], hit[RAW, against][kept], ours.test.cluster[kept])
+                yield entry_of(DIFFERENCE, estimate, {**_where((name, rows)), "subset": subset}, against=against)
 
 
-def _by_head(ours: Board, rows: str, chosen: Entry) -> Iterator[Entry]:
+def _by_head(ours: Board, chosen: Entry) -> Iterator[Entry]:
+    rows = chosen["rows"]
     dev = head_hits(ours.dev.heads[rows], _strongest_image(ours.dev)).mean(axis=0)
     found = head_hits(ours.test.heads[rows], _strongest_image(ours.test))
     for place, layer in enumerate(ours.test.layers):
         for head in range(found.shape[2]):
             estimate = proportion(found[:, place, head], ours.test.cluster)
-            where = {"instrument": RAW, "rows": rows, "split": "test", "layer": layer, "head": head}
+            where = {"instrument": RAW, "rows": rows, "split": TEST, "layer": layer, "head": head}
             more = {"on_dev": float(dev[place, head]), "chosen": [layer, head] in chosen["heads"]}
             yield entry_of(HEAD_AGREEMENT, estimate, where, chance=ours.chance, **more)
 
 
-def _decodable(evidence: Evidence, seed: int) -> Iterator[Entry]:
-    """P(probe = target) by layer over all test samples with a target, and of probes trained on shuffled targets."""
-    aimed = evidence.where(evidence.target >= 0)
-    dev, test = aimed.where(aimed.split == DEV), aimed.where(aimed.split != DEV)
-    generator = np.random.default_rng(seed)
-    shuffled = [generator.permutation(dev.target) for _ in range(SHUFFLES)]
-    for name, targets in ((DECODABLE, [dev.target]), (SHUFFLED, shuffled)):
-        found = np.mean([_probe_hits(dev, test, target) for target in targets], axis=0)
-        for place, layer in enumerate(test.depths):
-            estimate = proportion(found[:, place].clip(0, 1), test.cluster)
-            where = {"instrument": PROBE, "rows": PROBE_ROWS, "split": "test", "layer": layer}
-            yield entry_of(name, estimate, where, chance=chance_level(test.n_images), trained_on=len(dev))
-
-
-def _probe_hits(dev: Evidence, test: Evidence, target: IntArray) -> FloatArray:
-    """(samples, layers): how much of the probe's choice is on the target, ties shared."""
-    scores = LinearProbe(dev.features, target).scores(test.features, test.n_images)
-    shares = [focus_shares(scores[:, [place]], "LND", 1) for place in range(scores.shape[1])]
-    return np.stack([each[np.arange(len(test)), test.target] for each in shares], axis=1)
-
-
-def _lens(evidence: Evidence) -> Iterator[Entry]:
-    """The answer through the logit lens, and the share of image tokens that are sinks, by layer, over test samples."""
-    test = evidence.where(evidence.split != DEV)
-    where = {"instrument": LENS, "rows": PROBE_ROWS, "split": "test"}
-    for place, layer in enumerate(test.depths):
-        own = {**where, "layer": layer}
-        yield entry_of(LENS_MEAN, mean(test.answer_log_probability[:, place], test.cluster), own)
-        yield entry_of(LENS_FIRST, proportion(test.answer_rank[:, place] == 1, test.cluster), own)
-    for place, layer in enumerate(test.layers):
-        own = {**where, "instrument": "sinks removed", "layer": layer}
-        yield entry_of(SINK_MEAN, mean(test.sinks[:, place], test.cluster, bounds=(0.0, 1.0)), own)
-
-
 def _where(key: tuple[str, str]) -> Entry:
     name, rows = key
-    return {"instrument": name, "rows": rows, "trained": name in TRAINED, "split": "test"}
+    return {"instrument": name, "rows": rows, "trained": name in TRAINED, "split": TEST}
 
 
-def _is(entry: Entry, instrument: str, rows: str) -> bool:
-    return bool(entry["instrument"] == instrument and entry["rows"] == rows)
-
-
-def ranked(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries of whole instruments over all tasks, the largest agreement first."""
-    whole = [
-        entry for entry in entries if entry["name"] == AGREEMENT and entry["task"] is None and entry["layer"] is None
-    ]
+def ranked(entries: Sequence[Entry], subset: str | None = None) -> list[Entry]:
+    """The entries of whole instruments over all tasks, the largest agreement first; of a subset if one is named."""
+    whole = [entry for entry in find(entries, AGREEMENT, split=TEST, subset=subset) if entry["rule"] is not None]
     return sorted(whole, key=lambda entry: -entry["estimate"]["value"])

@@ -10,13 +10,13 @@ from probes.inputs import InputError
 from probes.instruments.names import GRADIENT, HEADS, IMAGE_ROWS, LENS, PROBE, RAW, ROWS
 from probes.scores import causal_agreement, focus_all
 from studies.auditing.entries import Entry
+from studies.instruments.beside import DECODABLE, SHUFFLED, beside
 from studies.instruments.evidence import Evidence
 from studies.instruments.ranking import (
     AGREEMENT,
-    DECODABLE,
     DIFFERENCE,
     HEAD_AGREEMENT,
-    SHUFFLED,
+    SINGLE,
     Choice,
     board,
     choose,
@@ -56,6 +56,7 @@ def evidence(samples: int = 240, dev: int = 120, seed: int = 0) -> Evidence:
         n_images=count,
         target=target,
         effects=effects,
+        anchored=np.arange(samples) % 6 == 5,
         layers=LAYERS,
         depths=(0, 1, 2, 3),
         scores=scores,
@@ -68,14 +69,14 @@ def evidence(samples: int = 240, dev: int = 120, seed: int = 0) -> Evidence:
 
 
 def entry(entries: list[Entry], name: str, instrument: str, rows: str, **keys: Any) -> Entry:
-    wanted = {"name": name, "instrument": instrument, "rows": rows, "layer": None, "task": None} | keys
+    wanted = {"name": name, "instrument": instrument, "rows": rows, "layer": None, "task": None, "subset": None} | keys
     (found,) = [each for each in entries if all(each.get(key) == value for key, value in wanted.items())]
     return found
 
 
 @pytest.fixture(scope="module")
 def entries() -> list[Entry]:
-    return rank(evidence())
+    return [*rank(evidence()), *beside(evidence())]
 
 
 def test_instruments_that_know_are_on_top_and_the_others_at_chance(entries: list[Entry]) -> None:
@@ -158,6 +159,22 @@ def test_effects_of_other_samples_agree_with_nothing() -> None:
     mixed = rank(replace(whole, effects=whole.effects[order]))
     for each in ranked(mixed):
         assert each["estimate"]["value"] < 0.5
+
+
+def test_image_to_image_samples_can_be_left_out(entries: list[Entry]) -> None:
+    ours = board(evidence())
+    kept = ~ours.test.anchored
+    assert 0 < kept.sum() < len(kept)
+    found = hits(Choice("LND", (1,)), ours.test.scores[RAW, "predicting"], ours.test.effects)
+    part = entry(entries, AGREEMENT, RAW, "predicting", subset=SINGLE)
+    assert part["estimate"]["value"] == pytest.approx(found[kept].mean()) and part["estimate"]["n"] == kept.sum()
+    assert part["chance"] == pytest.approx((1 / ours.test.n_images[kept]).mean())
+    gap = entry(entries, DIFFERENCE, PROBE, "predicting", subset=SINGLE)["estimate"]
+    own = entry(entries, AGREEMENT, PROBE, "predicting", subset=SINGLE)["estimate"]["value"]
+    assert gap["value"] == pytest.approx(own - found[kept].mean())
+    assert len(ranked(entries, SINGLE)) == len(ranked(entries))
+    none = rank(replace(evidence(), anchored=np.zeros(240, dtype=bool)))
+    assert not ranked(none, SINGLE) and len(ranked(none)) == len(ranked(entries))
 
 
 def test_the_probes_curve_has_a_control(entries: list[Entry]) -> None:

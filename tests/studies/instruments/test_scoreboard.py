@@ -75,6 +75,8 @@ def test_what_is_read_back_is_what_was_measured(run: RunFolder, files: list[str]
         effects = knockout_effects(model, question, trace.answer_ids, rows=rows)[0]
         np.testing.assert_allclose(found.effects[place, :images], effects, atol=1e-4)
         assert (found.target[place], found.n_images[place]) == (record.target, images)
+        assert found.anchored[place] == (record.task == "retrieval")
+    assert 0 < found.anchored.sum() < len(found)
 
 
 def test_an_interrupted_scoreboard_goes_on_where_it_was(
