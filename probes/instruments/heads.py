@@ -1,8 +1,8 @@
 """Localisation heads: the few heads whose attention says best which image it was, chosen on dev samples.
 
 After Kang et al. 2025, "Your large vision-language model only needs a few attention heads for visual grounding"; there
-heads are chosen by how concentrated their maps are, here by agreement with known images: a reconstruction. Arrays only,
-no torch.
+heads are chosen by how much they see of the image and how compact their maps are, here by agreement with known images
+of other samples: a reconstruction. Arrays only, no torch.
 """
 
 from dataclasses import dataclass
