@@ -16,7 +16,6 @@ from studies.options import refuse_below, refuse_file, resume_command
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
-    from studies.auditing.entries import Entry
     from studies.auditing.image_facts import ImageFacts
     from studies.auditing.plan import Batch
     from studies.multi_image import MultiImageQuestion
@@ -91,6 +90,7 @@ def run(config: ScoreboardConfig) -> int:
     from studies.instruments.figures import draw_figures
     from studies.instruments.measuring import measure
     from studies.instruments.ranking import rank
+    from studies.instruments.report import print_ranks
 
     check(config)
     prepared = _prepare(config)
@@ -156,54 +156,6 @@ def draw_records(config: ScoreboardConfig) -> list["MultiImageQuestion"]:
             )
         chosen += [side[name] for name in names]
     return chosen
-
-
-def print_ranks(entries: list["Entry"]) -> None:
-    """Print the instruments, the best first, with intervals and paired differences to the raw factor."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from probes.instruments.names import SHOWN
-    from studies.auditing.entries import find
-    from studies.instruments.ranking import DIFFERENCE, SINGLE, ranked
-
-    best, single = ranked(entries), {(e["instrument"], e["rows"]): e for e in ranked(entries, SINGLE)}
-    first = best[0]["estimate"]
-    gaps = {(e["instrument"], e["rows"]): e["estimate"] for e in find(entries, DIFFERENCE)}
-    table = Table(
-        title=f"Image = largest knock-out effect, {first['n']} test samples ({best[0]['left_out']} more hang on no "
-        f"image), chance {best[0]['chance']:.1%}"
-    )
-    headings = ["instrument", "rows", "chosen on dev", "agreement, %", "minus raw factor, points"]
-    for heading in [*headings, *(["not image-to-image, %"] if single else [])]:
-        table.add_column(heading)
-    for entry in best:
-        key = (entry["instrument"], entry["rows"])
-        cells = [SHOWN[key[0]], key[1], chosen_text(entry), _interval(entry["estimate"])]
-        cells += ["" if key not in gaps else _interval(gaps[key], signed=True)]
-        table.add_row(*cells, *([_interval(single[key]["estimate"])] if single else []))
-    Console(width=150).print(table)
-
-
-def chosen_text(entry: "Entry") -> str:
-    """What was chosen on dev, in words.
-
-    >>> chosen_text({"rule": "LND", "layers": [4]})
-    'layer 4'
-    >>> chosen_text({"rule": "M-LND", "layers": [4, 5]})
-    'M-LND, layers 4 to 5'
-    >>> chosen_text({"rule": "LND", "layers": None, "heads": [[4, 1], [3, 0]]})
-    'heads 4.1, 3.0'
-    """
-    if entry["layers"] is None:
-        return "heads " + ", ".join(f"{layer}.{head}" for layer, head in entry["heads"])
-    layers = entry["layers"]
-    return f"layer {layers[0]}" if len(layers) == 1 else f"{entry['rule']}, layers {layers[0]} to {layers[-1]}"
-
-
-def _interval(estimate: dict[str, Any], signed: bool = False) -> str:
-    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" if signed else f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _prepare(config: ScoreboardConfig) -> _Prepared:

@@ -23,7 +23,7 @@ from studies.auditing.entries import Entry, entry_of, find
 from studies.instruments.evidence import BoolArray, Evidence, FloatArray, IntArray
 
 AGREEMENT, DIFFERENCE = "instrument_agreement", "difference_to_raw_factor"
-HEAD_AGREEMENT = "head_agreement"
+HEAD_AGREEMENT, TARGET = "head_agreement", "target_has_largest_effect"
 PROBE_ROWS = "predicting"
 """The probe reads the residual stream of the row that predicts the answer."""
 
@@ -128,7 +128,7 @@ def rank(evidence: Evidence) -> list[Entry]:
         entries += _over_parts(ours, found, where)
         if key[0] != HEADS:
             entries += _by_layer(ours, halves, _where(key))
-    entries += _differences(ours, hit)
+    entries += [*_differences(ours, hit), *_targets(ours)]
     for best in [entry for entry in ranked(entries) if entry["instrument"] == HEADS]:
         entries += _by_head(ours, best)
     return entries
@@ -207,6 +207,17 @@ def _differences(ours: Board, hit: dict[tuple[str, str], FloatArray]) -> Iterato
             if name != RAW and task is None:
                 estimate = difference(found[kept], hit[RAW, against][kept], ours.test.cluster[kept])
                 yield entry_of(DIFFERENCE, estimate, {**_where((name, rows)), "subset": subset}, against=against)
+
+
+def _targets(ours: Board) -> Iterator[Entry]:
+    """How often the image of largest effect is the target: no instrument that finds the target can agree more often."""
+    for (task, subset), kept in _parts(ours).items():
+        aimed = ours.test.where(kept & (ours.test.target >= 0))
+        if not len(aimed):
+            continue
+        shares = strongest(aimed.effects)[np.arange(len(aimed)), aimed.target].clip(0, 1)
+        where = {"instrument": None, "split": TEST, "task": task, "subset": subset}
+        yield entry_of(TARGET, proportion(shares, aimed.cluster), where, chance=chance_level(aimed.n_images))
 
 
 def _by_head(ours: Board, chosen: Entry) -> Iterator[Entry]:

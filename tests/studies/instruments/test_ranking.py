@@ -17,6 +17,7 @@ from studies.instruments.ranking import (
     DIFFERENCE,
     HEAD_AGREEMENT,
     SINGLE,
+    TARGET,
     Choice,
     board,
     choose,
@@ -192,6 +193,15 @@ def test_every_head_has_an_entry_and_the_chosen_ones_say_so(entries: list[Entry]
     assert {(each["layer"], each["head"]) for each in heads} == {(layer, head) for layer in LAYERS for head in (0, 1)}
     assert [(each["layer"], each["head"]) for each in heads if each["chosen"]] == [(3, 1)]
     assert max(each["estimate"]["value"] for each in heads if not each["chosen"]) < 0.6
+
+
+def test_how_often_the_target_has_the_largest_effect() -> None:
+    ours = evidence()
+    turned = ours.effects.copy()
+    where = np.flatnonzero((ours.split == "test") & (ours.task == "caption"))
+    turned[where, (ours.target[where] + 1) % ours.n_images[where]] = 5.0
+    found = [each for each in rank(replace(ours, effects=turned)) if each["name"] == TARGET and not each["subset"]]
+    assert {each["task"]: each["estimate"]["value"] for each in found} == {None: 0.5, "caption": 0.0, "content": 1.0}
 
 
 def test_tasks_add_up_to_the_whole(entries: list[Entry]) -> None:
