@@ -55,6 +55,7 @@ WITHOUT_TORCH = (
     "studies.instruments.figures",
     "studies.instruments.measuring",
     "studies.instruments.ranking",
+    "studies.instruments.report",
 )
 
 

@@ -1,4 +1,4 @@
-"""The scoreboard in words: the table that a run prints, and the same one for documents. It formats entries. No torch."""
+"""The scoreboard in words: the table that a run prints, and the same one for documents. Formats entries; no torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +17,8 @@ def print_ranks(entries: Sequence[Entry]) -> None:
 
     best = ranked(entries)[0]
     table = Table(
-        title=f"Image = largest knock-out effect, {best['estimate']['n']} test samples ({best['left_out']} more hang on "
-        f"no image), chance {best['chance']:.1%}"
+        title=f"Image = largest knock-out effect, {best['estimate']['n']} test samples ({best['left_out']} more hang "
+        f"on no image), chance {best['chance']:.1%}"
     )
     for heading in HEADINGS:
         table.add_column(heading)

@@ -265,7 +265,7 @@ def test_every_instrument_has_a_score_for_each_layer_and_image() -> None:
     tables = [table for (_, rows), table in found.scores.items() if rows == "predicting"]
     assert len({table.tobytes() for table in tables}) >= 5
     np.testing.assert_allclose(found.heads["paper"].mean(axis=1), found.scores[RAW, "paper"], atol=1e-6)
-    assert found.features.shape[0] == len(found.depths) and "raw" in repr(found)
+    assert found.features.shape[0] == len(found.depths) and "rollout" in repr(found)
 
 
 def test_what_would_not_fit_is_refused_with_its_size() -> None:
