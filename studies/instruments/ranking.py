@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from probes.estimates import difference, proportion
+from probes.estimates import mean, proportion
 from probes.focusing import RULES, focus_shares
 from probes.inputs import InputError
 from probes.instruments.heads import LocalisationHeads, choose_heads, head_hits
@@ -205,7 +205,8 @@ def _differences(ours: Board, hit: dict[tuple[str, str], FloatArray]) -> Iterato
         against = rows if rows in ROWS else PROBE_ROWS
         for (task, subset), kept in _parts(ours).items():
             if name != RAW and task is None:
-                estimate = difference(found[kept], hit[RAW, against][kept], ours.test.cluster[kept])
+                gaps = (found - hit[RAW, against])[kept]
+                estimate = mean(gaps, ours.test.cluster[kept], bounds=(-1.0, 1.0))
                 yield entry_of(DIFFERENCE, estimate, {**_where((name, rows)), "subset": subset}, against=against)
 
 

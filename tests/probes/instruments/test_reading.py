@@ -16,7 +16,7 @@ from probes.instruments.names import IMAGE_ROWS, LENS, RAW, RELATIVE
 from probes.instruments.reading import read, read_streams
 from probes.instruments.sample import generic_text, instrument_scores
 from probes.model import Question
-from tests.probes.hooked import hooked, questions, reference
+from tests.probes.hooked import FURTHER, hooked, questions, reference
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "gemma3")
 ANSWER = [120, 121]
@@ -65,6 +65,15 @@ def test_attention_values_and_answer_are_the_models_own(family: str) -> None:
     traced = hooked(family).trace_batch([questions()[0]], [ANSWER])[0]
     for rows in ("paper", "predicting"):
         np.testing.assert_allclose(scores.raw_factor(found, rows), traced.factors_by_rows[rows], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", [name for name in FURTHER if not name.startswith("qwen3_5")])
+def test_the_instruments_read_further_families(family: str) -> None:
+    """Values have checked themselves against what the projection was given, and the lens against the model."""
+    found = instrument_scores(hooked(family), questions()[0], ANSWER)
+    traced = hooked(family).trace_batch([questions()[0]], [ANSWER])[0]
+    np.testing.assert_allclose(found.scores[RAW, "predicting"], traced.factors_by_rows["predicting"], atol=TOLERANCE)
+    assert all(np.isfinite(table).all() for table in found.scores.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
