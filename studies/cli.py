@@ -65,6 +65,13 @@ VERBS = {
         "two audits over the same questions, sample by sample; a gate for CI",
         "sightcheck compare runs/before runs/after --fail-under 2 --out runs/compare",
     ),
+    "scoreboard": Verb(
+        "studies.scoreboard",
+        "ScoreboardConfig",
+        "run",
+        "which instrument names the image that the answer depends on?",
+        "sightcheck scoreboard --model path/to/model --data path/to/questions.jsonl --out runs/scoreboard",
+    ),
     "bench capture": Verb(
         "studies.cli_bench",
         "CaptureBench",

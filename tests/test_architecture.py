@@ -26,6 +26,11 @@ WITHOUT_TORCH = (
     "probes.inputs",
     "probes.estimates",
     "probes.paired",
+    "probes.instruments.arrays",
+    "probes.instruments.attention_scores",
+    "probes.instruments.heads",
+    "probes.instruments.linear_probes",
+    "probes.instruments.names",
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
@@ -51,6 +56,13 @@ WITHOUT_TORCH = (
     "studies.compare",
     "studies.doctor.command",
     "studies.doctor.memory",
+    "studies.scoreboard",
+    "studies.instruments.beside",
+    "studies.instruments.evidence",
+    "studies.instruments.figures",
+    "studies.instruments.measuring",
+    "studies.instruments.ranking",
+    "studies.instruments.report",
 )
 
 

@@ -85,6 +85,15 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "differences": DIFFERENCES,
     "scaling": {"parameters": [4e6, 3e5, 1e6], "value": [0.9, 0.7, 0.8], "chance": 0.25},
+    "ranking": {
+        "names": ["raw factor", "rollout", "probe"],
+        "value": [[0.5, 0.2, np.nan], [0.4, 0.3, 0.9]],
+        "low": [[0.4, 0.1, np.nan], [0.3, 0.2, 0.8]],
+        "high": [[0.6, 0.3, np.nan], [0.5, 0.4, 0.95]],
+        "chance": 0.25,
+        "labels": ["paper", "predicting"],
+    },
+    "head_map": {"value": VALUE, "layers": [1, 3], "chosen": [(3, 0), (1, 2)]},
 }
 
 
@@ -351,6 +360,30 @@ def test_differences_lie_around_zero_from_the_top_down() -> None:
     assert shown.layout.yaxis.range == (3.5, -0.5) and shown.layout.xaxis.zeroline
 
 
+def test_a_ranking_goes_by_the_largest_value() -> None:
+    figure = papers.ranking(**EVERY["ranking"])
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["probe", "raw factor", "rollout"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines() if line.get_marker() in ("o", "s")]
+    assert drawn[1] == [0.9, 0.4, 0.3] and np.isnan(drawn[0][0]) and drawn[0][1:] == [0.5, 0.2]
+    shown = screens.ranking(**EVERY["ranking"])
+    assert shown.layout.yaxis.ticktext == ("probe", "raw factor", "rollout")
+    assert named(shown, "predicting").x.tolist() == [0.9, 0.4, 0.3]
+    assert named(shown, "predicting").error_x.array.tolist() == pytest.approx([0.05, 0.1, 0.1])
+    assert named(shown, "chance").x == (0.25, 0.25)
+
+
+def test_a_head_map_frames_the_chosen_heads() -> None:
+    figure = papers.head_map(**EVERY["head_map"])
+    mesh = next(part for part in figure.axes[0].collections if isinstance(part, QuadMesh))
+    assert np.asarray(mesh.get_array()).reshape(2, 4).tolist() == VALUE.tolist()
+    assert [bounds(patch)[:2] for patch in figure.axes[0].patches] == [(-0.5, 0.5), (1.5, -0.5)]
+    shown = screens.head_map(**EVERY["head_map"])
+    assert traces(shown, "heatmap")[0].z.tolist() == VALUE.tolist()
+    assert [(shape.x0, shape.y0) for shape in shown.layout.shapes] == [(-0.5, 0.5), (1.5, -0.5)]
+
+
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("layer_accuracy", {"layers": [0, 1], "value": [0.1]}, "2 layers"),
     ("layer_accuracy", {"layers": [], "value": []}, "non-empty"),
@@ -390,6 +423,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("differences", {**DIFFERENCES, "high": None}, "both low and high"),
     ("differences", {"metrics": ["a", "b"], "value": [[1, 2], [3, 4]]}, "each of the 2 series"),
     ("scaling", {"parameters": [0, 1], "value": [0.1, 0.2]}, "must be positive"),
+    ("ranking", {"names": ["a"], "value": [0.1, 0.2]}, "1 names"),
+    ("head_map", {"value": VALUE, "layers": [1]}, "2 layers, but 1"),
+    ("head_map", {"value": VALUE, "layers": [1, 3], "chosen": [(2, 0)]}, "not in the table"),
+    ("head_map", {"value": VALUE, "layers": [1, 3], "chosen": [(1, 4)]}, "not in the table"),
 ]
 
 
