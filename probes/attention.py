@@ -34,7 +34,7 @@ def attention_layers(model: nn.Module) -> list[int]:
     """True indices of the text decoder's attention layers: the order of the factors' layer axis.
 
     Raises:
-        UnsupportedAttention: If a layer holds several attentions, or for encoder-decoder models.
+        UnsupportedAttention: If a layer holds several attentions that are not known.
     """
     return list(attention_modules(model))
 
@@ -57,7 +57,8 @@ def attention_factors(
             found.
         inputs: What `model(**inputs)` takes, a batch.
         query_rows: Token indices shared by the batch (negative ones count from the end), or bool (batch, tokens), as a
-            tensor, an array or lists. Rows that `attention_mask` marks as padding are not counted.
+            tensor, an array or lists; of an encoder-decoder, of `decoder_input_ids`. Rows that the attention mask marks
+            as padding are not counted.
         image_spans: See `AttentionRecorder`.
         per_head: Keep heads apart.
         cross_spans: See `AttentionRecorder`.
@@ -143,13 +144,14 @@ def _runs(mask: Tensor) -> Runs:
 
 
 def _real_tokens(inputs: Mapping[str, Any]) -> Tensor:
-    """Bool (batch, tokens) on the CPU: which tokens are no padding."""
-    tokens = inputs.get("input_ids")
+    """Bool (batch, tokens) on the CPU: which tokens are no padding; of an encoder-decoder's, the decoder's."""
+    prefix = "decoder_" if any(f"decoder_{name}" in inputs for name in ("input_ids", "inputs_embeds")) else ""
+    tokens = inputs.get(f"{prefix}input_ids")
     if tokens is None:
-        tokens = inputs.get("inputs_embeds")
+        tokens = inputs.get(f"{prefix}inputs_embeds")
     if not isinstance(tokens, Tensor) or tokens.dim() < 2:
         raise InputError("inputs need input_ids (batch, tokens), or inputs_embeds: they are what model(**inputs) takes")
-    mask = inputs.get("attention_mask")
+    mask = inputs.get(f"{prefix}attention_mask")
     if isinstance(mask, Tensor) and mask.dim() == 2:
         return mask.bool().cpu()
     return torch.ones(tokens.shape[:2], dtype=torch.bool)

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from probes.cross_attention import is_cross_attention, is_merged
 from probes.inputs import InputError
 
 HARMLESS_TENSORS = frozenset({"position_ids", "cache_position", "token_type_ids", "mm_token_type_ids"})
 """Tensor keywords that leave the softmax alone."""
 SOFTMAX_TENSORS = frozenset({"s_aux", "sinks", "position_bias"})
 """Those that the row computation takes into account."""
+SPARSE_CHOICES = frozenset({"indices", "block_indices"})
+"""The columns that an indexer chose; eager and sdpa find them in their mask as well."""
 _APPLIED_BY = {"position_bias": ("eager", "sdpa", "flex_attention"), "sinks": ("eager",)}
 """Implementations that apply them; the others take them and leave them out."""
-CROSS_ATTENTIONS = frozenset({"MllamaTextCrossAttention"})
-"""Attentions to image features that are read, by the name of their class."""
 
 
 class UnsupportedAttention(InputError):  # noqa: N818
@@ -71,8 +72,8 @@ class AttentionCall:
 
     @property
     def is_cross(self) -> bool:
-        """Whether the layer attends to image features by cross-attention: its columns are no tokens of the prompt."""
-        return type(self.module).__name__ in CROSS_ATTENTIONS
+        """Whether the layer attends to features by cross-attention: its columns are no tokens of the prompt."""
+        return is_cross_attention(self.module)
 
     @property
     def is_causal(self) -> bool:
@@ -94,6 +95,11 @@ class AttentionCall:
                 return value
         return None
 
+    @property
+    def _choice_is_in_mask(self) -> bool:
+        in_full = isinstance(self.mask, Tensor) and self.mask.dim() == 4
+        return in_full and self.implementation in ("eager", "sdpa")
+
     def refuse(self, reason: str, way: str) -> UnsupportedAttention:
         """The error that names this layer."""
         return refusal(self.module, self.layer, reason, way)
@@ -106,7 +112,8 @@ class AttentionCall:
                 implementation leaves out, or a cross-attention that is not known or would be masked as a causal one.
         """
         for name, value in self.keywords.items():
-            if name not in HARMLESS_TENSORS | SOFTMAX_TENSORS and _holds_tensor(value):
+            known = name in HARMLESS_TENSORS | SOFTMAX_TENSORS or (name in SPARSE_CHOICES and self._choice_is_in_mask)
+            if not known and _holds_tensor(value):
                 raise self.refuse(
                     f"its attention takes the tensor keyword {name!r}, whose effect on the softmax is not known",
                     "leave this layer's model out, or report the keyword",
@@ -131,7 +138,8 @@ class AttentionCall:
                 )
 
     def _check_cross(self) -> None:
-        if self.is_cross and self.mask is None and self.query.shape[2] > 1 and self.implementation != "eager":
+        taken_for_causal = self.implementation != "eager" and getattr(self.module, "is_causal", True)
+        if self.is_cross and self.mask is None and self.query.shape[2] > 1 and taken_for_causal:
             raise self.refuse(
                 f"{self.implementation} takes a cross-attention without a mask for a causal one",
                 'give cross_attention_mask, or load with attn_implementation="eager"',
@@ -156,7 +164,10 @@ def _holds_tensor(value: Any) -> bool:
 
 
 class Place(NamedTuple):
-    """Where a call stands in the sequence: absolute index of its first query row and of its first key column."""
+    """Where a call stands in the sequence: absolute index of its first query row and of its first key column.
+
+    Columns of cross-attentions are counted from the first feature.
+    """
 
     row: int
     column: int
@@ -172,6 +183,7 @@ class Places:
     def __init__(self) -> None:
         self.seen: dict[int, int] = {}
         """Rows that each layer, by true index, has attended from so far."""
+        self._features: dict[int, int] = {}
 
     def place(self, call: AttentionCall) -> Place:
         """Place a call behind the earlier ones of its layer.
@@ -183,7 +195,11 @@ class Places:
         total = first + queries
         if call.is_cross:
             self.seen[call.layer] = total
-            return Place(first, 0)
+            if not is_merged(call.module):
+                return Place(first, 0)
+            # The first call brings as many keys of its own as it has rows; the features stand behind all own keys.
+            features = self._features.setdefault(call.layer, keys - queries)
+            return Place(first, features - keys)
         if first and keys == queries and call.window != 1:
             raise call.refuse(
                 "it was called afresh instead of continuing with a cache",

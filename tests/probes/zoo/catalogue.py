@@ -18,6 +18,7 @@ MoreInputs = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
 IMAGE_STARTS = 8
 """Column from which the families that do not run on text alone have their image tokens."""
 IMAGE_TOKENS = 4
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
 
 class Entry(NamedTuple):
@@ -30,6 +31,7 @@ class Entry(NamedTuple):
         attention: The implementation that is recorded; "eager" where the family has no other.
         dull: Why its attention cannot be made as sharp as others'; empty where it can.
         cross_spans: Columns that stand for images among the features of cross-attention layers.
+        images_masked: Whether type ids say which tokens are images, for masks that act on images only.
         decoder: Class of the decoder alone, where the whole needs a library of its own (timm); ``config`` is then its.
         sharpness: See `tests.probes.tiny_models.enlarge_weights`.
     """
@@ -42,6 +44,7 @@ class Entry(NamedTuple):
     sharpness: float = SHARPNESS
     decoder: str = ""
     cross_spans: tuple[tuple[int, int], ...] = ()
+    images_masked: bool = False
 
 
 def _multi_axis(part: str) -> Entry:
@@ -111,6 +114,15 @@ def _mllama(input_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     }
 
 
+def _step() -> PretrainedConfig:
+    kinds = ["sliding_attention", "full_attention", "full_attention"]
+    rope = dict.fromkeys(kinds, _ROPE)
+    config: PretrainedConfig = CONFIG_MAPPING["step3p7"](
+        text_config={"layer_types": kinds, "num_hidden_layers": 3, "sliding_window": 8, "rope_parameters": rope}
+    )
+    return config
+
+
 def _clip(**settings: Any) -> PretrainedConfig:
     """A tower that stands for one that needs a library of its own (timm); the decoder is the family's."""
     tower: PretrainedConfig = shrink(CONFIG_MAPPING["clip_vision_model"](**settings))
@@ -124,13 +136,16 @@ _OPT = {
 }
 _HEADS = {"text_config.num_key_value_heads": 4}
 """Latent attention has as many key heads as query heads."""
-_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-
 ENTRIES: dict[str, Entry] = {
     "blip": Entry({"text_config.encoder_hidden_size": 32}, more_inputs=_pictures(), attention="eager"),
     "blip-2": Entry({**_OPT, "image_token_index": IMAGE_TOKEN}, more_inputs=_pictures()),
     "chameleon": Entry(config=_named("chameleon", vocabulary_map={"<image>": 90, "IMGIMGAZ": 91})),
-    "cohere_compass": Entry({"text_config.rope_parameters": {"full_attention": _ROPE}}),
+    "cohere_compass": Entry(
+        {
+            "text_config.layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "text_config.rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
+        }
+    ),
     "deepseek_ocr2": Entry(
         {"text_config.mlp_layer_types": ["dense", "sparse", "sparse"], "text_config.num_experts_per_tok": 2}
     ),
@@ -141,6 +156,7 @@ ENTRIES: dict[str, Entry] = {
             "audio_config.adapter_out_dim": 32,
             "audio_config.adapter_input_size": 32,
             "text_config.num_key_value_heads": 4,
+            "text_config.layer_types": ["indexed_attention", "indexed_attention", "sliding_attention"],
         }
     ),
     "diffusion_gemma": Entry(
@@ -172,7 +188,16 @@ ENTRIES: dict[str, Entry] = {
     "glm5_next": Entry(_HEADS),
     "glm_ocr": _multi_axis("text_config"),
     "glmga": _multi_axis("text_config"),
-    "gemma4": Entry({"text_config.vocab_size_per_layer_input": 96, "text_config.hidden_size_per_layer_input": 8}),
+    "gemma3": Entry(images_masked=True),
+    "gemma4": Entry(
+        {
+            "text_config.vocab_size_per_layer_input": 96,
+            "text_config.hidden_size_per_layer_input": 8,
+            "text_config.use_bidirectional_attention": "vision",
+        },
+        images_masked=True,
+    ),
+    "gemma4_unified": Entry(images_masked=True),
     "granite4_vision": Entry({"deepstack_layer_map": [], "spatial_target_layers": [], "downsample_rate": "1/2"}),
     "granite_docling": Entry({"text_config.attention_multiplier": 8**-0.5}),
     "hunyuan_vl": Entry(
@@ -213,7 +238,18 @@ ENTRIES: dict[str, Entry] = {
         "nemotron_h", {"text_config.layers_block_type": ["linear_attention", "full_attention", "moe"]}
     ),
     "llama4": Entry(dull="queries and keys are normalised without a weight that could be enlarged"),
-    "minimax_m3_vl": Entry({"projector_hidden_size": 32, "merged_hidden_size": 128}),
+    "minimax_m3_vl": Entry(
+        {
+            "projector_hidden_size": 32,
+            "merged_hidden_size": 128,
+            "text_config.layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
+            "text_config.index_n_heads": 2,
+            "text_config.index_block_size": 4,
+            "text_config.index_topk_blocks": 3,
+        },
+        # Blocks that hold padding and text are chosen by what padding rows hold, which sdpa and eager leave different.
+        attention="eager",
+    ),
     "mistral4": Entry({"num_key_value_heads": 4, "head_dim": 16, "qk_head_dim": 16}),
     "mistral_large4": Entry(_HEADS),
     "mllama": Entry(
@@ -226,6 +262,7 @@ ENTRIES: dict[str, Entry] = {
         more_inputs=_mllama,
         cross_spans=((0, 68), (68, 136)),
     ),
+    "molmo2": Entry(images_masked=True),
     "muse_spark": Entry({"projector_hidden_size": 32, "text_config.moe_hidden_size": 32}),
     "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64}),
     "paddleocr_vl": _multi_axis("text_config"),
@@ -241,11 +278,12 @@ ENTRIES: dict[str, Entry] = {
             "text_config.indexer_n_heads": 2,
             "text_config.indexer_kv_heads": 1,
             "text_config.indexer_head_dim": 8,
-            "text_config.indexer_budget": 64,
+            "text_config.indexer_budget": 12,
             "text_config.indexer_compress_ratio": 4,
             "text_config.layer_types": ["linear_attention", "full_attention", "full_attention"],
         }
     ),
-    "step3p7": Entry({"text_config.sliding_window": 8}, sharpness=9.0),
+    "shieldgemma2": Entry(images_masked=True),
+    "step3p7": Entry(config=_step, sharpness=9.0),
     "unlimited_ocr": Entry(_HEADS),
 }
