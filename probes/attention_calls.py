@@ -90,10 +90,19 @@ class AttentionCall:
             self.keywords.get("sliding_window"),
             getattr(self.module, "sliding_window", None),
             getattr(self.module, "attention_chunk_size", None),
+            self._chunk,
         ):
             if isinstance(value, int) and value > 0:
                 return value
         return None
+
+    @property
+    def _chunk(self) -> int | None:
+        """Chunk of the layer, by its configuration (Llama 4)."""
+        config: Any = getattr(self.module, "config", None)
+        kinds = getattr(config, "layer_types", None) or []
+        chunked = self.layer < len(kinds) and kinds[self.layer] == "chunked_attention"
+        return getattr(config, "attention_chunk_size", None) if chunked else None
 
     @property
     def _choice_is_in_mask(self) -> bool:
@@ -155,6 +164,14 @@ def refusal(module: nn.Module, layer: int, reason: str, way: str) -> Unsupported
     return UnsupportedAttention(f"decoder layer {layer} ({type(module).__name__}): {reason}; {way}")
 
 
+def called_afresh(call: AttentionCall) -> UnsupportedAttention:
+    """The error for a forward that starts over where an earlier one should be continued."""
+    return call.refuse(
+        "it was called afresh instead of continuing with a cache",
+        "use one recorder or knock-out per forward, and generate with use_cache=True",
+    )
+
+
 def _holds_tensor(value: Any) -> bool:
     if isinstance(value, Tensor):
         return True
@@ -201,10 +218,7 @@ class Places:
             features = self._features.setdefault(call.layer, keys - queries)
             return Place(first, features - keys)
         if first and keys == queries and call.window != 1:
-            raise call.refuse(
-                "it was called afresh instead of continuing with a cache",
-                "use one recorder or knock-out per forward, and generate with use_cache=True",
-            )
+            raise called_afresh(call)
         if keys < total and call.window is None:
             raise call.refuse(
                 f"it sees {keys} keys after {total} rows although it has no sliding window",

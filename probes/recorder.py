@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention
+from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention, called_afresh
 from probes.attention_columns import ImageColumns
 from probes.attention_rows import column_masses, pad_rows, rows_between
 from probes.cross_attention import is_cross_attention
@@ -180,6 +180,10 @@ class AttentionRecorder:
         place = self._places.place(call)
         if call.is_cross:
             self._take_cross(call, call.key.shape[2] + place.column)
+            # Its keys are the same whether the forward goes on or starts over; the forward's mask is not.
+            rows = call.query.shape[2]
+            if place.row and rows > 1 and self._padding.tokens(place.row, rows, len(self._active)) is None:
+                raise called_afresh(call)
         chosen = self._choose(place.row, call.query.shape[2], call.query.device)
         if chosen is not None:
             self._add(call, place, chosen)

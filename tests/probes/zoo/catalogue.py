@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests.probes.tiny_models import SHARPNESS
+from tests.probes.zoo.crossing import CROSSING
 from tests.probes.zoo.shrinking import IMAGE_TOKEN, shrink
 
 MoreInputs = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
         attention: The implementation that is recorded; "eager" where the family has no other.
         dull: Why its attention cannot be made as sharp as others'; empty where it can.
         cross_spans: Columns that stand for images among the features of cross-attention layers.
+        only_crossing: Whether no layer that is recorded attends to the decoder's own tokens.
         images_masked: Whether type ids say which tokens are images, for masks that act on images only.
         decoder: Class of the decoder alone, where the whole needs a library of its own (timm); ``config`` is then its.
         sharpness: See `tests.probes.tiny_models.enlarge_weights`.
@@ -44,6 +46,7 @@ class Entry(NamedTuple):
     sharpness: float = SHARPNESS
     decoder: str = ""
     cross_spans: tuple[tuple[int, int], ...] = ()
+    only_crossing: bool = False
     images_masked: bool = False
 
 
@@ -98,20 +101,6 @@ def _instructed(*frames: int, tokens: int = IMAGE_TOKENS) -> MoreInputs:
 def _kosmos(input_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     made = _pictures()(input_ids, generator)
     return {**made, "image_embeds_position_mask": (made["input_ids"] == IMAGE_TOKEN).int()}
-
-
-def _mllama(input_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """Two images, hidden from the rows before them; of the second one tile is hidden from all."""
-    batch, tokens = input_ids.shape
-    visible = torch.zeros(batch, tokens, 2, 4, dtype=torch.long)
-    visible[:, IMAGE_STARTS:, 0] = 1
-    visible[:, IMAGE_STARTS + 6 :, 1, :3] = 1
-    return {
-        "pixel_values": torch.randn(batch, 2, 4, 3, 16, 16, generator=generator),
-        "aspect_ratio_ids": torch.ones(batch, 2, dtype=torch.long),
-        "aspect_ratio_mask": torch.ones(batch, 2, 4, dtype=torch.long),
-        "cross_attention_mask": visible,
-    }
 
 
 def _step() -> PretrainedConfig:
@@ -252,16 +241,6 @@ ENTRIES: dict[str, Entry] = {
     ),
     "mistral4": Entry({"num_key_value_heads": 4, "head_dim": 16, "qk_head_dim": 16}),
     "mistral_large4": Entry(_HEADS),
-    "mllama": Entry(
-        {
-            "text_config.cross_attention_layers": [1],
-            "vision_config.intermediate_layers_indices": [0],
-            "vision_config.vision_output_dim": 64,
-            "vision_config.num_global_layers": 1,
-        },
-        more_inputs=_mllama,
-        cross_spans=((0, 68), (68, 136)),
-    ),
     "molmo2": Entry(images_masked=True),
     "muse_spark": Entry({"projector_hidden_size": 32, "text_config.moe_hidden_size": 32}),
     "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64}),
@@ -287,3 +266,4 @@ ENTRIES: dict[str, Entry] = {
     "step3p7": Entry(config=_step, sharpness=9.0),
     "unlimited_ocr": Entry(_HEADS),
 }
+ENTRIES |= {name: Entry(**crossing._asdict()) for name, crossing in CROSSING.items()}

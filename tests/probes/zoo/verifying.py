@@ -6,7 +6,8 @@ each family, not its processor. Knows no family by name.
 """
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -105,14 +106,19 @@ class Family:
         entry, inputs = self.entry, self.inputs(padded=True)
         for each in (self.model, self.twin):
             each.generation_config.eos_token_id, each.generation_config.pad_token_id = None, 0
-        options: dict[str, Any] = {"max_new_tokens": new_tokens, "do_sample": False}
+            # A start is put before prompts unless some sequence has it already, as padding does.
+            each.generation_config.decoder_start_token_id = 0
+        options: dict[str, Any] = {"max_new_tokens": new_tokens, "do_sample": False, "use_cache": True}
         recorder = self.recorder(inputs, rows=(-1,), generated=["rows"])
         with torch.no_grad(), recorder:
             sequences = self.model.generate(**inputs, **options)
-        with torch.no_grad():
+        with torch.no_grad(), _cross_weights(self.twin) as weights:
             expected = self.twin.generate(**inputs, **options, output_attentions=True, return_dict_in_generate=True)
         assert torch.equal(sequences, expected.sequences)
-        attentions = [[each for each in step if each is not None] for step in expected.attentions]
+        found = getattr(expected, "cross_attentions", None) or getattr(expected, "attentions", None)
+        layers = len(recorder.layers)
+        steps_of = [weights[start : start + layers] for start in range(0, len(weights), layers)] or found
+        attentions = [[each for each in step if each is not None] for step in steps_of]
         crossing = {layer for layer, each in enumerate(attentions[0]) if each.shape[-1] != LENGTHS[0]}
         assert bool(crossing) == bool(entry.cross_spans)
         steps = [_last_rows(step, LENGTHS[0] + number, crossing, entry) for number, step in enumerate(attentions)]
@@ -170,16 +176,22 @@ def inputs_of(model: Any, entry: Entry, padded: bool) -> dict[str, Tensor]:
                 inputs[name][:, start:stop] = 1
     if entry.more_inputs is not None:
         inputs |= entry.more_inputs(input_ids, generator)
-    return inputs
+    return {name: value for name, value in inputs.items() if value.numel()}
+
+
+def tokens_of(inputs: Mapping[str, Tensor]) -> Tensor:
+    """The tokens that a decoder runs over."""
+    return inputs["decoder_input_ids"] if "decoder_input_ids" in inputs else inputs["input_ids"]
 
 
 def _recorder(
     model: Any, entry: Entry, inputs: Mapping[str, Tensor], rows: Sequence[int] = ROWS, **options: Any
 ) -> AttentionRecorder:
-    chosen = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    chosen = torch.zeros_like(tokens_of(inputs), dtype=torch.bool)
     chosen[:, list(rows)] = True
     cross = list(entry.cross_spans) or None
-    return AttentionRecorder(model, [list(SPANS)] * len(chosen), {"rows": chosen}, cross_spans=cross, **options)
+    spans = [] if entry.only_crossing else [list(SPANS)] * len(chosen)
+    return AttentionRecorder(model, spans, {"rows": chosen}, cross_spans=cross, **options)
 
 
 def means_of(dense: Sequence[Floats], entry: Entry) -> Floats:
@@ -213,15 +225,29 @@ def _last_rows(step: Sequence[Tensor], tokens: int, crossing: Collection[int], e
 
 def eager_attentions(model: Any, inputs: Mapping[str, Tensor], layers: int) -> list[Floats]:
     """Per layer of the text decoder (batch, heads, tokens, tokens), as the model returns them; heads may differ."""
-    with torch.no_grad():
+    with torch.no_grad(), _cross_weights(model) as crossing:
         output = model(**inputs, output_attentions=True, use_cache=False)
-    found = getattr(output, "attentions", None)
+    found = crossing or getattr(output, "cross_attentions", None)
+    if not found:
+        found = getattr(output, "attentions", None)
     if found is None:
         found = output.language_model_outputs.attentions
-    tokens = inputs["input_ids"].shape[1]
-    square = [each for each in found if each is not None and each.shape[-2] == tokens]
-    assert len(square) == layers, f"{len(square)} attentions of the decoder for {layers} layers"
-    return [np.asarray(each.double().numpy()) for each in square]
+    kept = [each for each in found if each is not None and each.shape[-2] == tokens_of(inputs).shape[1]]
+    assert len(kept) == layers, f"{len(kept)} attentions of the decoder for {layers} layers"
+    return [np.asarray(each.double().numpy()) for each in kept]
+
+
+@contextmanager
+def _cross_weights(model: Any) -> Iterator[list[Tensor]]:
+    """Weights of cross-attentions that the model makes and does not return (Idefics)."""
+    weights: list[Tensor] = []
+    layers = getattr(getattr(model, "model", None), "gated_cross_attn_layers", ())
+    hooks = [layer.cross_attn.register_forward_hook(lambda *seen: weights.append(seen[2][1])) for layer in layers]
+    try:
+        yield weights
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def numbers(factors: Tensor) -> Floats:
