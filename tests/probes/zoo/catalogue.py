@@ -125,6 +125,8 @@ _OPT = {
 }
 _HEADS = {"text_config.num_key_value_heads": 4}
 """Latent attention has as many key heads as query heads."""
+_NEMOTRON = {"text_config.layers_block_type": ["linear_attention", "full_attention", "moe", "full_attention"]}
+
 ENTRIES: dict[str, Entry] = {
     "blip": Entry({"text_config.encoder_hidden_size": 32}, more_inputs=_pictures(), attention="eager"),
     "blip-2": Entry({**_OPT, "image_token_index": IMAGE_TOKEN}, more_inputs=_pictures()),
@@ -223,9 +225,8 @@ ENTRIES: dict[str, Entry] = {
         },
     ),
     "llava_gpt_oss": _llava("gpt_oss", attention="eager"),
-    "llava_nemotron_h": _llava(
-        "nemotron_h", {"text_config.layers_block_type": ["linear_attention", "full_attention", "moe"]}
-    ),
+    "llava_gemma2": _llava("gemma2", {"text_config.attn_logit_softcapping": 2.0}, attention="eager"),
+    "llava_nemotron_h": _llava("nemotron_h", _NEMOTRON),
     "llama4": Entry(dull="queries and keys are normalised without a weight that could be enlarged"),
     "minimax_m3_vl": Entry(
         {
@@ -243,7 +244,7 @@ ENTRIES: dict[str, Entry] = {
     "mistral_large4": Entry(_HEADS),
     "molmo2": Entry(images_masked=True),
     "muse_spark": Entry({"projector_hidden_size": 32, "text_config.moe_hidden_size": 32}),
-    "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64}),
+    "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64, **_NEMOTRON}),
     "paddleocr_vl": _multi_axis("text_config"),
     "perception_lm": Entry({"vision_config": _clip(model_args={"embed_dim": 32})}),
     "qwen2_5_omni_thinker": Entry(
@@ -259,7 +260,6 @@ ENTRIES: dict[str, Entry] = {
             "text_config.indexer_head_dim": 8,
             "text_config.indexer_budget": 12,
             "text_config.indexer_compress_ratio": 4,
-            "text_config.layer_types": ["linear_attention", "full_attention", "full_attention"],
         }
     ),
     "shieldgemma2": Entry(images_masked=True),

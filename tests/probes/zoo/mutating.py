@@ -75,6 +75,14 @@ def _acts(call: AttentionCall, name: str) -> bool:
     return value is not None and bool(torch.as_tensor(value).any())
 
 
+_TERMS = {"softcap": "soft cap", "s_aux": "sinks", "sinks": "sinks", "position_bias": "position bias"}
+
+
+def terms(calls: Calls) -> set[str]:
+    """What the softmax of these calls takes besides queries, keys and a mask."""
+    return {said for name, said in _TERMS.items() if any(_acts(call, name) for call in calls)}
+
+
 def _masked(calls: Calls) -> bool:
     """Whether anything is hidden from any row: cross-attentions may show all of an image to all."""
     return any(call.mask is not None or not call.is_cross for call in calls)

@@ -5,6 +5,7 @@ an image are told so of the spans. What is checked is the engine, mask, scale, c
 each family, not its processor. Knows no family by name.
 """
 
+import copy
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ class Family:
 
     def compare_in(self, dtype: torch.dtype) -> tuple[Floats, Floats]:
         """Recorded factors of the twin in another type, and the same from the attentions of that very forward."""
-        twin = build_model(self.model_type, "eager").to(dtype)
+        twin = copy.deepcopy(self.twin).to(dtype)
         inputs = {
             name: value.to(dtype) if value.is_floating_point() else value for name, value in self.inputs(True).items()
         }
@@ -182,6 +183,11 @@ def inputs_of(model: Any, entry: Entry, padded: bool) -> dict[str, Tensor]:
 def tokens_of(inputs: Mapping[str, Tensor]) -> Tensor:
     """The tokens that a decoder runs over."""
     return inputs["decoder_input_ids"] if "decoder_input_ids" in inputs else inputs["input_ids"]
+
+
+def padding_of(inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """Which of those tokens are no padding."""
+    return inputs["decoder_attention_mask"] if "decoder_attention_mask" in inputs else inputs.get("attention_mask")
 
 
 def _recorder(
