@@ -90,19 +90,26 @@ class AttentionCall:
             self.keywords.get("sliding_window"),
             getattr(self.module, "sliding_window", None),
             getattr(self.module, "attention_chunk_size", None),
-            self._chunk,
+            getattr(self._config, "attention_chunk_size", None) if self._kind == "chunked_attention" else None,
         ):
             if isinstance(value, int) and value > 0:
                 return value
         return None
 
     @property
-    def _chunk(self) -> int | None:
-        """Chunk of the layer, by its configuration (Llama 4)."""
-        config: Any = getattr(self.module, "config", None)
-        kinds = getattr(config, "layer_types", None) or []
-        chunked = self.layer < len(kinds) and kinds[self.layer] == "chunked_attention"
-        return getattr(config, "attention_chunk_size", None) if chunked else None
+    def keeps_prompt(self) -> bool:
+        """Whether the layer's window slides over generated tokens only, and every prompt token stays (Unlimited OCR)."""
+        return self._kind == "reference_sliding_attention"
+
+    @property
+    def _config(self) -> Any:
+        return getattr(self.module, "config", None)
+
+    @property
+    def _kind(self) -> str | None:
+        """Kind of the layer, by its configuration."""
+        kinds = getattr(self._config, "layer_types", None) or []
+        return kinds[self.layer] if self.layer < len(kinds) else None
 
     @property
     def _choice_is_in_mask(self) -> bool:
@@ -183,7 +190,8 @@ def _holds_tensor(value: Any) -> bool:
 class Place(NamedTuple):
     """Where a call stands in the sequence: absolute index of its first query row and of its first key column.
 
-    Columns of cross-attentions are counted from the first feature.
+    Columns of cross-attentions are counted from the first feature. Where the prompt stays while a window slides over
+    what is generated, only the prompt's columns have these indices.
     """
 
     row: int
@@ -219,7 +227,7 @@ class Places:
             return Place(first, features - keys)
         if first and keys == queries and call.window != 1:
             raise called_afresh(call)
-        if keys < total and call.window is None:
+        if keys < total and call.window is None and not call.keeps_prompt:
             raise call.refuse(
                 f"it sees {keys} keys after {total} rows although it has no sliding window",
                 "assisted generation and cropped caches are not followed: generate plainly",
@@ -227,7 +235,7 @@ class Places:
         if not first and keys > queries and _sees_beyond(call, queries):
             raise call.refuse("its cache was filled before", "enter before the first forward, with the whole prompt")
         self.seen[call.layer] = total
-        return Place(first, max(0, total - keys))
+        return Place(first, 0 if call.keeps_prompt else max(0, total - keys))
 
 
 def _sees_beyond(call: AttentionCall, queries: int) -> bool:

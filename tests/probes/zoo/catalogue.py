@@ -34,6 +34,7 @@ class Entry(NamedTuple):
         cross_spans: Columns that stand for images among the features of cross-attention layers.
         only_crossing: Whether no layer that is recorded attends to the decoder's own tokens.
         images_masked: Whether type ids say which tokens are images, for masks that act on images only.
+        keeps_prompt: Whether caches cut what was generated and never the prompt.
         decoder: Class of the decoder alone, where the whole needs a library of its own (timm); ``config`` is then its.
         sharpness: See `tests.probes.tiny_models.enlarge_weights`.
     """
@@ -48,6 +49,7 @@ class Entry(NamedTuple):
     cross_spans: tuple[tuple[int, int], ...] = ()
     only_crossing: bool = False
     images_masked: bool = False
+    keeps_prompt: bool = False
 
 
 def _multi_axis(part: str) -> Entry:
@@ -179,7 +181,7 @@ ENTRIES: dict[str, Entry] = {
     "glm5_next": Entry(_HEADS),
     "glm_ocr": _multi_axis("text_config"),
     "glmga": _multi_axis("text_config"),
-    "gemma3": Entry(images_masked=True),
+    "gemma3": Entry({"text_config.query_pre_attn_scalar": 8}, images_masked=True),
     "gemma4": Entry(
         {
             "text_config.vocab_size_per_layer_input": 96,
@@ -225,7 +227,9 @@ ENTRIES: dict[str, Entry] = {
         },
     ),
     "llava_gpt_oss": _llava("gpt_oss", attention="eager"),
-    "llava_gemma2": _llava("gemma2", {"text_config.attn_logit_softcapping": 2.0}, attention="eager"),
+    "llava_gemma2": _llava(
+        "gemma2", {"text_config.attn_logit_softcapping": 4.0, "text_config.query_pre_attn_scalar": 8}, attention="eager"
+    ),
     "llava_nemotron_h": _llava("nemotron_h", _NEMOTRON),
     "llama4": Entry(dull="queries and keys are normalised without a weight that could be enlarged"),
     "minimax_m3_vl": Entry(
@@ -262,8 +266,8 @@ ENTRIES: dict[str, Entry] = {
             "text_config.indexer_compress_ratio": 4,
         }
     ),
-    "shieldgemma2": Entry(images_masked=True),
+    "shieldgemma2": Entry({"text_config.query_pre_attn_scalar": 8}, images_masked=True),
     "step3p7": Entry(config=_step, sharpness=9.0),
-    "unlimited_ocr": Entry(_HEADS),
+    "unlimited_ocr": Entry(_HEADS, keeps_prompt=True),
 }
 ENTRIES |= {name: Entry(**crossing._asdict()) for name, crossing in CROSSING.items()}

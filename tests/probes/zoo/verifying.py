@@ -95,7 +95,7 @@ class Family:
             dense = eager_attentions(twin, inputs, len(attention_layers(twin)))
         return numbers(recorder.factors("rows")), means_of(dense, self.entry)
 
-    def compare_generated(self, new_tokens: int) -> tuple[Floats, Floats]:
+    def compare_generated(self, new_tokens: int, padded: bool = True) -> tuple[Floats, Floats]:
         """The same through a greedy generation with a cache: the last prompt row and every row generated, pooled.
 
         Returns:
@@ -104,7 +104,7 @@ class Family:
         Raises:
             AssertionError: If other layers than those of the entry attend to image features.
         """
-        entry, inputs = self.entry, self.inputs(padded=True)
+        entry, inputs = self.entry, self.inputs(padded)
         for each in (self.model, self.twin):
             each.generation_config.eos_token_id, each.generation_config.pad_token_id = None, 0
             # A start is put before prompts unless some sequence has it already, as padding does.
@@ -224,6 +224,7 @@ def _last_rows(step: Sequence[Tensor], tokens: int, crossing: Collection[int], e
     for layer, attention in enumerate(step):
         row = attention[:, :, -1].double().mean(1).numpy()
         spans, cut = (entry.cross_spans, 0) if layer in crossing else (SPANS, tokens - row.shape[-1])
+        cut = 0 if entry.keeps_prompt else cut
         sums = [row[:, max(0, start - cut) : max(0, stop - cut)].sum(-1) / (stop - start) for start, stop in spans]
         layers.append(np.stack(sums, axis=-1))
     return np.stack(layers, axis=1)
