@@ -71,7 +71,7 @@ def attention_factors(
         InputError: If rows or spans do not fit, or a batch row is left without a row.
         UnsupportedAttention: If a layer's attention cannot be read.
     """
-    real = _real_tokens(inputs)
+    real = _real_tokens(model, inputs)
     rows = _row_mask(query_rows, real)
     bare = (~rows.any(1)).nonzero().flatten().tolist()
     if bare:
@@ -105,7 +105,7 @@ def pairwise_factors(model: nn.Module, inputs: Mapping[str, Any], image_spans: S
         InputError: If spans do not fit.
         UnsupportedAttention: If a layer's attention cannot be read.
     """
-    real = _real_tokens(inputs)
+    real = _real_tokens(model, inputs)
     batch, tokens = real.shape
     images = ImageColumns(image_spans, batch, tokens)
     row_sets = {str(index): torch.zeros_like(real) for index in range(images.images + 1)}
@@ -143,14 +143,18 @@ def _runs(mask: Tensor) -> Runs:
     return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _real_tokens(inputs: Mapping[str, Any]) -> Tensor:
+def _real_tokens(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
     """Bool (batch, tokens) on the CPU: which tokens are no padding; of an encoder-decoder's, the decoder's."""
-    prefix = "decoder_" if any(f"decoder_{name}" in inputs for name in ("input_ids", "inputs_embeds")) else ""
+    config: Any = getattr(model, "config", None)
+    prefix = "decoder_" if getattr(config, "is_encoder_decoder", False) else ""
     tokens = inputs.get(f"{prefix}input_ids")
     if tokens is None:
         tokens = inputs.get(f"{prefix}inputs_embeds")
     if not isinstance(tokens, Tensor) or tokens.dim() < 2:
-        raise InputError("inputs need input_ids (batch, tokens), or inputs_embeds: they are what model(**inputs) takes")
+        raise InputError(
+            f"inputs need {prefix}input_ids (batch, tokens), or {prefix}inputs_embeds: they are what model(**inputs) "
+            "takes, and query rows are theirs"
+        )
     mask = inputs.get(f"{prefix}attention_mask")
     if isinstance(mask, Tensor) and mask.dim() == 2:
         return mask.bool().cpu()

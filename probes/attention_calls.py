@@ -98,7 +98,7 @@ class AttentionCall:
 
     @property
     def keeps_prompt(self) -> bool:
-        """Whether the layer's window slides over generated tokens only, and every prompt token stays (Unlimited OCR)."""
+        """Whether a window slides over generated tokens only, and every prompt token stays (Unlimited OCR)."""
         return self._kind == "reference_sliding_attention"
 
     @property

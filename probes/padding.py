@@ -61,4 +61,3 @@ class PaddingWatch:
 def _bound(module: nn.Module, args: tuple[Any, ...]) -> dict[str, Any]:
     parameters = list(inspect.signature(module.forward).parameters)
     return dict(zip(parameters, args, strict=False))
-

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention, called_afresh
+from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention, called_afresh, refusal
 from probes.attention_columns import ImageColumns
 from probes.attention_rows import column_masses, pad_rows, rows_between
 from probes.cross_attention import is_cross_attention
@@ -19,6 +19,11 @@ from probes.decoder import attention_modules, find_decoder
 from probes.inputs import InputError
 from probes.interface import listen, require_called, unlisten
 from probes.padding import PaddingWatch
+
+_NO_CROSS_SPANS = (
+    "it attends to image features, or an encoder's output, by cross-attention: no tokens of the prompt",
+    "give cross_spans, the columns of each image among these features",
+)
 
 
 class _Chosen(NamedTuple):
@@ -77,8 +82,10 @@ class AttentionRecorder:
         self._generated = torch.tensor([name in generated for name in self._names])
         batch, _, tokens = self._sets.shape
         crossing = all(is_cross_attention(module) for module in self._modules.values())
-        if crossing and cross_spans is not None and not len(image_spans):
-            self._columns = ImageColumns(cross_spans, batch, sys.maxsize)
+        if crossing and cross_spans is None:
+            raise refusal(next(iter(self._modules.values())), self.layers[0], *_NO_CROSS_SPANS)
+        if crossing and not len(image_spans):
+            self._columns = ImageColumns(cross_spans or (), batch, sys.maxsize)
         else:
             self._columns = ImageColumns(image_spans, batch, tokens)
         self._cross_spans, self._cross, self._features = cross_spans, dict[int, ImageColumns](), 0
@@ -195,10 +202,7 @@ class AttentionRecorder:
                 raise call.refuse("the image features changed on the way", "use one recorder for each set of images")
             return
         if self._cross_spans is None:
-            raise call.refuse(
-                "it attends to image features by cross-attention, whose columns are no tokens of the prompt",
-                "give cross_spans, the columns of each image among these features",
-            )
+            raise call.refuse(*_NO_CROSS_SPANS)
         if self._keep_cells:
             raise call.refuse("an image has other columns there than in the prompt", "record without cells")
         columns = ImageColumns(self._cross_spans, len(self._active), features, "the image features'")

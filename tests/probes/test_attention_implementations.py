@@ -67,7 +67,9 @@ def _without_masks(tiny: Tiny, calls: list[AttentionCall], rows: torch.Tensor) -
     return recorder.factors("rows")
 
 
-@pytest.mark.skipif(not (is_flash_attn_2_available() and torch.cuda.is_available()), reason="needs flash-attn and a GPU")
+@pytest.mark.skipif(
+    not (is_flash_attn_2_available() and torch.cuda.is_available()), reason="needs flash-attn and a GPU"
+)
 def test_flash_attention_is_read_beside_itself() -> None:
     _check_on_gpu(FLASH)
 

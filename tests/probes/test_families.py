@@ -31,9 +31,23 @@ PAST_THE_WINDOW = 14
 HALVES = [(torch.bfloat16, 1e-3), (torch.float16, 1e-4)]
 """Largest errors of factors between 0.01 and 0.1, against attentions that are rounded themselves."""
 WITHOUT_ROTATION = frozenset(
-    ["blip-2", "florence2", "glm5_next", "inkling2", "inkling_mm_model", "instructblip", "instructblipvideo"]
-    + ["kosmos-2", "kosmos-2.5", "llava_nemotron_h", "nemotron_h_omni", "pix2struct", "pp_formulanet", "udop"]
-    + ["vision-encoder-decoder"]
+    [
+        "blip-2",
+        "florence2",
+        "glm5_next",
+        "inkling2",
+        "inkling_mm_model",
+        "instructblip",
+        "instructblipvideo",
+        "kosmos-2",
+        "kosmos-2.5",
+        "llava_nemotron_h",
+        "nemotron_h_omni",
+        "pix2struct",
+        "pp_formulanet",
+        "udop",
+        "vision-encoder-decoder",
+    ]
 )
 """Positions are learned, added, relative biases, or left to state-space layers."""
 

@@ -251,6 +251,7 @@ ENTRIES: dict[str, Entry] = {
     "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64, **_NEMOTRON}),
     "paddleocr_vl": _multi_axis("text_config"),
     "perception_lm": Entry({"vision_config": _clip(model_args={"embed_dim": 32})}),
+    "pi0": Entry({"vlm_config.vision_config.projection_dim": 32, "vlm_config.projection_dim": 32}),
     "qwen2_5_omni_thinker": Entry(
         {"audio_config.encoder_attention_heads": 4, "vision_start_token_id": 92, **_multi_axis("text_config").changes}
     ),

@@ -30,9 +30,7 @@ class Mutation(NamedTuple):
 
 
 def _wrong_scale(patch: pytest.MonkeyPatch, _: Calls) -> None:
-    right = AttentionCall.scaling
-    assert isinstance(right, property) and right.fget is not None
-    real = right.fget
+    real: Any = AttentionCall.__dict__["scaling"].fget
     patch.setattr(AttentionCall, "scaling", property(lambda call: real(call) * 0.7))
 
 

@@ -116,10 +116,10 @@ class Family:
         with torch.no_grad(), _cross_weights(self.twin) as weights:
             expected = self.twin.generate(**inputs, **options, output_attentions=True, return_dict_in_generate=True)
         assert torch.equal(sequences, expected.sequences)
-        found = getattr(expected, "cross_attentions", None) or getattr(expected, "attentions", None)
+        found = getattr(expected, "cross_attentions", None) or getattr(expected, "attentions", ())
         layers = len(recorder.layers)
-        steps_of = [weights[start : start + layers] for start in range(0, len(weights), layers)] or found
-        attentions = [[each for each in step if each is not None] for step in steps_of]
+        crossed = [weights[start : start + layers] for start in range(0, len(weights), layers)]
+        attentions = [[each for each in step if each is not None] for step in crossed or found]
         crossing = {layer for layer, each in enumerate(attentions[0]) if each.shape[-1] != LENGTHS[0]}
         assert bool(crossing) == bool(entry.cross_spans)
         steps = [_last_rows(step, LENGTHS[0] + number, crossing, entry) for number, step in enumerate(attentions)]
