@@ -116,7 +116,7 @@ class Family:
         with torch.no_grad(), _cross_weights(self.twin) as weights:
             expected = self.twin.generate(**inputs, **options, output_attentions=True, return_dict_in_generate=True)
         assert torch.equal(sequences, expected.sequences)
-        found = getattr(expected, "cross_attentions", None) or getattr(expected, "attentions", ())
+        found: Any = getattr(expected, "cross_attentions", None) or getattr(expected, "attentions", ())
         layers = len(recorder.layers)
         crossed = [weights[start : start + layers] for start in range(0, len(weights), layers)]
         attentions = [[each for each in step if each is not None] for step in crossed or found]
