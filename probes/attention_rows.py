@@ -211,6 +211,11 @@ class RowMask:
         sees_itself = visible.gather(-1, own[:, None, :, None].expand(-1, visible.shape[1], -1, 1)).any(1).squeeze(-1)
         doubtful = (real & ~sees_itself).nonzero(as_tuple=True)
         if doubtful[0].numel():
+            if getattr(self._call.module, "indexer", None) is not None:
+                raise self._call.refuse(
+                    "which rows are padding cannot be told from the columns that it chose",
+                    "pass the model an attention_mask (batch, tokens)",
+                )
             real[doubtful] = self._column_seen(doubtful[0], own[doubtful])
         return real
 

@@ -8,13 +8,14 @@ import inspect
 import threading
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
 class PaddingWatch:
-    """Reads, while entered, the (batch, tokens) attention mask of a model's or its decoder's forwards in this thread.
+    """Reads, while started, the (batch, tokens) attention mask of a model's or its decoder's forwards in this thread.
 
-    A forward without such a mask, or with one by row and column, leaves padding unknown.
+    A forward without a mask has no padding; one with a mask by row and column leaves padding unknown.
     """
 
     def __init__(self, model: nn.Module, decoder: nn.Module) -> None:
@@ -22,6 +23,7 @@ class PaddingWatch:
         config: Any = getattr(model, "config", None)
         self._named_for_decoder = bool(getattr(config, "is_encoder_decoder", False)) and model is not decoder
         self._mask: Tensor | None = None
+        self._without = False
         self._from_model = False
         self._thread = 0
         self._hooks: list[Any] = []
@@ -38,10 +40,16 @@ class PaddingWatch:
 
     def tokens(self, first: int, count: int, batch: int) -> Tensor | None:
         """Bool (batch, count): which of the tokens from `first` on are no padding; None where that is not known."""
+        if self._without:
+            return torch.ones(batch, count, dtype=torch.bool)
         mask = self._mask
         if mask is None or mask.shape[0] != batch or mask.shape[1] < first + count:
             return None
         return mask[:, first : first + count] != 0
+
+    def reaches(self, tokens: int) -> bool:
+        """Whether the last forward had a mask over so many tokens, as one has that goes on with a cache."""
+        return self._mask is not None and self._mask.shape[1] >= tokens
 
     def _note(self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if threading.get_ident() != self._thread:
@@ -55,6 +63,7 @@ class PaddingWatch:
         # A model's decoder may be given masks by row, made of the mask that the model was given.
         if plain is not None or outer or not self._from_model:
             self._mask = None if plain is None else plain.detach()
+            self._without = given is None
         self._from_model = outer
 
 

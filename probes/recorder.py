@@ -44,8 +44,8 @@ class AttentionRecorder:
         image_spans: Columns of each image: one list for the whole batch, or one per batch row. An entry is
             (start, stop), or an object with `.runs`. Columns count from the first token, padding included.
         row_sets: Named sets of query rows, bool (batch, tokens), of an encoder-decoder the decoder's. Rows of padding
-            are never counted: which they are is read from the forward's `attention_mask` (batch, tokens), else from
-            what the layer's own mask hides (there, a token that a sparse attention never chooses passes for padding).
+            are never counted: which they are is read from the forward's `attention_mask` (batch, tokens); where that is
+            one by row and column, from what the layer's own mask hides.
         generated: Names of the sets that also take every row past `tokens` (decode steps), until `finish`.
         per_head: Keep heads apart.
         cells: Keep a map over every image's tokens too, the mean over heads and rows.
@@ -189,7 +189,7 @@ class AttentionRecorder:
             self._take_cross(call, call.key.shape[2] + place.column)
             # Its keys are the same whether the forward goes on or starts over; the forward's mask is not.
             rows = call.query.shape[2]
-            if place.row and rows > 1 and self._padding.tokens(place.row, rows, len(self._active)) is None:
+            if place.row and rows > 1 and not self._padding.reaches(place.row + rows):
                 raise called_afresh(call)
         chosen = self._choose(place.row, call.query.shape[2], call.query.device)
         if chosen is not None:

@@ -1,5 +1,6 @@
 """Which rows are padding is known from the forward's own mask, and is what sparse attentions need."""
 
+import dataclasses
 import threading
 from typing import Any
 
@@ -7,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from probes.attention import attention_factors
+from probes.attention_calls import UnsupportedAttention
+from probes.attention_rows import RowMask
 from probes.padding import PaddingWatch
 from tests.probes.dense_reference import TOLERANCE
-from tests.probes.zoo.verifying import Family
+from tests.probes.zoo.verifying import SPANS, Family
 
 MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
 
@@ -51,7 +55,8 @@ def test_a_models_mask_is_read_by_keyword_or_place(by_row: bool) -> None:
 @pytest.mark.parametrize("by_row", [True, False])
 def test_an_encoders_mask_is_not_taken_for_the_decoders(by_row: bool) -> None:
     model = Model(by_row, encoder_decoder=True)
-    assert watched(model, MASK, attention_mask=MASK) is None
+    found = watched(model, MASK, attention_mask=MASK)
+    assert found is not None and bool(found.all())
     found = watched(model, MASK, attention_mask=MASK[:, :2], decoder_attention_mask=MASK)
     assert found is not None and torch.equal(found, MASK.bool())
 
@@ -94,5 +99,24 @@ def test_tokens_that_a_sparse_attention_never_chooses_are_no_padding(
     with torch.no_grad(), recorder:
         family.model(**family.inputs(padded=True), use_cache=False)
     assert recorder.row_counts("rows").tolist() == [[5] * 3] * 2
+    real = RowMask.real
     monkeypatch.setattr(PaddingWatch, "tokens", lambda *_: None)
-    assert family.compare(padded=True).error > 100 * TOLERANCE
+    with pytest.raises(UnsupportedAttention, match=r"which rows are padding cannot be told .*attention_mask \(batch"):
+        family.compare(padded=True)
+    monkeypatch.setattr(RowMask, "real", lambda mask, rows, bias, _: real(_without_indexer(mask), rows, bias))
+    assert Family(model_type).compare(padded=True).error > 100 * TOLERANCE
+
+
+def _without_indexer(mask: RowMask) -> RowMask:
+    """The mask of a module that is not known to choose columns."""
+    module = nn.Module()
+    return RowMask(dataclasses.replace(mask._call, module=module), mask._place)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_forward_without_a_mask_has_no_padding() -> None:
+    family = Family("mistral_large4")
+    with_mask, without = (family.inputs(padded=False) for _ in range(2))
+    del without["attention_mask"]
+    found = [attention_factors(family.model, inputs, [10, -1], list(SPANS)) for inputs in (with_mask, without)]
+    assert torch.equal(found[0], found[1])
