@@ -31,7 +31,7 @@ _SIZES: dict[str, int] = {
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"), 8),
     **dict.fromkeys(("sliding_window", "attention_chunk_size"), 8),
     **dict.fromkeys(("linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"), 4),
-    **dict.fromkeys(("index_topk", "index_topk_blocks"), 4),
+    "index_topk": 10,
     "linear_head_dim": 8,
     "image_size": 16,
     "patch_size": 4,
