@@ -159,9 +159,9 @@ _BY_HAND = "its attention is written by hand and never calls transformers' atten
 
 REFUSED: dict[str, str] = {
     "blip": _BY_HAND,
-    "diffusion_gemma": "block diffusion: its decoder reads a cache that an encoder filled before",
+    "diffusion_gemma": "block diffusion: its rows are a canvas, rewritten at each step; `model.model.encoder` is read",
     "git": _BY_HAND,
-    "pi0": "two decoders, one for actions, which reads the other's cache; pass `model.model.vlm` to read the other",
+    "pi0": "two decoders, one for actions, which reads the other's cache; `model.model.vlm` is read",
 }
 """Model types that are refused by name, with the reason."""
 

@@ -1,9 +1,7 @@
 """Cross-attention to image features and to an encoder's output: which layers count, what is refused, padding."""
 
-import re
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from transformers import T5Config, T5Model
@@ -17,7 +15,7 @@ from probes.inputs import InputError
 from probes.knockout import AttentionKnockout
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.crossing import CROSSING
-from tests.probes.zoo.verifying import LENGTHS, ROWS, SPANS, Family, build_model, means_of, numbers
+from tests.probes.zoo.verifying import LENGTHS, ROWS, SPANS, Family, build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -136,31 +134,3 @@ def test_a_generation_without_a_cache_is_refused_where_keys_would_not_tell() -> 
         refused = pytest.raises(UnsupportedAttention, match="called afresh instead of continuing with a cache")
         with refused, torch.no_grad(), recorder:
             family.model.generate(**inputs, max_new_tokens=2, do_sample=False, use_cache=False)
-
-
-def test_pi0s_language_model_is_read_inside_the_whole_and_the_whole_is_refused() -> None:
-    model, twin = (build_model("pi0", attention) for attention in ("sdpa", "eager"))
-    generator = torch.Generator().manual_seed(0)
-    image_token = model.config.vlm_config.image_token_id
-    input_ids = torch.randint(4, 88, (1, LENGTHS[0]), generator=generator)
-    input_ids[:, 2:18] = image_token
-    inputs = {
-        "input_ids": input_ids,
-        "attention_mask": torch.ones_like(input_ids),
-        "pixel_values": torch.randn(1, 1, 3, 16, 16, generator=generator),
-        "pixel_attention_mask": torch.ones(1, 1, dtype=torch.bool),
-        "state": torch.randn(1, model.config.max_state_dim, generator=generator),
-    }
-    rows = torch.zeros(1, LENGTHS[0], dtype=torch.bool)
-    rows[:, list(ROWS)] = True
-    recorder = AttentionRecorder(model.model.vlm, list(SPANS), {"rows": rows})
-    with torch.no_grad(), recorder:
-        model(**inputs)
-        prefix = {name: inputs[name] for name in ("input_ids", "pixel_values", "pixel_attention_mask")}
-        embedded = twin.model.embed_prefix(**prefix)
-        alike = {"token_type_ids": torch.zeros_like(input_ids), "position_ids": torch.arange(LENGTHS[0])[None]}
-        dense = twin.model.vlm(inputs_embeds=embedded, **alike, output_attentions=True).attentions
-    reference = means_of([each.double().numpy() for each in dense], Family("llava").entry)
-    assert np.abs(numbers(recorder.factors("rows")) - reference).max() < TOLERANCE
-    with pytest.raises(UnsupportedAttention, match=re.escape("it holds several attentions")):
-        attention_factors(model, inputs, [-1], list(SPANS))

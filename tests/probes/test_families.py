@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from probes.attention import attention_layers
 from probes.decoder import find_decoder
 from probes.families import FAMILIES
 from probes.families.support import CROSSING, HALF_REFUSED, MASKS, REFUSED, TERMS, VERIFIED, table
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.mutating import MUTATIONS, terms, without_rotation
 from tests.probes.zoo.replaying import mask_kinds
-from tests.probes.zoo.verifying import MODEL_TYPES, Compared, Family, numbers, padding_of
+from tests.probes.zoo.verifying import MODEL_TYPES, Compared, Family, model_without_weights, numbers, padding_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,11 @@ def test_soft_caps_sinks_biases_and_every_kind_of_mask_are_among_what_is_tried()
     assert {each for kinds in TERMS.values() for each in kinds.split(", ")} == {"position bias", "sinks"}
     kinds = {each for kinds in MASKS.values() for each in kinds.split(", ")}
     assert kinds == {"bidirectional", "chunked", "sliding", "sparse"}
+
+
+def test_layers_keep_their_numbers_where_others_without_attention_stand_between_them() -> None:
+    for model_type, layers in (("llava_nemotron_h", [1, 3]), ("qwen3_5", [1, 2]), ("glm5_next", [1, 2])):
+        assert attention_layers(model_without_weights(model_type)) == layers
 
 
 def test_every_entry_of_the_mapping_is_verified_or_refused() -> None:

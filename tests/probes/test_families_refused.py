@@ -1,15 +1,16 @@
-"""Families that are refused, each by what the engine says of them, and rows that are blinded with their own terms."""
+"""Refused families, what the engine says of them and which parts are read; rows that are blinded with their terms."""
 
+import numpy as np
 import pytest
 import torch
 
-from probes.attention import attention_factors
+from probes.attention import AttentionRecorder, attention_factors
 from probes.attention_calls import UnsupportedAttention
 from probes.families.support import REFUSED
 from probes.knockout import AttentionKnockout
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.catalogue import ENTRIES, Entry
-from tests.probes.zoo.verifying import LENGTHS, SPANS, build_model, inputs_of
+from tests.probes.zoo.verifying import LENGTHS, ROWS, SPANS, build_model, inputs_of, means_of, numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -55,3 +56,42 @@ def test_knocked_out_rows_keep_their_own_biases_and_sinks(model_type: str, count
         with torch.no_grad(), AttentionKnockout(model, rows, [[hidden]]):
             again = model(**inputs, use_cache=False).logits
         torch.testing.assert_close(again, output.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_pi0s_language_model_is_read_inside_the_whole() -> None:
+    model, twin = (build_model("pi0", attention) for attention in ("sdpa", "eager"))
+    generator = torch.Generator().manual_seed(0)
+    image_token = model.config.vlm_config.image_token_id
+    input_ids = torch.randint(4, 88, (1, LENGTHS[0]), generator=generator)
+    input_ids[:, 2:18] = image_token
+    inputs = {
+        "input_ids": input_ids,
+        "attention_mask": torch.ones_like(input_ids),
+        "pixel_values": torch.randn(1, 1, 3, 16, 16, generator=generator),
+        "pixel_attention_mask": torch.ones(1, 1, dtype=torch.bool),
+        "state": torch.randn(1, model.config.max_state_dim, generator=generator),
+    }
+    rows = torch.zeros(1, LENGTHS[0], dtype=torch.bool)
+    rows[:, list(ROWS)] = True
+    recorder = AttentionRecorder(model.model.vlm, list(SPANS), {"rows": rows})
+    with torch.no_grad(), recorder:
+        model(**inputs)
+        prefix = {name: inputs[name] for name in ("input_ids", "pixel_values", "pixel_attention_mask")}
+        embedded = twin.model.embed_prefix(**prefix)
+        alike = {"token_type_ids": torch.zeros_like(input_ids), "position_ids": torch.arange(LENGTHS[0])[None]}
+        dense = twin.model.vlm(inputs_embeds=embedded, **alike, output_attentions=True).attentions
+    reference = means_of([each.double().numpy() for each in dense], Entry())
+    assert np.abs(numbers(recorder.factors("rows")) - reference).max() < TOLERANCE
+
+
+def test_diffusion_gemmas_encoder_is_read_inside_the_whole() -> None:
+    model, twin = (build_model("diffusion_gemma", attention) for attention in ("sdpa", "eager"))
+    inputs = inputs_of(model, Entry(), padded=True)
+    rows = torch.zeros(2, LENGTHS[0], dtype=torch.bool)
+    rows[:, list(ROWS)] = True
+    recorder = AttentionRecorder(model.model.encoder, list(SPANS), {"rows": rows})
+    with torch.no_grad(), recorder:
+        model(**inputs)
+        dense = twin.model.encoder(**inputs, output_attentions=True).attentions
+    reference = means_of([each.double().numpy() for each in dense], Entry())
+    assert np.abs(numbers(recorder.factors("rows")) - reference).max() < TOLERANCE
