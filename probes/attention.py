@@ -34,7 +34,7 @@ def attention_layers(model: nn.Module) -> list[int]:
     """True indices of the text decoder's attention layers: the order of the factors' layer axis.
 
     Raises:
-        UnsupportedAttention: If a layer holds several attentions, or for encoder-decoder models.
+        UnsupportedAttention: If a layer holds several attentions that are not known.
     """
     return list(attention_modules(model))
 
@@ -57,7 +57,8 @@ def attention_factors(
             found.
         inputs: What `model(**inputs)` takes, a batch.
         query_rows: Token indices shared by the batch (negative ones count from the end), or bool (batch, tokens), as a
-            tensor, an array or lists. Rows that `attention_mask` marks as padding are not counted.
+            tensor, an array or lists; of an encoder-decoder, of `decoder_input_ids`. Rows that the attention mask marks
+            as padding are not counted.
         image_spans: See `AttentionRecorder`.
         per_head: Keep heads apart.
         cross_spans: See `AttentionRecorder`.
@@ -70,7 +71,8 @@ def attention_factors(
         InputError: If rows or spans do not fit, or a batch row is left without a row.
         UnsupportedAttention: If a layer's attention cannot be read.
     """
-    real = _real_tokens(inputs)
+    config: Any = getattr(model, "config", None)
+    real = _real_tokens(inputs, "decoder_" if getattr(config, "is_encoder_decoder", False) else "")
     rows = _row_mask(query_rows, real)
     bare = (~rows.any(1)).nonzero().flatten().tolist()
     if bare:
@@ -173,14 +175,17 @@ def _runs(mask: Tensor) -> Runs:
     return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _real_tokens(inputs: Mapping[str, Any]) -> Tensor:
-    """Bool (batch, tokens) on the CPU: which tokens are no padding."""
-    tokens = inputs.get("input_ids")
+def _real_tokens(inputs: Mapping[str, Any], prefix: str = "") -> Tensor:
+    """Bool (batch, tokens) on the CPU: which of the tokens whose names have this prefix are no padding."""
+    tokens = inputs.get(f"{prefix}input_ids")
     if tokens is None:
-        tokens = inputs.get("inputs_embeds")
+        tokens = inputs.get(f"{prefix}inputs_embeds")
     if not isinstance(tokens, Tensor) or tokens.dim() < 2:
-        raise InputError("inputs need input_ids (batch, tokens), or inputs_embeds: they are what model(**inputs) takes")
-    mask = inputs.get("attention_mask")
+        raise InputError(
+            f"inputs need {prefix}input_ids (batch, tokens), or {prefix}inputs_embeds: they are what model(**inputs) "
+            "takes, and query rows are theirs"
+        )
+    mask = inputs.get(f"{prefix}attention_mask")
     if isinstance(mask, Tensor) and mask.dim() == 2:
         return mask.bool().cpu()
     return torch.ones(tokens.shape[:2], dtype=torch.bool)

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from probes.cross_attention import is_cross_attention, is_merged
 from probes.inputs import InputError
 
 HARMLESS_TENSORS = frozenset({"position_ids", "cache_position", "token_type_ids", "mm_token_type_ids"})
 """Tensor keywords that leave the softmax alone."""
 SOFTMAX_TENSORS = frozenset({"s_aux", "sinks", "position_bias"})
 """Those that the row computation takes into account."""
+SPARSE_CHOICES = frozenset({"indices", "block_indices"})
+"""The columns that an indexer chose; eager and sdpa find them in their mask as well."""
 _APPLIED_BY = {"position_bias": ("eager", "sdpa", "flex_attention"), "sinks": ("eager",)}
 """Implementations that apply them; the others take them and leave them out."""
-CROSS_ATTENTIONS = frozenset({"MllamaTextCrossAttention"})
-"""Attentions to image features that are read, by the name of their class."""
 
 
 class UnsupportedAttention(InputError):  # noqa: N818
@@ -71,8 +72,8 @@ class AttentionCall:
 
     @property
     def is_cross(self) -> bool:
-        """Whether the layer attends to image features by cross-attention: its columns are no tokens of the prompt."""
-        return type(self.module).__name__ in CROSS_ATTENTIONS
+        """Whether the layer attends to features by cross-attention: its columns are no tokens of the prompt."""
+        return is_cross_attention(self.module)
 
     @property
     def is_causal(self) -> bool:
@@ -89,10 +90,31 @@ class AttentionCall:
             self.keywords.get("sliding_window"),
             getattr(self.module, "sliding_window", None),
             getattr(self.module, "attention_chunk_size", None),
+            getattr(self._config, "attention_chunk_size", None) if self._kind == "chunked_attention" else None,
         ):
             if isinstance(value, int) and value > 0:
                 return value
         return None
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether a window slides over generated tokens only, and every prompt token stays (Unlimited OCR)."""
+        return self._kind == "reference_sliding_attention"
+
+    @property
+    def _config(self) -> Any:
+        return getattr(self.module, "config", None)
+
+    @property
+    def _kind(self) -> str | None:
+        """Kind of the layer, by its configuration."""
+        kinds = getattr(self._config, "layer_types", None) or []
+        return kinds[self.layer] if self.layer < len(kinds) else None
+
+    @property
+    def _choice_is_in_mask(self) -> bool:
+        in_full = isinstance(self.mask, Tensor) and self.mask.dim() == 4
+        return in_full and self.implementation in ("eager", "sdpa")
 
     def refuse(self, reason: str, way: str) -> UnsupportedAttention:
         """The error that names this layer."""
@@ -106,7 +128,8 @@ class AttentionCall:
                 implementation leaves out, or a cross-attention that is not known or would be masked as a causal one.
         """
         for name, value in self.keywords.items():
-            if name not in HARMLESS_TENSORS | SOFTMAX_TENSORS and _holds_tensor(value):
+            known = name in HARMLESS_TENSORS | SOFTMAX_TENSORS or (name in SPARSE_CHOICES and self._choice_is_in_mask)
+            if not known and _holds_tensor(value):
                 raise self.refuse(
                     f"its attention takes the tensor keyword {name!r}, whose effect on the softmax is not known",
                     "leave this layer's model out, or report the keyword",
@@ -131,7 +154,8 @@ class AttentionCall:
                 )
 
     def _check_cross(self) -> None:
-        if self.is_cross and self.mask is None and self.query.shape[2] > 1 and self.implementation != "eager":
+        taken_for_causal = self.implementation != "eager" and getattr(self.module, "is_causal", True)
+        if self.is_cross and self.mask is None and self.query.shape[2] > 1 and taken_for_causal:
             raise self.refuse(
                 f"{self.implementation} takes a cross-attention without a mask for a causal one",
                 'give cross_attention_mask, or load with attn_implementation="eager"',
@@ -147,6 +171,14 @@ def refusal(module: nn.Module, layer: int, reason: str, way: str) -> Unsupported
     return UnsupportedAttention(f"decoder layer {layer} ({type(module).__name__}): {reason}; {way}")
 
 
+def called_afresh(call: AttentionCall) -> UnsupportedAttention:
+    """The error for a forward that starts over where an earlier one should be continued."""
+    return call.refuse(
+        "it was called afresh instead of continuing with a cache",
+        "use one recorder or knock-out per forward, and generate with use_cache=True",
+    )
+
+
 def _holds_tensor(value: Any) -> bool:
     if isinstance(value, Tensor):
         return True
@@ -156,7 +188,11 @@ def _holds_tensor(value: Any) -> bool:
 
 
 class Place(NamedTuple):
-    """Where a call stands in the sequence: absolute index of its first query row and of its first key column."""
+    """Where a call stands in the sequence: absolute index of its first query row and of its first key column.
+
+    Columns of cross-attentions are counted from the first feature. Where the prompt stays while a window slides over
+    what is generated, only the prompt's columns have these indices.
+    """
 
     row: int
     column: int
@@ -172,6 +208,7 @@ class Places:
     def __init__(self) -> None:
         self.seen: dict[int, int] = {}
         """Rows that each layer, by true index, has attended from so far."""
+        self._features: dict[int, int] = {}
 
     def place(self, call: AttentionCall) -> Place:
         """Place a call behind the earlier ones of its layer.
@@ -183,13 +220,14 @@ class Places:
         total = first + queries
         if call.is_cross:
             self.seen[call.layer] = total
-            return Place(first, 0)
+            if not is_merged(call.module):
+                return Place(first, 0)
+            # The first call brings as many keys of its own as it has rows; the features stand behind all own keys.
+            features = self._features.setdefault(call.layer, keys - queries)
+            return Place(first, features - keys)
         if first and keys == queries and call.window != 1:
-            raise call.refuse(
-                "it was called afresh instead of continuing with a cache",
-                "use one recorder or knock-out per forward, and generate with use_cache=True",
-            )
-        if keys < total and call.window is None:
+            raise called_afresh(call)
+        if keys < total and call.window is None and not call.keeps_prompt:
             raise call.refuse(
                 f"it sees {keys} keys after {total} rows although it has no sliding window",
                 "assisted generation and cropped caches are not followed: generate plainly",
@@ -197,7 +235,7 @@ class Places:
         if not first and keys > queries and _sees_beyond(call, queries):
             raise call.refuse("its cache was filled before", "enter before the first forward, with the whole prompt")
         self.seen[call.layer] = total
-        return Place(first, max(0, total - keys))
+        return Place(first, 0 if call.keeps_prompt else max(0, total - keys))
 
 
 def _sees_beyond(call: AttentionCall, queries: int) -> bool:

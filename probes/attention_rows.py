@@ -37,6 +37,7 @@ def column_masses(
     weights: Tensor,
     per_head: bool = False,
     row_chunk: int | None = None,
+    tokens: Tensor | None = None,
 ) -> Masses:
     """Sum the softmax rows of a call over each row set.
 
@@ -47,6 +48,7 @@ def column_masses(
         weights: fp32 (batch, row sets, rows): 1 where a row belongs to the set; 0 on fillers.
         per_head: Keep heads apart instead of taking their mean.
         row_chunk: Rows at a time; None fits the chunk to the device.
+        tokens: bool (batch, queries): which of the call's rows are no padding; None leaves that to its mask.
 
     Returns:
         Masses, in fp32. Rows of padding, and rows that see nothing, are not counted.
@@ -64,7 +66,7 @@ def column_masses(
         part = rows[:, start : start + chunk]
         share = weights[:, :, start : start + chunk]
         bias = mask.rows(part)
-        real = mask.real(part, bias)
+        real = mask.real(part, bias, tokens)
         if real is not None:
             share = share * real[:, None, :]
         counts = counts + share.sum(-1)
@@ -187,17 +189,20 @@ class RowMask:
             return picked.float().masked_fill_(~visible, -torch.inf) if picked.is_floating_point() else visible
         return self._block_mask(call.mask, rows, torch.arange(keys, device=rows.device)[None, None, None])
 
-    def real(self, rows: Tensor, bias: Tensor | None) -> Tensor | None:
-        """Bool (batch, rows): which rows are tokens and not padding; None means all.
+    def real(self, rows: Tensor, bias: Tensor | None, tokens: Tensor | None = None) -> Tensor | None:
+        """Bool (batch, rows): which rows are tokens and not padding, and see something; None means all.
 
-        A row is padding when it sees nothing, or when its own column is hidden from it and from every other row; of
-        cross-attention, whose columns are no tokens, only the former can be said.
+        Unless it is known which are `tokens`, a row is padding when it sees nothing, or when its own column is hidden
+        from it and from every other row; of cross-attention, whose columns are no tokens, only the former can be said.
         """
         mask = self._call.mask
+        known = None if tokens is None else tokens.to(rows.device).gather(1, rows)
         if mask is None or bias is None:
-            return None
+            return known
         visible = seen(bias)
         real = visible.any(-1).any(1)
+        if known is not None:
+            return real & known
         if self._call.is_cross:
             return real
         own = (rows + (self._place.row - self._place.column)).clamp(0, bias.shape[-1] - 1)
@@ -206,6 +211,11 @@ class RowMask:
         sees_itself = visible.gather(-1, own[:, None, :, None].expand(-1, visible.shape[1], -1, 1)).any(1).squeeze(-1)
         doubtful = (real & ~sees_itself).nonzero(as_tuple=True)
         if doubtful[0].numel():
+            if getattr(self._call.module, "indexer", None) is not None:
+                raise self._call.refuse(
+                    "which rows are padding cannot be told from the columns that it chose",
+                    "pass the model an attention_mask (batch, tokens)",
+                )
             real[doubtful] = self._column_seen(doubtful[0], own[doubtful])
         return real
 

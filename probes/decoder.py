@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from probes.attention_calls import UnsupportedAttention, refusal
+from probes.cross_attention import is_cross_attention, is_merged
 
 _NOT_ATTENTION = frozenset(
     {"linear_attention", "mamba", "mamba2", "conv", "recurrent", "moe", "mlp", "sparse", "dense"}
@@ -19,31 +20,29 @@ _NOT_ATTENTION = frozenset(
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
-    """The text decoder inside a model, or the model itself when it is one.
+    """The text decoder inside a model, or the model itself when it is one; never an encoder beside it.
 
     Raises:
-        UnsupportedAttention: For encoder-decoder models.
+        UnsupportedAttention: If none is found.
     """
-    config: Any = getattr(model, "config", None)
-    if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedAttention(
-            f"{type(model).__name__}: encoder-decoder layers hold several attentions; use a decoder-only model"
-        )
     get_decoder: Any = getattr(model, "get_decoder", None)
     decoder = model if get_decoder is None else get_decoder()
     if not isinstance(decoder, nn.Module):
         raise UnsupportedAttention(f"{type(model).__name__}: no text decoder found; pass the decoder itself")
-    return decoder
+    inner = getattr(decoder, "decoder", None)
+    return inner if isinstance(inner, nn.Module) and hasattr(decoder, "encoder") else decoder
 
 
 def attention_modules(model: nn.Module) -> dict[int, nn.Module]:
     """The decoder's attention modules by true layer index, in order.
 
-    A module with a layer index is one if it is called so, or calls transformers' attention interface.
+    A module with a layer index is one if it is called so, or calls transformers' attention interface. Where layers have
+    a cross-attention to an encoder or to image features beside the one to their own tokens, only the former counts:
+    images are no tokens there (encoder-decoders; Idefics, whose cross-attentions have a numbering of their own).
 
     Raises:
-        UnsupportedAttention: If a layer holds several attentions, or should hold one and none is found in it; for
-            encoder-decoder models.
+        UnsupportedAttention: If a layer holds several attentions and none is a cross-attention that is known, or should
+            hold one and none is found in it.
     """
     decoder = find_decoder(model)
     candidates: dict[int, list[nn.Module]] = {}
@@ -51,8 +50,29 @@ def attention_modules(model: nn.Module) -> dict[int, nn.Module]:
         layer = getattr(module, "layer_idx", None)
         if isinstance(layer, int) and _is_attention(module) and _has_attention(decoder, layer):
             candidates.setdefault(layer, []).append(module)
+    crossing = _beside_own(candidates)
+    if crossing:
+        return crossing
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedAttention(
+            f"{type(model).__name__}: encoder-decoder layers hold several attentions, none of them known; use a "
+            "decoder-only model"
+        )
     _refuse_gaps(decoder, candidates)
     return {layer: _only(layer, candidates[layer]) for layer in sorted(candidates)}
+
+
+def _beside_own(candidates: dict[int, list[nn.Module]]) -> dict[int, nn.Module]:
+    """The known cross-attentions by layer, where they stand beside attentions to the decoder's own tokens."""
+    found, apart = {}, False
+    for layer in sorted(candidates):
+        modules = [module for module in candidates[layer] if _calls_interface(module)]
+        crossing = [module for module in modules if is_cross_attention(module)]
+        if crossing:
+            found[layer] = _only(layer, crossing)
+            apart = apart or len(modules) > len(crossing) or is_merged(crossing[0])
+    return found if apart else {}
 
 
 def decoder_layers(model: nn.Module) -> dict[int, nn.Module]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers.modeling_utils import AttentionInterface
 
 from probes.attention_blocking import blocked
-from probes.attention_calls import CROSS_ATTENTIONS, AttentionCall, Places, UnsupportedAttention, refusal
+from probes.attention_calls import AttentionCall, Places, UnsupportedAttention, refusal
+from probes.cross_attention import is_cross_attention
 
 __all__ = ["AttentionCall", "Listener", "UnsupportedAttention", "listen", "require_called", "unlisten"]
 
@@ -125,7 +126,7 @@ def require_called(modules: dict[int, nn.Module], places: Places, rows: int = 1)
                 "neither it nor another layer called transformers' attention interface in this thread",
                 f"call the model inside the block; {out_of_reach}",
             )
-        if not count and type(module).__name__ in CROSS_ATTENTIONS:
+        if not count and is_cross_attention(module):
             raise refusal(module, layer, "no image features were given, so it was passed over", "give pixel_values")
         if not count:
             raise refusal(module, layer, "it never called transformers' attention interface", out_of_reach)

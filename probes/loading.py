@@ -277,6 +277,11 @@ def _check_weight_files(folder: Path, name: str, config: Any, allow_pickle: bool
         raise InputError(f"model {name!r}: no weights in *.safetensors; give a checkpoint that has them{leave}")
 
 
+def _is_about_attention(error: Exception) -> bool:
+    said = str(error).lower().replace(" ", "")
+    return any(name in said for name in ("attention", "attn_implementation", "`kernels`"))
+
+
 def _load_weights(
     folder: Path,
     name: str,
@@ -299,6 +304,11 @@ def _load_weights(
         model, report = AutoModelForImageTextToText.from_pretrained(folder, config=config, **settings)
     # Broken files surface as errors of safetensors, torch, json or transformers: one line for each.
     except Exception as error:
+        if attn_implementation is not None and _is_about_attention(error):
+            raise InputError(
+                f"model {name!r}: attention implementation {attn_implementation!r} cannot be used here "
+                f"({first_line(error)}); install what it needs, or use 'sdpa'"
+            ) from error
         raise InputError(f"model {name!r}: cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"]) + [str(key) for key in sorted(report["mismatched_keys"])]
     if missing:

@@ -3,6 +3,7 @@
 It knows rows, columns and layers; nothing of forwards, processors, families or questions.
 """
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -10,12 +11,19 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention
+from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention, called_afresh, refusal
 from probes.attention_columns import ImageColumns
 from probes.attention_rows import column_masses, pad_rows, rows_between
-from probes.decoder import attention_modules
+from probes.cross_attention import is_cross_attention
+from probes.decoder import attention_modules, find_decoder
 from probes.inputs import InputError
 from probes.interface import listen, require_called, unlisten
+from probes.padding import PaddingWatch
+
+_NO_CROSS_SPANS = (
+    "it attends to image features, or an encoder's output, by cross-attention: no tokens of the prompt",
+    "give cross_spans, the columns of each image among these features",
+)
 
 
 class _Chosen(NamedTuple):
@@ -35,14 +43,17 @@ class AttentionRecorder:
         model: A transformers model, or its decoder.
         image_spans: Columns of each image: one list for the whole batch, or one per batch row. An entry is
             (start, stop), or an object with `.runs`. Columns count from the first token, padding included.
-        row_sets: Named sets of query rows, bool (batch, tokens). Rows of padding are never counted.
+        row_sets: Named sets of query rows, bool (batch, tokens), of an encoder-decoder the decoder's. Rows of padding
+            are never counted: which they are is read from the forward's `attention_mask` (batch, tokens); where that is
+            one by row and column, from what the layer's own mask hides.
         generated: Names of the sets that also take every row past `tokens` (decode steps), until `finish`.
         per_head: Keep heads apart.
         cells: Keep a map over every image's tokens too, the mean over heads and rows.
         row_chunk: Rows made at a time; None fits the device.
-        cross_spans: Where layers attend to image features by cross-attention (Mllama), the columns of each image among
-            these features, in the forms of `image_spans`; without it such layers are refused. Padding cannot be told
-            there, so row sets must leave it out; rows that a mask keeps from every image attend to all alike.
+        cross_spans: Where layers attend to image features (Mllama, Idefics) or to an encoder's output (Florence-2) by
+            cross-attention, the columns of each image among these, in the forms of `image_spans`; without it such
+            layers are refused. Where all layers do, `image_spans` may be empty. Rows that a mask keeps from every image
+            attend to all alike.
 
     Raises:
         InputError: If spans or row sets do not fit.
@@ -70,8 +81,15 @@ class AttentionRecorder:
         self._sets = torch.stack([mask.cpu() for mask in row_sets.values()], dim=1)
         self._generated = torch.tensor([name in generated for name in self._names])
         batch, _, tokens = self._sets.shape
-        self._columns = ImageColumns(image_spans, batch, tokens)
+        crossing = all(is_cross_attention(module) for module in self._modules.values())
+        if crossing and cross_spans is None:
+            raise refusal(next(iter(self._modules.values())), self.layers[0], *_NO_CROSS_SPANS)
+        if crossing and not len(image_spans):
+            self._columns = ImageColumns(cross_spans or (), batch, sys.maxsize)
+        else:
+            self._columns = ImageColumns(image_spans, batch, tokens)
         self._cross_spans, self._cross, self._features = cross_spans, dict[int, ImageColumns](), 0
+        self._padding = PaddingWatch(model, find_decoder(model))
         if row_chunk is not None and row_chunk < 1:
             raise InputError(f"row_chunk must be at least 1, got {row_chunk}")
         self._per_head, self._keep_cells, self._row_chunk = per_head, cells, row_chunk
@@ -88,6 +106,7 @@ class AttentionRecorder:
         if self._state != "new":
             raise RuntimeError("an AttentionRecorder is used once: make another for the next forward")
         self._state = "open"
+        self._padding.start()
         listen(self)
         return self
 
@@ -95,6 +114,7 @@ class AttentionRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         unlisten(self)
+        self._padding.stop()
         self._state = "broken"
         if kind is None:
             chosen = self._sets.flatten(0, 1).any(0).nonzero()
@@ -164,30 +184,31 @@ class AttentionRecorder:
                 f"the recorder is for {len(self._active)} sequences, the model runs {call.query.shape[0]}: "
                 "give spans and rows per sequence, and generate without beams"
             )
-        if call.is_cross:
-            self._take_cross(call)
         place = self._places.place(call)
+        if call.is_cross:
+            self._take_cross(call, call.key.shape[2] + place.column)
+            # Its keys are the same whether the forward goes on or starts over; the forward's mask is not.
+            rows = call.query.shape[2]
+            if place.row and rows > 1 and not self._padding.reaches(place.row + rows):
+                raise called_afresh(call)
         chosen = self._choose(place.row, call.query.shape[2], call.query.device)
         if chosen is not None:
             self._add(call, place, chosen)
 
-    def _take_cross(self, call: AttentionCall) -> None:
-        """Know the columns of a layer that attends to image features."""
+    def _take_cross(self, call: AttentionCall, features: int) -> None:
+        """Know the columns of a layer that attends to so many features."""
         if call.layer in self._cross:
-            if call.key.shape[2] != self._features:
+            if features != self._features:
                 raise call.refuse("the image features changed on the way", "use one recorder for each set of images")
             return
         if self._cross_spans is None:
-            raise call.refuse(
-                "it attends to image features by cross-attention, whose columns are no tokens of the prompt",
-                "give cross_spans, the columns of each image among these features",
-            )
+            raise call.refuse(*_NO_CROSS_SPANS)
         if self._keep_cells:
             raise call.refuse("an image has other columns there than in the prompt", "record without cells")
-        columns = ImageColumns(self._cross_spans, len(self._active), call.key.shape[2], "the image features'")
+        columns = ImageColumns(self._cross_spans, len(self._active), features, "the image features'")
         if [len(images) for images in columns.rows] != [len(images) for images in self._columns.rows]:
             raise InputError("cross_spans and image_spans differ in their number of images: give both for each image")
-        self._cross[call.layer], self._features = columns, call.key.shape[2]
+        self._cross[call.layer], self._features = columns, features
 
     def _choose(self, first: int, count: int, device: torch.device) -> _Chosen | None:
         """The rows of a call that any set takes; every layer of a step asks the same."""
@@ -204,7 +225,8 @@ class AttentionRecorder:
         return self._chosen[key]
 
     def _add(self, call: AttentionCall, place: Place, chosen: _Chosen) -> None:
-        masses = column_masses(call, place, chosen.rows, chosen.weights, self._per_head, self._row_chunk)
+        tokens = self._padding.tokens(place.row, call.query.shape[2], len(self._active))
+        masses = column_masses(call, place, chosen.rows, chosen.weights, self._per_head, self._row_chunk, tokens)
         layer = call.layer
         sums = self._cross.get(layer, self._columns).image_sums(masses.columns, place.column)
         # Not in place: a recorder may be entered inside inference mode and read outside.

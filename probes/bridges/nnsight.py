@@ -4,6 +4,7 @@ The only file that knows nnsight. One block, `_traced`, runs every pass: in this
 server that hosts the model. Importing nnsight gives every Python object a `save` method; nothing here relies on it.
 """
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -65,6 +66,7 @@ class NNsightRunner(Runner):
         attentions = attention_modules(model)
         self._attentions = {layer: paths[id(module)] for layer, module in attentions.items()}
         self._masks_at = {layer: place_of_mask(module) for layer, module in attentions.items()}
+        self._choosing = {layer for layer, module in attentions.items() if _chooses_by_mask(module)}
         self._paths = paths
         self._envoy = self._wrapped(model)
         self._options: dict[str, Any] = {}
@@ -81,6 +83,12 @@ class NNsightRunner(Runner):
         return Pass(logits, sums, residuals)
 
     def _steps(self, plan: Plan) -> list[Step]:
+        chosen = sorted(self._choosing & set(plan.blocks))
+        if chosen:
+            raise self.refusal(
+                f"layers {chosen} choose their columns by the mask that they are given, and would choose others under "
+                "one that hides some"
+            )
         touched = {*plan.patches, *(plan.layers if plan.tokens is not None else ())}
         modules = decoder_layers(self.model) if touched else {}
         attended = self.layers if plan.sets is not None else plan.blocks
@@ -98,6 +106,12 @@ class NNsightRunner(Runner):
             )
             for layer in sorted({*touched, *attended})
         ]
+
+
+def _chooses_by_mask(module: Any) -> bool:
+    """Whether a sparse attention's indexer reads the mask that hides columns from the attention itself."""
+    indexer = getattr(module, "indexer", None)
+    return indexer is not None and any("mask" in name for name in inspect.signature(indexer.forward).parameters)
 
 
 class ServedRunner(NNsightRunner):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 from probes.bridges.passes import Pass, Plan
+from probes.cross_attention import is_cross_attention
 from probes.decoder import attention_modules, decoder_layers
 from probes.inputs import InputError
 from probes.loading import first_line
@@ -34,7 +35,10 @@ class Runner(ABC):
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.layers = list(attention_modules(model))
+        attentions = attention_modules(model)
+        if attentions and all(is_cross_attention(module) for module in attentions.values()):
+            raise self.refusal("its images are no tokens of the prompt: every attention that is read is over features")
+        self.layers = list(attentions)
         """True indices of the decoder's attention layers."""
 
     @property

@@ -5,7 +5,7 @@ knock-outs and patches equal those of `HookedModel` (`tests/probes/bridges/test_
 it). `python -m probes.bridges.support` prints the table of docs/bridges.md. Imports no torch.
 """
 
-from probes.families.support import REFUSED, VERIFIED
+from probes.families.support import CROSSING, REFUSED, VERIFIED
 
 TRANSFORMER_LENS: dict[str, str] = {
     "emu3": "scores",
@@ -32,13 +32,14 @@ TRANSFORMER_LENS: dict[str, str] = {
 UNTRIED = {"gemma3n": "untried: its vision tower needs timm"}
 """Model types that TransformerLens may take, and that no test has built."""
 
-NNSIGHT = VERIFIED - {"mllama"}
+NNSIGHT = VERIFIED - set(CROSSING)
 """Model types that nnsight takes."""
 
-NO_PROBABILITIES = {"mllama": "refused: its cross-attention is over image features and not over tokens"}
+_CROSSING = "refused: its cross-attention is over features and not over tokens"
 NO_PATCH = {"gemma3n": "four residual streams", "glm5_next": "four residual streams"}
 """Model types whose residual stream is none of (batch, tokens, hidden size), on every back end."""
-NO_KNOCKOUT = {"glm5_next": "its mask has another form"}
+_CHOOSING = "sparse: it would choose other columns"
+NO_KNOCKOUT = dict.fromkeys(("dots3_note", "glm5_next", "mistral_large4", "qwen4_exp"), _CHOOSING)
 """Model types that nnsight reads and does not knock out."""
 
 _HEAD = """| model type | TransformerLens | nnsight |
@@ -66,7 +67,7 @@ def _lens(name: str) -> str:
 
 def _nnsight(name: str) -> str:
     if name not in NNSIGHT:
-        return NO_PROBABILITIES.get(name, "refused: the engine refuses it")
+        return _CROSSING if name in CROSSING else "refused: the engine refuses it"
     lacks = [f"no knock-out ({NO_KNOCKOUT[name]})"] if name in NO_KNOCKOUT else []
     lacks += [f"no patch ({NO_PATCH[name]})"] if name in NO_PATCH else []
     return ", ".join(["verified", *lacks])

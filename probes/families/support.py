@@ -26,6 +26,7 @@ VERIFIED = frozenset(
         "evolla",
         "exaone4_5",
         "fast_vlm",
+        "florence2",
         "fuyu",
         "gemma3",
         "gemma3n",
@@ -42,6 +43,7 @@ VERIFIED = frozenset(
         "granite_docling",
         "hunyuan_vl",
         "hyperclovax_vision_v2",
+        "idefics",
         "idefics2",
         "idefics3",
         "inkling2",
@@ -77,7 +79,9 @@ VERIFIED = frozenset(
         "paddleocr_vl",
         "paligemma",
         "perception_lm",
+        "pix2struct",
         "pp_chart2table",
+        "pp_formulanet",
         "qianfan_ocr",
         "qwen2_5_omni_thinker",
         "qwen2_5_vl",
@@ -91,29 +95,73 @@ VERIFIED = frozenset(
         "shieldgemma2",
         "smolvlm",
         "step3p7",
+        "t5gemma2",
+        "udop",
         "unlimited_ocr",
         "video_llama_3",
         "video_llava",
+        "vision-encoder-decoder",
         "vipllava",
     ]
 )
 """Model types that are verified."""
 
-_TWO_STACKS = "an encoder-decoder: its decoder layers hold several attentions"
+CROSSING: dict[str, str] = {
+    "florence2": "every decoder layer's, to the encoder's output",
+    "idefics": "its gated layers, numbered on their own",
+    "mllama": "some layers, beside layers over tokens",
+    "pix2struct": "every decoder layer's, to the encoder's output",
+    "pp_formulanet": "every decoder layer's, to the encoder's output",
+    "t5gemma2": "every decoder layer's, one softmax over tokens and encoder's output",
+    "udop": "every decoder layer's, to the encoder's output",
+    "vision-encoder-decoder": "every decoder layer's, to the encoder's output (with an MBart decoder)",
+}
+"""Families that reach images by cross-attention, whose columns `cross_spans` gives, and which layers are read."""
+
+MASKS: dict[str, str] = {
+    "aya_vision": "sliding",
+    "cohere2_vision": "sliding",
+    "cohere_compass": "sliding",
+    "dots3_note": "sliding, sparse",
+    "exaone4_5": "sliding",
+    "gemma3": "bidirectional, sliding",
+    "gemma3n": "sliding",
+    "gemma4": "bidirectional, sliding",
+    "gemma4_unified": "bidirectional, sliding",
+    "glm5_next": "sparse",
+    "idefics2": "sliding",
+    "inkling2": "sliding",
+    "inkling_mm_model": "sliding",
+    "lfm3_vl": "sliding",
+    "llama4": "chunked",
+    "minimax_m3_vl": "sparse",
+    "mistral_large4": "sparse",
+    "molmo2": "bidirectional",
+    "muse_glimmer": "sliding",
+    "muse_spark": "sliding",
+    "paligemma": "bidirectional",
+    "qwen4_exp": "sparse",
+    "shieldgemma2": "bidirectional, sliding",
+    "step3p7": "sliding",
+}
+"""Masks that act in the verification besides the causal one."""
+
+TERMS: dict[str, str] = {
+    "inkling2": "position bias, sinks",
+    "inkling_mm_model": "position bias",
+}
+"""What their softmax has besides queries, keys and masks."""
+
+HALF_REFUSED: dict[str, str] = {"inkling2": "expected m1 and m2 to have the same dtype"}
+"""Families that do not run in half precision on a CPU, and what their own forward says there."""
+
 _BY_HAND = "its attention is written by hand and never calls transformers' attention interface"
 
 REFUSED: dict[str, str] = {
     "blip": _BY_HAND,
-    "diffusion_gemma": "block diffusion: its decoder reads a cache that an encoder filled before",
-    "florence2": _TWO_STACKS,
+    "diffusion_gemma": "block diffusion: its rows are a canvas, rewritten at each step; `model.model.encoder` is read",
     "git": _BY_HAND,
-    "idefics": "its layers hold gated cross-attentions beside their own attention",
-    "pi0": "two decoders share each layer, one for text and one for actions",
-    "pix2struct": _TWO_STACKS,
-    "pp_formulanet": _TWO_STACKS,
-    "t5gemma2": _TWO_STACKS,
-    "udop": _TWO_STACKS,
-    "vision-encoder-decoder": _TWO_STACKS,
+    "pi0": "two decoders, one for actions, which reads the other's cache; `model.model.vlm` is read",
 }
 """Model types that are refused by name, with the reason."""
 
@@ -121,26 +169,45 @@ _HEAD = """# Which families can be read
 
 One row for each entry of transformers' image-text-to-text mapping (5.23). **Engine**: recorded attention factors equal
 the model's own eager attentions to 1e-5 in fp32, on tiny random weights: one forward alone, one left-padded batch, and
-(but for evolla and qwen4_exp) a greedy generation with a cache; mllama's cross-attention layers over the image
-features. Text tokens stand for images there, but for blip-2, instructblip, kosmos-2 and mllama, so masks that only
-images bring are checked where image tokens are known, and nowhere else. **Image tokens**: which tokens belong to which
-image, and which pixels each covers, is known too; for the others `attention_factors` and `AttentionRecorder` take
-spans by hand. Nothing here says anything about released checkpoints.
+a greedy generation with a cache (evolla and pix2struct with `use_cache=True`, which is not their default). Every wrong
+formula that was tried (scale, mask, cap, sinks, bias, sum for mean, spans off by one, images or layers swapped) shows.
+**Masks and terms** are those that acted there besides a causal mask. **Half precision**: in bfloat16 to 1e-3 and in
+float16 to 1e-4. Text tokens stand for images, except in the families with cross-attention, blip-2, instructblip and
+kosmos-2; where a mask depends on what is an image, the tokens are marked as one. **Cross-attention**: the layers whose
+columns are `cross_spans`, among image features or an encoder's output; their masks hide the encoder's padding, or
+images from the rows before them. **Image tokens**: which tokens belong to which
+image, and which pixels each covers, is known too; for the others `attention_factors` and `AttentionRecorder` take spans
+by hand. Nothing here says anything about released checkpoints.
 
-| model type | engine | image tokens |
-| --- | --- | --- |
+Two families do more with padding than hide it. In a padded batch minimax_m3_vl chooses other blocks under sdpa than
+under eager, so it is compared under eager; unlimited_ocr shows padding once the window over its generated tokens is
+passed, so that is compared without padding.
+
+| model type | engine | masks and terms | half precision | cross-attention | image tokens |
+| --- | --- | --- | --- | --- | --- |
 """
 
 
 def table() -> str:
     """The table of the docs, as Markdown."""
-    rows = [
-        f"| {name} | {'verified' if name in VERIFIED else f'refused: {REFUSED[name]}'} | "
-        f"{'known' if name in FAMILIES else 'by hand' if name in VERIFIED else '–'} |"
-        for name in sorted(VERIFIED | set(REFUSED))
-    ]
+    rows = [f"| {' | '.join(_row(name))} |" for name in sorted(VERIFIED | set(REFUSED))]
     verified = f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name."
     return _HEAD + "\n".join(rows) + f"\n\n{verified}\n"
+
+
+def _row(name: str) -> tuple[str, ...]:
+    if name in REFUSED:
+        return (name, f"refused: {REFUSED[name]}", "–", "–", "–", "–")
+    acting = ", ".join(each for each in (MASKS.get(name), TERMS.get(name)) if each)
+    half = "does not run" if name in HALF_REFUSED else "verified"
+    return (
+        name,
+        "verified",
+        acting or ("–" if name in CROSSING else "causal"),
+        half,
+        CROSSING.get(name, "–"),
+        "known" if name in FAMILIES else "by hand",
+    )
 
 
 if __name__ == "__main__":

@@ -209,6 +209,9 @@ def test_unknown_terms_are_refused_by_name() -> None:
         with pytest.raises(UnsupportedAttention, match=rf"layer 3 \(SomeAttention\).*{name}"):
             call(**keywords).check()
     call(position_ids=bias, use_cache=True).check()
+    call(CAUSAL.expand(BATCH, 1, -1, -1), block_indices=bias).check()
+    with pytest.raises(UnsupportedAttention, match="'block_indices'"):
+        call(CAUSAL.expand(BATCH, 1, -1, -1), "flex_attention", block_indices=bias).check()
     with pytest.raises(UnsupportedAttention, match=r"sinks have shape \(1,\)"):
         all_rows(call(implementation="eager", s_aux=bias))
     for name in ("position_bias", "sinks"):

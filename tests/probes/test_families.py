@@ -1,187 +1,160 @@
-"""Every family of transformers' image-text-to-text mapping: read as its own eager attentions have it, or refused."""
+"""Every family of transformers' image-text-to-text mapping that is read: as its own eager attentions have it.
 
+Each family's models and forwards are made once and shared by all its tests; wrong formulas are tried on the calls of
+the forward that was recorded.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from probes import attention_rows
-from probes.attention import AttentionRecorder, attention_factors, attention_layers
-from probes.attention_calls import AttentionCall, UnsupportedAttention
-from probes.attention_rows import RowMask
+from probes.attention import attention_layers
+from probes.decoder import find_decoder
 from probes.families import FAMILIES
-from probes.families.support import REFUSED, VERIFIED, table
-from probes.inputs import InputError
-from probes.knockout import AttentionKnockout
+from probes.families.support import CROSSING, HALF_REFUSED, MASKS, REFUSED, TERMS, VERIFIED, table
 from tests.probes.dense_reference import TOLERANCE
-from tests.probes.zoo.catalogue import ENTRIES, Entry
-from tests.probes.zoo.verifying import (
-    LENGTHS,
-    MODEL_TYPES,
-    SPANS,
-    build_model,
-    compare,
-    compare_generated,
-    inputs_of,
-    model_without_weights,
-)
+from tests.probes.zoo.mutating import MUTATIONS, terms, without_rotation
+from tests.probes.zoo.replaying import mask_kinds
+from tests.probes.zoo.verifying import MODEL_TYPES, Compared, Family, model_without_weights, numbers, padding_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[2]
 SHARP = 0.8
 """Largest share of a uniform row's entropy: flatter attention would pass any formula."""
-
-OTHER_DECODERS = ("llava_dots1", "llava_gpt_oss", "llava_nemotron_h")
-"""Decoders that no entry of the mapping has under a LLaVA: experts, attention sinks, Mamba layers."""
+OTHER_DECODERS = ("llava_dots1", "llava_gemma2", "llava_gpt_oss", "llava_nemotron_h")
+"""Decoders that no entry of the mapping has under a LLaVA: experts, soft caps, attention sinks, Mamba layers."""
 NEW_TOKENS = 4
-WITHOUT_CACHE = ("evolla",)
-NOT_GENERATING = ("qwen4_exp",)
-SAID = {
-    "blip": "never called transformers' attention interface|called transformers' attention interface in this thread",
-    "diffusion_gemma": "its cache was filled before",
-    "git": "called transformers' attention interface",
-    "idefics": "it holds several attentions",
-    "pi0": "it holds several attentions",
-}
-"""What the engine says of the families that are no encoder-decoders."""
+PAST_THE_WINDOW = 14
+"""More than any window, which is 8; those that slide over the prompt as well are cut from the first step on."""
+HALVES = [(torch.bfloat16, 1e-3), (torch.float16, 1e-4)]
+"""Largest errors of factors between 0.01 and 0.1, against attentions that are rounded themselves."""
+WITHOUT_ROTATION = frozenset(
+    [
+        "blip-2",
+        "florence2",
+        "glm5_next",
+        "inkling2",
+        "inkling_mm_model",
+        "instructblip",
+        "instructblipvideo",
+        "kosmos-2",
+        "kosmos-2.5",
+        "llava_nemotron_h",
+        "nemotron_h_omni",
+        "pix2struct",
+        "pp_formulanet",
+        "udop",
+        "vision-encoder-decoder",
+    ]
+)
+"""Positions are learned, added, relative biases, or left to state-space layers."""
 
 
-def test_every_entry_of_the_mapping_is_verified_or_refused() -> None:
-    assert set(MODEL_TYPES) == VERIFIED | set(REFUSED)
-    assert not VERIFIED & set(REFUSED)
-    assert len(VERIFIED) >= 86
+@pytest.fixture(scope="module")
+def family(request: pytest.FixtureRequest) -> Iterator[Family]:
+    yield Family(request.param)
 
 
-@pytest.mark.parametrize("padded", [False, True], ids=["alone", "left-padded"])
-@pytest.mark.parametrize("model_type", sorted({*VERIFIED, *OTHER_DECODERS}))
-def test_factors_equal_the_familys_own_eager_attentions(model_type: str, padded: bool) -> None:
-    found = compare(model_type, padded)
-    assert found.recorded.shape == found.reference.shape and np.isfinite(found.recorded).all()
-    assert np.abs(found.recorded - found.reference).max() < TOLERANCE
-    assert np.abs(found.recorded - found.swapped).max() > 100 * TOLERANCE
-    assert found.entropy < SHARP or ENTRIES[model_type].dull
+every_family = pytest.mark.parametrize("family", sorted({*VERIFIED, *OTHER_DECODERS}), indirect=True, scope="module")
 
 
-@pytest.mark.parametrize("model_type", sorted({*VERIFIED, *OTHER_DECODERS} - {*WITHOUT_CACHE, *NOT_GENERATING}))
-def test_decode_steps_with_a_cache_equal_eager_ones(model_type: str) -> None:
-    recorded, reference = compare_generated(model_type, NEW_TOKENS)
+def mutated(family: Family, name: str, compared: Compared) -> float:
+    """How far a wrong formula takes the factors from the family's own eager attentions."""
+    inputs = family.inputs(MUTATIONS[name].padded)
+    with pytest.MonkeyPatch.context() as patch:
+        MUTATIONS[name].patch(patch, compared.catcher.calls)
+        wrong = numbers(compared.catcher.replay(family.recorder(inputs), padding_of(inputs)))
+    return float(np.abs(wrong - compared.reference).max())
+
+
+@every_family
+def test_factors_equal_the_familys_own_eager_attentions(family: Family) -> None:
+    for padded in (False, True):
+        found = family.compare(padded)
+        assert found.recorded.shape == found.reference.shape and np.isfinite(found.recorded).all()
+        assert found.error < TOLERANCE
+        assert found.entropy < SHARP or family.entry.dull
+        again = family.recorder(family.inputs(padded))
+        replayed = numbers(found.catcher.replay(again, padding_of(family.inputs(padded))))
+        assert np.array_equal(replayed, found.recorded)
+
+
+@every_family
+def test_every_wrong_formula_shows(family: Family) -> None:
+    for name, mutation in MUTATIONS.items():
+        compared = family.compare(mutation.padded)
+        if mutation.applies(compared.catcher.calls):
+            assert mutated(family, name, compared) > 100 * TOLERANCE, name
+
+
+@every_family
+def test_factors_depend_on_the_rotation_where_there_is_one(family: Family) -> None:
+    inputs = family.inputs(padded=False)
+    recorder = family.recorder(inputs)
+    with torch.no_grad(), without_rotation(find_decoder(family.model)) as asked, recorder:
+        family.model(**inputs, use_cache=False)
+    assert bool(asked) != (family.model_type in WITHOUT_ROTATION)
+    if asked:
+        moved = np.abs(numbers(recorder.factors("rows")) - family.compare(padded=False).reference)
+        assert moved.max() > 100 * TOLERANCE
+
+
+@every_family
+def test_masks_and_terms_that_act_are_those_of_the_table(family: Family) -> None:
+    calls = family.compare(padded=False).catcher.calls
+    kinds = mask_kinds(calls)
+    assert ("cross" in kinds) == (family.model_type in CROSSING) == bool(family.entry.cross_spans)
+    if family.model_type not in OTHER_DECODERS:
+        assert ", ".join(sorted(kinds - {"cross"})) == MASKS.get(family.model_type, "")
+        assert ", ".join(sorted(terms(calls))) == TERMS.get(family.model_type, "")
+
+
+@every_family
+def test_decode_steps_with_a_cache_equal_eager_ones(family: Family) -> None:
+    recorded, reference = family.compare_generated(NEW_TOKENS)
     assert recorded.shape == reference.shape
     assert np.abs(recorded - reference).max() < TOLERANCE
     assert np.abs(recorded - reference[..., ::-1]).max() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("model_type", WITHOUT_CACHE)
-def test_a_family_that_generates_without_its_cache_is_refused_there(model_type: str) -> None:
-    with pytest.raises(UnsupportedAttention, match="called afresh instead of continuing with a cache"):
-        compare_generated(model_type, NEW_TOKENS)
+def test_a_window_that_slides_over_generated_tokens_only_leaves_the_prompts_columns_in_place() -> None:
+    """Alone: past the window, this family's own mask shows padding, whose keys differ by implementation."""
+    recorded, reference = Family("unlimited_ocr").compare_generated(PAST_THE_WINDOW, padded=False)
+    assert np.abs(recorded - reference).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("model_type", NOT_GENERATING)
-def test_families_that_cannot_generate_by_themselves_still_cannot(model_type: str) -> None:
-    """Once transformers mends this, the family belongs among the others."""
-    model = build_model(model_type, "eager")
-    with pytest.raises(ValueError, match="it has no indexer key cache"), torch.no_grad():
-        model.generate(**inputs_of(model, Entry(), padded=False), max_new_tokens=NEW_TOKENS, do_sample=False)
+@every_family
+def test_half_precision_stays_near_eager_attentions_of_the_same_type(family: Family) -> None:
+    for dtype, tolerance in HALVES:
+        if family.model_type in HALF_REFUSED:
+            with pytest.raises(RuntimeError, match=HALF_REFUSED[family.model_type]):
+                family.compare_in(dtype)
+            continue
+        recorded, reference = family.compare_in(dtype)
+        assert np.abs(recorded - reference).max() < tolerance
+        assert np.abs(recorded - reference[..., ::-1]).max() > 10 * tolerance or family.entry.dull
 
 
-@pytest.mark.parametrize("model_type", sorted(set(REFUSED) - set(SAID)))
-def test_encoder_decoders_are_refused_before_they_run(model_type: str) -> None:
-    with pytest.raises(UnsupportedAttention, match="encoder-decoder layers hold several attentions"):
-        attention_layers(model_without_weights(model_type))
+def test_soft_caps_sinks_biases_and_every_kind_of_mask_are_among_what_is_tried() -> None:
+    assert terms(Family("llava_gemma2").compare(padded=False).catcher.calls) == {"soft cap"}
+    assert {each for kinds in TERMS.values() for each in kinds.split(", ")} == {"position bias", "sinks"}
+    kinds = {each for kinds in MASKS.values() for each in kinds.split(", ")}
+    assert kinds == {"bidirectional", "chunked", "sliding", "sparse"}
 
 
-@pytest.mark.parametrize("model_type", sorted(SAID))
-def test_other_families_are_refused_by_layer(model_type: str) -> None:
-    entry = ENTRIES.get(model_type, Entry())
-    model = build_model(model_type, entry.attention)
-    inputs = inputs_of(model, entry, padded=False)
-    with pytest.raises(UnsupportedAttention, match=SAID[model_type]):
-        attention_factors(model, inputs, [-1], list(SPANS))
+def test_layers_keep_their_numbers_where_others_without_attention_stand_between_them() -> None:
+    for model_type, layers in (("llava_nemotron_h", [1, 3]), ("qwen3_5", [1, 2]), ("glm5_next", [1, 2])):
+        assert attention_layers(model_without_weights(model_type)) == layers
 
 
-def test_cross_attention_needs_spans_among_the_image_features() -> None:
-    entry = ENTRIES["mllama"]
-    model = build_model("mllama", "sdpa")
-    inputs = inputs_of(model, entry, padded=False)
-    spans = list(SPANS)
-    with pytest.raises(UnsupportedAttention, match=r"decoder layer 1 .*whose columns are no tokens.*give cross_spans"):
-        attention_factors(model, inputs, [-1], spans)
-    with pytest.raises(InputError, match="differ in their number of images"):
-        attention_factors(model, inputs, [-1], spans, cross_spans=[(0, 4)])
-    with pytest.raises(InputError, match=r"past the image features' \d+ tokens"):
-        attention_factors(model, inputs, [-1], spans, cross_spans=[(0, 4), (4, 9999)])
-    with pytest.raises(UnsupportedAttention, match="without a mask for a causal one"):
-        bare = {name: value for name, value in inputs.items() if name != "cross_attention_mask"}
-        attention_factors(model, bare, [-1], spans, cross_spans=list(entry.cross_spans))
-    text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    with pytest.raises(UnsupportedAttention, match=r"layer 1 .*give pixel_values"):
-        attention_factors(model, text, [-1], spans, cross_spans=list(entry.cross_spans))
-    with pytest.raises(InputError, match="no layer attends to image features"):
-        plain = build_model("llava", "sdpa")
-        attention_factors(plain, inputs_of(plain, Entry(), False), [-1], spans, cross_spans=spans)
-    rows = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
-    with (
-        pytest.raises(UnsupportedAttention, match="none can be hidden by token"),
-        torch.no_grad(),
-        AttentionKnockout(model, rows, [spans[:1]]),
-    ):
-        model(**inputs)
-    recorder = AttentionRecorder(model, spans, {"rows": rows}, cells=True, cross_spans=list(entry.cross_spans))
-    with pytest.raises(UnsupportedAttention, match="record without cells"), torch.no_grad(), recorder:
-        model(**inputs)
-
-
-def test_a_cross_attentions_mask_is_taken_into_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = RowMask.rows
-
-    def without(mask: RowMask, rows: torch.Tensor) -> Any:
-        return None if mask._call.is_cross else real(mask, rows)
-
-    monkeypatch.setattr(RowMask, "rows", without)
-    wrong = compare("mllama", padded=False)
-    assert np.abs(wrong.recorded - wrong.reference)[:, 1].max() > 50 * TOLERANCE
-
-
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("model_type", ["inkling2", "inkling_mm_model"])
-def test_knocked_out_rows_keep_their_own_biases_and_sinks(model_type: str, count: int) -> None:
-    """In the first layer, whose input is untouched, what is left to see keeps its shares of what is left."""
-    model = build_model(model_type, "eager")
-    inputs = inputs_of(model, ENTRIES[model_type], padded=False)
-    rows = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
-    rows[:, -count:] = True
-    hidden = (20, 23)
-    kept = [column for column in range(LENGTHS[0]) if not hidden[0] <= column < hidden[1]]
-    with torch.no_grad():
-        before = model(**inputs, use_cache=False, output_attentions=True).attentions[0][:, :, -count:]
-        with AttentionKnockout(model, rows, [[hidden]]):
-            output = model(**inputs, use_cache=False, output_attentions=True)
-    after = output.attentions[0][:, :, -count:]
-    assert float(after[..., hidden[0] : hidden[1]].abs().max()) == 0
-    assert float(before[..., hidden[0] : hidden[1]].sum(-1).max()) > 0.05
-    shares = [each[..., kept] / each[..., kept].sum(-1, keepdim=True) for each in (before, after)]
-    torch.testing.assert_close(shares[1], shares[0], atol=TOLERANCE, rtol=0)
-    if model_type == "inkling_mm_model":
-        model.set_attn_implementation("sdpa")
-        with torch.no_grad(), AttentionKnockout(model, rows, [[hidden]]):
-            again = model(**inputs, use_cache=False).logits
-        torch.testing.assert_close(again, output.logits, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("keyword", ["position_bias", "sinks"])
-def test_what_adds_to_the_softmax_by_row_is_taken_into_account(keyword: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = attention_rows.by_row
-    right = compare("inkling2", padded=True)
-    assert np.abs(right.recorded - right.reference).max() < TOLERANCE
-
-    def without(call: AttentionCall, name: str, rows: torch.Tensor, width: int) -> Any:
-        return None if name == keyword else real(call, name, rows, width)
-
-    monkeypatch.setattr(attention_rows, "by_row", without)
-    wrong = compare("inkling2", padded=True)
-    assert np.abs(wrong.recorded - wrong.reference).max() > 100 * TOLERANCE
+def test_every_entry_of_the_mapping_is_verified_or_refused() -> None:
+    assert set(MODEL_TYPES) == VERIFIED | set(REFUSED)
+    assert not VERIFIED & set(REFUSED)
+    assert len(VERIFIED) >= 93
+    assert {*MASKS, *TERMS, *CROSSING, *HALF_REFUSED} <= VERIFIED
 
 
 def test_the_table_of_the_docs_is_this_one() -> None:

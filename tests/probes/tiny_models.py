@@ -80,7 +80,10 @@ _QUERY_KEY_MAPS = tuple(
 
 
 def enlarge_weights(model: nn.Module, sharpness: float = SHARPNESS) -> None:
-    """Redraw every weight with unit gain, and the decoder's query and key maps so that logits spread by `sharpness`."""
+    """Redraw every weight with unit gain, and the decoder's query and key maps so that logits spread by `sharpness`.
+
+    So do sinks and relative biases.
+    """
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             decoder = not ("vision" in name or "visual" in name)
@@ -89,6 +92,8 @@ def enlarge_weights(model: nn.Module, sharpness: float = SHARPNESS) -> None:
                 parameter.fill_(sharpness**0.5 - (0 if parameter.any() else 1))
             elif decoder and name.endswith(_QUERY_KEY_MAPS):
                 parameter.normal_(0, sharpness**0.5 / parameter.shape[-1] ** 0.5)
+            elif decoder and name.endswith(("sinks", "rel_logits_proj.proj")):
+                parameter.normal_(0, sharpness)
             elif "embed" in name and parameter.dim() == 2:
                 parameter.normal_(0, 1)
             elif parameter.dim() >= 2:

@@ -18,13 +18,12 @@ from probes.bridges.runner import Runner, twin
 from probes.bridges.support import NNSIGHT, NO_KNOCKOUT, NO_PATCH, TRANSFORMER_LENS, UNTRIED, table
 from probes.bridges.transformer_lens import TransformerLensRunner
 from probes.changes import Change, Knockout, Patch, applied
-from probes.families.support import VERIFIED
+from probes.families.support import CROSSING, VERIFIED
 from probes.inputs import InputError
 from probes.residuals import reading_residuals
 from tests.probes.test_families import OTHER_DECODERS
 from tests.probes.zoo.catalogue import ENTRIES, Entry
 from tests.probes.zoo.verifying import (
-    ROWS,
     SPANS,
     build_model,
     eager_attentions,
@@ -36,13 +35,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5
 LAYER = 1
+LAST_ROWS = 3
 SLOW = ("dots3_note", "glm5_next", "minicpmv4_6", "minicpmv4_7", "nemotron_h_omni", "qwen4_exp")
 """Left to `make test-all`: these take half a second to half a minute each."""
 RUNNERS: dict[str, type[Runner]] = {"nnsight": NNsightRunner, "transformer_lens": TransformerLensRunner}
 CASES = [
     *(pytest.param("nnsight", name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(NNSIGHT)),
     *(("nnsight", name) for name in OTHER_DECODERS),
-    *(("transformer_lens", name) for name in sorted(TRANSFORMER_LENS)),
+    *(("transformer_lens", name) for name in (*sorted(TRANSFORMER_LENS), "llava_gemma2")),
 ]
 
 
@@ -64,14 +64,14 @@ def test_a_bridge_shows_and_changes_what_the_model_does(bridge: str, model_type:
     runner = RUNNERS[bridge](twin(model))
     by_mask = TRANSFORMER_LENS.get(model_type) == "mask"
     rows = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
-    rows[:, -ROWS:] = True
+    rows[:, -LAST_ROWS:] = True
 
     found = runner.run(inputs, Plan(sets=rows[:, None]))
     assert list(found.sums) == runner.layers
     spans = [list(SPANS)] * len(rows)
     factors = BridgedReadings(found.sums, ["rows"], rows[:, None], spans, False).factors("rows").numpy()
     dense = eager_attentions(model, bare, len(attention_layers(model)))
-    expected = np.stack([factors_of(layer[:, :, -ROWS:]) for layer in dense], axis=1)
+    expected = np.stack([factors_of(layer[:, :, -LAST_ROWS:]) for layer in dense], axis=1)
     assert np.abs(factors - expected).max() < TOLERANCE
     assert np.abs(factors - expected[..., ::-1]).max() > 100 * TOLERANCE
 
@@ -80,7 +80,7 @@ def test_a_bridge_shows_and_changes_what_the_model_does(bridge: str, model_type:
         assert difference(runner, model, inputs, unchanged, cut) > 100 * TOLERANCE
         runner.knocks_out_by = "mask"
     if bridge == "nnsight" and model_type in NO_KNOCKOUT:
-        with pytest.raises(InputError, match="mask has the form"):
+        with pytest.raises(UnsupportedBridge, match="choose their columns by the mask that they are given"):
             difference(runner, model, inputs, unchanged, cut)
     else:
         assert difference(runner, model, inputs, unchanged, cut) < TOLERANCE
@@ -121,13 +121,20 @@ def difference(runner: Runner, model: Any, inputs: dict[str, Any], unchanged: to
     return float((runner.run(inputs, plan).logits[:, -1] - changed).abs().max() / unchanged.abs().max())
 
 
-@pytest.mark.parametrize("model_type", sorted(VERIFIED - set(TRANSFORMER_LENS) - set(UNTRIED)))
+@pytest.mark.parametrize("model_type", sorted(VERIFIED - {*TRANSFORMER_LENS, *UNTRIED, *CROSSING} | {"mllama"}))
 def test_families_without_an_adapter_are_refused_before_they_run(model_type: str) -> None:
     with pytest.raises(UnsupportedBridge, match=r"TransformerLens does not take .*Unsupported architecture"):
         TransformerLensRunner(twin(model_without_weights(model_type)))
 
 
-@pytest.mark.parametrize("model_type", OTHER_DECODERS)
+@pytest.mark.parametrize("model_type", sorted(set(CROSSING) - {"mllama"}))
+def test_families_whose_images_are_no_tokens_are_refused_by_both(model_type: str) -> None:
+    for library, runner in (("nnsight", NNsightRunner), ("TransformerLens", TransformerLensRunner)):
+        with pytest.raises(UnsupportedBridge, match=f"{library} does not take .*its images are no tokens"):
+            runner(model_without_weights(model_type))
+
+
+@pytest.mark.parametrize("model_type", sorted({*OTHER_DECODERS} - {"llava_gemma2"}))
 def test_a_llava_over_another_decoder_is_refused(model_type: str) -> None:
     with pytest.raises(UnsupportedBridge, match="TransformerLens does not take LlavaForConditionalGeneration"):
         TransformerLensRunner(twin(model_without_weights(model_type)))

@@ -12,12 +12,14 @@ from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests.probes.tiny_models import SHARPNESS
+from tests.probes.zoo.crossing import CROSSING
 from tests.probes.zoo.shrinking import IMAGE_TOKEN, shrink
 
 MoreInputs = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
 IMAGE_STARTS = 8
 """Column from which the families that do not run on text alone have their image tokens."""
 IMAGE_TOKENS = 4
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
 
 class Entry(NamedTuple):
@@ -30,6 +32,9 @@ class Entry(NamedTuple):
         attention: The implementation that is recorded; "eager" where the family has no other.
         dull: Why its attention cannot be made as sharp as others'; empty where it can.
         cross_spans: Columns that stand for images among the features of cross-attention layers.
+        only_crossing: Whether no layer that is recorded attends to the decoder's own tokens.
+        images_masked: Whether type ids say which tokens are images, for masks that act on images only.
+        keeps_prompt: Whether caches cut what was generated and never the prompt.
         decoder: Class of the decoder alone, where the whole needs a library of its own (timm); ``config`` is then its.
         sharpness: See `tests.probes.tiny_models.enlarge_weights`.
     """
@@ -42,6 +47,9 @@ class Entry(NamedTuple):
     sharpness: float = SHARPNESS
     decoder: str = ""
     cross_spans: tuple[tuple[int, int], ...] = ()
+    only_crossing: bool = False
+    images_masked: bool = False
+    keeps_prompt: bool = False
 
 
 def _multi_axis(part: str) -> Entry:
@@ -97,18 +105,13 @@ def _kosmos(input_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     return {**made, "image_embeds_position_mask": (made["input_ids"] == IMAGE_TOKEN).int()}
 
 
-def _mllama(input_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """Two images, hidden from the rows before them; of the second one tile is hidden from all."""
-    batch, tokens = input_ids.shape
-    visible = torch.zeros(batch, tokens, 2, 4, dtype=torch.long)
-    visible[:, IMAGE_STARTS:, 0] = 1
-    visible[:, IMAGE_STARTS + 6 :, 1, :3] = 1
-    return {
-        "pixel_values": torch.randn(batch, 2, 4, 3, 16, 16, generator=generator),
-        "aspect_ratio_ids": torch.ones(batch, 2, dtype=torch.long),
-        "aspect_ratio_mask": torch.ones(batch, 2, 4, dtype=torch.long),
-        "cross_attention_mask": visible,
-    }
+def _step() -> PretrainedConfig:
+    kinds = ["sliding_attention", "full_attention", "full_attention"]
+    rope = dict.fromkeys(kinds, _ROPE)
+    config: PretrainedConfig = CONFIG_MAPPING["step3p7"](
+        text_config={"layer_types": kinds, "num_hidden_layers": 3, "sliding_window": 8, "rope_parameters": rope}
+    )
+    return config
 
 
 def _clip(**settings: Any) -> PretrainedConfig:
@@ -124,13 +127,18 @@ _OPT = {
 }
 _HEADS = {"text_config.num_key_value_heads": 4}
 """Latent attention has as many key heads as query heads."""
-_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_NEMOTRON = {"text_config.layers_block_type": ["linear_attention", "full_attention", "moe", "full_attention"]}
 
 ENTRIES: dict[str, Entry] = {
     "blip": Entry({"text_config.encoder_hidden_size": 32}, more_inputs=_pictures(), attention="eager"),
     "blip-2": Entry({**_OPT, "image_token_index": IMAGE_TOKEN}, more_inputs=_pictures()),
     "chameleon": Entry(config=_named("chameleon", vocabulary_map={"<image>": 90, "IMGIMGAZ": 91})),
-    "cohere_compass": Entry({"text_config.rope_parameters": {"full_attention": _ROPE}}),
+    "cohere_compass": Entry(
+        {
+            "text_config.layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "text_config.rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
+        }
+    ),
     "deepseek_ocr2": Entry(
         {"text_config.mlp_layer_types": ["dense", "sparse", "sparse"], "text_config.num_experts_per_tok": 2}
     ),
@@ -141,6 +149,7 @@ ENTRIES: dict[str, Entry] = {
             "audio_config.adapter_out_dim": 32,
             "audio_config.adapter_input_size": 32,
             "text_config.num_key_value_heads": 4,
+            "text_config.layer_types": ["indexed_attention", "indexed_attention", "sliding_attention"],
         }
     ),
     "diffusion_gemma": Entry(
@@ -172,7 +181,16 @@ ENTRIES: dict[str, Entry] = {
     "glm5_next": Entry(_HEADS),
     "glm_ocr": _multi_axis("text_config"),
     "glmga": _multi_axis("text_config"),
-    "gemma4": Entry({"text_config.vocab_size_per_layer_input": 96, "text_config.hidden_size_per_layer_input": 8}),
+    "gemma3": Entry({"text_config.query_pre_attn_scalar": 8}, images_masked=True),
+    "gemma4": Entry(
+        {
+            "text_config.vocab_size_per_layer_input": 96,
+            "text_config.hidden_size_per_layer_input": 8,
+            "text_config.use_bidirectional_attention": "vision",
+        },
+        images_masked=True,
+    ),
+    "gemma4_unified": Entry(images_masked=True),
     "granite4_vision": Entry({"deepstack_layer_map": [], "spatial_target_layers": [], "downsample_rate": "1/2"}),
     "granite_docling": Entry({"text_config.attention_multiplier": 8**-0.5}),
     "hunyuan_vl": Entry(
@@ -209,27 +227,31 @@ ENTRIES: dict[str, Entry] = {
         },
     ),
     "llava_gpt_oss": _llava("gpt_oss", attention="eager"),
-    "llava_nemotron_h": _llava(
-        "nemotron_h", {"text_config.layers_block_type": ["linear_attention", "full_attention", "moe"]}
+    "llava_gemma2": _llava(
+        "gemma2", {"text_config.attn_logit_softcapping": 4.0, "text_config.query_pre_attn_scalar": 8}, attention="eager"
     ),
+    "llava_nemotron_h": _llava("nemotron_h", _NEMOTRON),
     "llama4": Entry(dull="queries and keys are normalised without a weight that could be enlarged"),
-    "minimax_m3_vl": Entry({"projector_hidden_size": 32, "merged_hidden_size": 128}),
+    "minimax_m3_vl": Entry(
+        {
+            "projector_hidden_size": 32,
+            "merged_hidden_size": 128,
+            "text_config.layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
+            "text_config.index_n_heads": 2,
+            "text_config.index_block_size": 4,
+            "text_config.index_topk_blocks": 3,
+        },
+        # Blocks that hold padding and text are chosen by what padding rows hold, which sdpa and eager leave different.
+        attention="eager",
+    ),
     "mistral4": Entry({"num_key_value_heads": 4, "head_dim": 16, "qk_head_dim": 16}),
     "mistral_large4": Entry(_HEADS),
-    "mllama": Entry(
-        {
-            "text_config.cross_attention_layers": [1],
-            "vision_config.intermediate_layers_indices": [0],
-            "vision_config.vision_output_dim": 64,
-            "vision_config.num_global_layers": 1,
-        },
-        more_inputs=_mllama,
-        cross_spans=((0, 68), (68, 136)),
-    ),
+    "molmo2": Entry(images_masked=True),
     "muse_spark": Entry({"projector_hidden_size": 32, "text_config.moe_hidden_size": 32}),
-    "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64}),
+    "nemotron_h_omni": Entry({"projector_hidden_size": 32, "vision_config.max_img_size": 64, **_NEMOTRON}),
     "paddleocr_vl": _multi_axis("text_config"),
     "perception_lm": Entry({"vision_config": _clip(model_args={"embed_dim": 32})}),
+    "pi0": Entry({"vlm_config.vision_config.projection_dim": 32, "vlm_config.projection_dim": 32}),
     "qwen2_5_omni_thinker": Entry(
         {"audio_config.encoder_attention_heads": 4, "vision_start_token_id": 92, **_multi_axis("text_config").changes}
     ),
@@ -241,11 +263,12 @@ ENTRIES: dict[str, Entry] = {
             "text_config.indexer_n_heads": 2,
             "text_config.indexer_kv_heads": 1,
             "text_config.indexer_head_dim": 8,
-            "text_config.indexer_budget": 64,
+            "text_config.indexer_budget": 12,
             "text_config.indexer_compress_ratio": 4,
-            "text_config.layer_types": ["linear_attention", "full_attention", "full_attention"],
         }
     ),
-    "step3p7": Entry({"text_config.sliding_window": 8}, sharpness=9.0),
-    "unlimited_ocr": Entry(_HEADS),
+    "shieldgemma2": Entry({"text_config.query_pre_attn_scalar": 8}, images_masked=True),
+    "step3p7": Entry(config=_step, sharpness=9.0),
+    "unlimited_ocr": Entry(_HEADS, keeps_prompt=True),
 }
+ENTRIES |= {name: Entry(**crossing._asdict()) for name, crossing in CROSSING.items()}

@@ -29,7 +29,10 @@ _SIZES: dict[str, int] = {
     **dict.fromkeys(("num_experts_per_tok", "moe_topk"), 2),
     "moe_intermediate_size": 16,
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"), 8),
-    "sliding_window": 8,
+    **dict.fromkeys(("sliding_window", "attention_chunk_size"), 8),
+    **dict.fromkeys(("linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"), 4),
+    "index_topk": 10,
+    "linear_head_dim": 8,
     "image_size": 16,
     "patch_size": 4,
     "projection_dim": 16,
@@ -78,10 +81,10 @@ def _shrink(config: PretrainedConfig) -> None:
 
 
 def _few(kinds: list[str], count: int) -> list[str]:
-    """So many layers, with every kind that there is among them where they suffice.
+    """So many layers, with every kind that there is among them where they suffice, and the last kind the most often.
 
     >>> _few(["linear"] * 3 + ["full"] + ["linear"], 3)
-    ['linear', 'linear', 'full']
+    ['linear', 'full', 'full']
     """
-    rare = [kind for kind in dict.fromkeys(kinds) if kind not in kinds[:count]]
-    return [*kinds[: count - len(rare)], *rare][:count]
+    different = list(dict.fromkeys(kinds))
+    return [*different, *[different[-1]] * count][:count]
