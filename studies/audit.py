@@ -15,6 +15,7 @@ from studies.bundled import BUNDLED, data_source, model_source
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
+    from studies.auditing.processes import Processes
     from studies.auditing.run import Work
     from studies.runs import RunFolder
 
@@ -98,31 +99,48 @@ def run(config: AuditConfig) -> int:
     Raises:
         InputError: If arguments, model or data cannot be used; nothing has been written then.
     """
+    from studies.auditing.processes import join
+    from studies.options import resume_command
+    from studies.overwrite import remove_run
+
+    processes = join(config.device)
+    with processes.together():
+        check(config)
+    with processes.together(), processes.one_voice():
+        prepared = prepare(config, processes.device)
+        moved = prepare_moved(prepared) if config.position_study else None
+    processes.refuse_difference(model=prepared.identity["model_digest"], data=prepared.identity["data_digest"])
+    with processes.together():
+        if config.overwrite and processes.is_main:
+            remove_run(config.out)
+    with _open_folder(prepared, processes) as folder:
+        try:
+            _compute(prepared, moved, folder, processes)
+            with processes.together():
+                status = _conclude(folder) if processes.is_main else 0
+        except KeyboardInterrupt:
+            if processes.is_main:
+                print(
+                    f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('audit', config)}",
+                    file=sys.stderr,
+                )
+            return 130
+    status = processes.agreed(status)
+    processes.leave()
+    return status
+
+
+def _conclude(folder: "RunFolder") -> int:
+    """Fix the rules, draw, write the report, and print the summary."""
     from studies.auditing.figures import draw_figures
     from studies.auditing.finalise import finalise
     from studies.auditing.report import write_report
     from studies.auditing.summary import failures, print_summary
-    from studies.options import resume_command
-    from studies.overwrite import remove_run
 
-    check(config)
-    prepared = prepare(config)
-    moved = prepare_moved(prepared) if config.position_study else None
-    if config.overwrite:
-        remove_run(config.out)
-    with _open_folder(prepared) as folder:
-        try:
-            _compute(prepared, moved, folder)
-            final = finalise(folder)
-            write_report(folder, final, draw_figures(folder, final))
-        except KeyboardInterrupt:
-            print(
-                f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('audit', config)}",
-                file=sys.stderr,
-            )
-            return 130
-        failed = failures(folder)
-        print_summary(folder.path, final.entries, failed)
+    final = finalise(folder)
+    write_report(folder, final, draw_figures(folder, final))
+    failed = failures(folder)
+    print_summary(folder.path, final.entries, failed)
     return 1 if failed else 0
 
 
@@ -152,8 +170,12 @@ def check(config: AuditConfig) -> None:
         refuse_other(config.out)
 
 
-def prepare(config: AuditConfig) -> Prepared:
+def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     """Read questions and model, check every sample, and plan the batches. Writes nothing.
+
+    Args:
+        config: What is asked for.
+        device: Where the model runs; None takes the config's.
 
     Raises:
         InputError: If the data hold no sample, or the model cannot be used.
@@ -188,11 +210,12 @@ def prepare(config: AuditConfig) -> Prepared:
     kept = set(draw_evenly(groups, config.limit, config.seed))
     answers = None if config.answers is None else read_answers(config.answers)
     disable_progress_bar()
-    check_device(config.device)
+    device = config.device if device is None else device
+    check_device(device)
     model = HookedModel.from_pretrained(
         model_source(config.model),
         dtype=config.dtype,
-        device=config.device,
+        device=device,
         trust_remote_code=config.trust_remote_code,
         allow_pickle=config.allow_pickle,
     )
@@ -226,7 +249,8 @@ def prepare(config: AuditConfig) -> Prepared:
     return Prepared(config, model, work, identity)
 
 
-def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
+def _open_folder(prepared: Prepared, processes: "Processes", path: Path | None = None) -> "RunFolder":
+    """Start or resume the run in the main process, then let the others help to write it."""
     from studies.runs import Manifest, RunFolder
 
     config = prepared.config
@@ -239,19 +263,29 @@ def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
         model_digest=prepared.identity["model_digest"],
         data_digest=prepared.identity["data_digest"],
     )
-    return RunFolder.create(config.out if path is None else path, manifest, resume=config.resume)
+    out = config.out if path is None else path
+    with processes.together():
+        folder = RunFolder.create(out, manifest, resume=config.resume) if processes.is_main else None
+    with processes.together():
+        folder = RunFolder.help_write(out, manifest, processes.index) if folder is None else folder
+    assert folder is not None
+    return folder
 
 
-def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder") -> None:
+def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder", processes: "Processes") -> None:
     from studies.auditing.finalise import POSITION_FOLDER
     from studies.auditing.run import run_batches
 
-    run_batches(prepared.model, prepared.work, folder, "audit")
+    run_batches(prepared.model, prepared.work, folder, "audit", processes)
     if moved is not None:
-        with _open_folder(moved, folder.path / POSITION_FOLDER) as inner:
-            run_batches(moved.model, moved.work, inner, "position study")
-            inner.finish()
-    folder.finish()
+        with _open_folder(moved, processes, folder.path / POSITION_FOLDER) as inner:
+            run_batches(moved.model, moved.work, inner, "position study", processes)
+            with processes.together():
+                if processes.is_main:
+                    inner.finish()
+    with processes.together():
+        if processes.is_main:
+            folder.finish()
 
 
 def prepare_moved(prepared: Prepared) -> Prepared:
