@@ -64,6 +64,13 @@ VERBS = {
         "what recording attention costs beside a plain forward pass",
         "sightcheck bench capture --lengths 1024 4096 --out runs/capture.json",
     ),
+    "bench scale": Verb(
+        "studies.bench_scale",
+        "ScaleBench",
+        "run",
+        "time and memory of an audit over a hundred thousand questions",
+        "sightcheck bench scale --rows 1000 10000 --out runs/scale.json",
+    ),
     "app": Verb(
         "studies.cli_app",
         "AppConfig",
