@@ -5,7 +5,7 @@ checkpoint brings along could run. This file knows nothing of questions, images 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,13 @@ _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 _SAFE_WEIGHTS = ["*.safetensors"]
 _PICKLED_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"]
 _OTHER_COPIES = ["*/*.safetensors", "*/*.bin", "*/*.pth", "*/*.pt"]
+
+
+DeviceMap = str | Mapping[str, str | int | torch.device]
+"""A way to spread a model over devices, or a device for each module name."""
+
+SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Device maps that accelerate works out from the memory there is."""
 
 
 class Loaded(NamedTuple):
@@ -37,6 +44,7 @@ def load(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     revision: str | None = None,
+    device_map: DeviceMap | None = None,
 ) -> Loaded:
     """Load an image-text-to-text checkpoint from a local folder or from the hub.
 
@@ -48,12 +56,16 @@ def load(
         trust_remote_code: Run Python files that the checkpoint brings along.
         allow_pickle: Take pickled weights where there are no safetensors.
         revision: Branch, tag or commit on the hub.
+        device_map: Where accelerate puts which part of a model that is larger than one device: "auto", "balanced",
+            "balanced_low_0", "sequential", or a device ("cpu" and "disk" included) for each module name.
 
     Raises:
         InputError: If there is no such checkpoint, it is text-only, has no processor, is pickled or wants to run code
-            of its own without leave, misses weights, or is broken.
+            of its own without leave, misses weights, or is broken; if device and device_map are both given, or the
+            device map is none.
     """
     name = str(path_or_id)
+    _refuse_device_map(device, device_map)
     folder = _find_folder(name, revision, trust_remote_code)
     _refuse_remote_code(folder, name, trust_remote_code)
     config = _read_config(folder, name, trust_remote_code)
@@ -62,7 +74,7 @@ def load(
     if not Path(name).expanduser().is_dir():
         _download_weights(name, revision, allow_pickle)
     _check_weight_files(folder, name, config, allow_pickle)
-    model = _load_weights(folder, name, config, dtype, device, attn_implementation, trust_remote_code)
+    model = _load_weights(folder, name, config, dtype, device, attn_implementation, trust_remote_code, device_map)
     return Loaded(model, processor)
 
 
@@ -119,6 +131,25 @@ def first_line(error: BaseException) -> str:
     """What an exception says, on one line and cut to a readable length."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _refuse_device_map(device: str | torch.device | None, device_map: DeviceMap | None) -> None:
+    if device_map is None:
+        return
+    if device is not None:
+        raise InputError(
+            f"both device ({device}) and device_map ({device_map}) are given: a device holds the whole model, a device "
+            "map spreads it; give one of them"
+        )
+    places = [] if device_map in SPREADS else [device_map] if isinstance(device_map, str) else [*device_map.values()]
+    for place in places:
+        try:
+            _ = place == "disk" or torch.device(place)
+        except (RuntimeError, TypeError):
+            raise InputError(
+                f"device_map: {place!r} is no device; give {', '.join(SPREADS)}, or a mapping from module names to "
+                "devices such as cuda:0, cpu and disk"
+            ) from None
 
 
 def _listing(values: set[int]) -> str:
@@ -268,6 +299,7 @@ def _load_weights(
     device: str | torch.device | None,
     attn_implementation: str | None,
     trust_remote_code: bool,
+    device_map: DeviceMap | None,
 ) -> Any:
     from transformers import AutoModelForImageTextToText
 
@@ -276,8 +308,9 @@ def _load_weights(
         settings["use_safetensors"] = True
     if attn_implementation is not None:
         settings["attn_implementation"] = attn_implementation
-    if device == "auto":
-        settings["device_map"] = "auto"
+    spread = "auto" if device == "auto" else device_map
+    if spread is not None:
+        settings["device_map"] = spread if isinstance(spread, str) else dict(spread)
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(folder, config=config, **settings)
     # Broken files surface as errors of safetensors, torch, json or transformers: one line for each.
@@ -289,6 +322,6 @@ def _load_weights(
             f"model {name!r}: {len(missing)} weights are missing or of another shape ({missing[0]}, …), and would "
             "have been random; give the checkpoint that belongs to this configuration"
         )
-    if device != "auto":
+    if spread is None:
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval()

@@ -73,6 +73,8 @@ class AuditConfig:
     """Number format of the weights; auto takes the checkpoint's."""
     device: str | None = None
     """Where the model runs, such as cuda:0; by default a GPU if there is one."""
+    device_map: str | None = None
+    """Spread a model larger than one device, as accelerate does: auto, balanced, balanced_low_0 or sequential."""
     trust_remote_code: bool = False
     """Run Python code that the checkpoint brings along. Only for checkpoints that you trust."""
     allow_pickle: bool = False
@@ -103,7 +105,7 @@ def run(config: AuditConfig) -> int:
     from studies.options import resume_command
     from studies.overwrite import remove_run
 
-    processes = join(config.device)
+    processes = join(config.device, config.device_map)
     with processes.together():
         check(config)
     with processes.together(), processes.one_voice():
@@ -210,12 +212,13 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     kept = set(draw_evenly(groups, config.limit, config.seed))
     answers = None if config.answers is None else read_answers(config.answers)
     disable_progress_bar()
-    device = config.device if device is None else device
+    device = config.device if device is None or config.device_map is not None else device
     check_device(device)
     model = HookedModel.from_pretrained(
         model_source(config.model),
         dtype=config.dtype,
         device=device,
+        device_map=config.device_map,
         trust_remote_code=config.trust_remote_code,
         allow_pickle=config.allow_pickle,
     )

@@ -125,17 +125,19 @@ ALONE = Processes()
 """An audit of a single process."""
 
 
-def join(device: str | None) -> Processes:
+def join(device: str | None, device_map: str | None = None) -> Processes:
     """Find the other processes that a launcher started, and wait until all are there.
 
     Args:
         device: What `--device` says.
+        device_map: What `--device-map` says.
 
     Returns:
         This process among them; with several, each takes the GPU of its local number, or the CPU.
 
     Raises:
-        InputError: In the main process, if `--device` names a single GPU for several processes.
+        InputError: In the main process, if `--device` names a single GPU for several processes, or each of them would
+            spread its model over all.
     """
     count = next((int(os.environ[name]) for name in _WORLD_SIZES if os.environ.get(name, "").isdigit()), 1)
     if count == 1:
@@ -151,6 +153,11 @@ def join(device: str | None) -> Processes:
             raise InputError(
                 f"--device {device} is for one process, and {processes.count} were started: leave it out, and each "
                 "takes a GPU of its own"
+            )
+        if device_map is not None:
+            raise InputError(
+                f"--device-map {device_map} spreads one model over all devices, and {processes.count} processes were "
+                "started: give one of the two"
             )
     return processes
 
