@@ -152,6 +152,14 @@ def _refuse_device_map(device: str | torch.device | None, device_map: DeviceMap 
             ) from None
 
 
+def _is_about_attention(error: Exception, wanted: str | None) -> bool:
+    """Whether loading failed for an attention implementation that is unknown or not installed."""
+    text = str(error).lower()
+    return isinstance(error, ImportError | ValueError) and bool(
+        (wanted and isinstance(error, ImportError)) or "flashattention" in text or "attn_implementation" in text
+    )
+
+
 def _listing(values: set[int]) -> str:
     return ", ".join(map(str, sorted(values)))
 
@@ -315,6 +323,13 @@ def _load_weights(
         model, report = AutoModelForImageTextToText.from_pretrained(folder, config=config, **settings)
     # Broken files surface as errors of safetensors, torch, json or transformers: one line for each.
     except Exception as error:
+        if _is_about_attention(error, attn_implementation):
+            wanted = f"attn_implementation {attn_implementation!r}"
+            wanted = wanted if attn_implementation else f"the attn_implementation that its {_CONFIG} asks for"
+            raise InputError(
+                f"model {name!r}: {wanted} cannot be used here ({first_line(error)}); install what it needs, or give "
+                "attn_implementation='sdpa' or 'eager'"
+            ) from error
         raise InputError(f"model {name!r}: cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"]) + [str(key) for key in sorted(report["mismatched_keys"])]
     if missing:

@@ -184,6 +184,7 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from probes.families import family_of
     from probes.inputs import InputError
     from probes.model import HookedModel
     from studies.auditing.causal import pair_up
@@ -222,6 +223,8 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
         trust_remote_code=config.trust_remote_code,
         allow_pickle=config.allow_pickle,
     )
+    # Without spans no sample can be asked: better said now than after the last image was read.
+    family_of(str(model.model.config.model_type))
     facts = ImageFacts()
     records, refused = check_samples((each for each in questions.records if each.id in kept), questions.bad, facts)
     if answers is not None:

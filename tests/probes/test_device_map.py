@@ -18,7 +18,7 @@ from tests.probes.hooked import NEVER, hooked, questions, sharp_model
 
 DECODER = "model.language_model"
 PARTS = ("model.vision_tower", "model.multi_modal_projector", f"{DECODER}.embed_tokens", f"{DECODER}.norm")
-PLACES = {part: "cpu" for part in (*PARTS, f"{DECODER}.rotary_emb", "lm_head", f"{DECODER}.layers.0")}
+PLACES = dict.fromkeys((*PARTS, f"{DECODER}.rotary_emb", "lm_head", f"{DECODER}.layers.0"), "cpu")
 MAPS: dict[str, Any] = {
     "one device": {"": "cpu"},
     "auto": "auto",
