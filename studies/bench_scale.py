@@ -133,8 +133,7 @@ def print_scale(cells: Sequence[ScaleCell]) -> None:
     ):
         table.add_column(name, justify="left" if name == "answers" else "right")
     for cell in cells:
-        if cell.error is not None or cell.seconds is None or cell.peak is None or cell.loaded is None:
-            table.add_row(f"{cell.rows:,}", cell.kind, cell.error or "not measured")
+        if cell.seconds is None or cell.peak is None or cell.loaded is None:
             continue
         table.add_row(
             f"{cell.rows:,}",
@@ -148,6 +147,9 @@ def print_scale(cells: Sequence[ScaleCell]) -> None:
         )
     console = Console()
     console.print(table)
+    for cell in cells:
+        if cell.error is not None:
+            console.print(f"{cell.rows:,} questions, answers {cell.kind}: {cell.error}")
     for kind in dict.fromkeys(cell.kind for cell in cells):
         growth = bytes_per_row([cell for cell in cells if cell.kind == kind])
         if growth is not None:
