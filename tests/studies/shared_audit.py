@@ -14,17 +14,17 @@ from typing import Any
 from unittest.mock import patch
 
 from studies.cli import command
-from studies.run_folder import parts
+from studies.run_folder.files import write_json
 
 
-def dying_write(path: Path, content: Any, _real: Any = parts.write_json) -> None:
+def dying_write(path: Path, content: Any) -> None:
     if path.parent.name == "batches" and any(path.parent.parent.glob(f"batches/*{os.environ['RANK']}.json")):
         os.kill(os.getpid(), signal.SIGKILL)
-    _real(path, content)
+    write_json(path, content)
 
 
 if __name__ == "__main__":
     patch("studies.auditing.figures.draw_figures", lambda *_: []).start()
     if os.environ.get("RANK") == sys.argv[1]:
-        parts.write_json = dying_write
+        patch("studies.run_folder.parts.write_json", dying_write).start()
     sys.exit(command(sys.argv[2:]))
