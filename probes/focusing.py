@@ -150,11 +150,11 @@ def focus_histogram(factors: npt.ArrayLike, rule: str = "M-LND", last: int = 4) 
 
 
 def check_rule(rule: str, last: int | None = None) -> None:
-    """Raise ValueError for an unknown rule or a number of last layers below 1."""
+    """Raise ValueError for an unknown rule, or a number of last layers that is no whole number from 1 on."""
     if rule not in RULES:
         raise ValueError(f"unknown focus rule {rule!r}: use one of {', '.join(RULES)}")
-    if last is not None and last < 1:
-        raise ValueError(f"a focus rule needs at least 1 last layer, got {last}")
+    if last is not None and (not isinstance(last, int | np.integer) or last < 1):
+        raise ValueError(f"a focus rule needs at least 1 last layer, got {last!r}: give last=1, 2, ...")
 
 
 def _checked(factors: npt.ArrayLike, rule: str, last: int | None) -> Sequence[FloatArray]:

@@ -5,7 +5,7 @@ checkpoint brings along could run. This file knows nothing of questions, images 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,13 @@ _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 _SAFE_WEIGHTS = ["*.safetensors"]
 _PICKLED_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"]
 _OTHER_COPIES = ["*/*.safetensors", "*/*.bin", "*/*.pth", "*/*.pt"]
+
+
+DeviceMap = str | Mapping[str, str | int | torch.device]
+"""A way to spread a model over devices, or a device for each module name."""
+
+SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Device maps that accelerate works out from the memory there is."""
 
 
 class Loaded(NamedTuple):
@@ -38,6 +45,7 @@ def load(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     revision: str | None = None,
+    device_map: DeviceMap | None = None,
 ) -> Loaded:
     """Load an image-text-to-text checkpoint from a local folder or from the hub.
 
@@ -49,13 +57,16 @@ def load(
         trust_remote_code: Run Python files that the checkpoint brings along.
         allow_pickle: Take pickled weights where there are no safetensors.
         revision: Branch, tag or commit on the hub.
+        device_map: Where accelerate puts which part of a model that is larger than one device: "auto", "balanced",
+            "balanced_low_0", "sequential", or a device ("cpu" and "disk" included) for each module name.
 
     Raises:
-        InputError: If the attention implementation is not installed, or if there is no such checkpoint, it is
-            text-only, has no processor, is pickled or wants to run code of its own without leave, misses weights, or
-            is broken.
+        InputError: If the attention implementation is not installed, if there is no such checkpoint, it is text-only,
+            has no processor, is pickled or wants to run code of its own without leave, misses weights, or is broken; if
+            device and device_map are both given, or the device map is none.
     """
     name = str(path_or_id)
+    _refuse_device_map(device, device_map)
     if attn_implementation is not None:
         check_implementation(attn_implementation)
     folder = _find_folder(name, revision, trust_remote_code)
@@ -66,7 +77,7 @@ def load(
     if not Path(name).expanduser().is_dir():
         _download_weights(name, revision, allow_pickle)
     _check_weight_files(folder, name, config, allow_pickle)
-    model = _load_weights(folder, name, config, dtype, device, attn_implementation, trust_remote_code)
+    model = _load_weights(folder, name, config, dtype, device, attn_implementation, trust_remote_code, device_map)
     return Loaded(model, processor)
 
 
@@ -136,6 +147,33 @@ def first_line(error: BaseException) -> str:
     """What an exception says, on one line and cut to a readable length."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _refuse_device_map(device: str | torch.device | None, device_map: DeviceMap | None) -> None:
+    if device_map is None:
+        return
+    if device is not None:
+        raise InputError(
+            f"both device ({device}) and device_map ({device_map}) are given: a device holds the whole model, a device "
+            "map spreads it; give one of them"
+        )
+    places = [] if device_map in SPREADS else [device_map] if isinstance(device_map, str) else [*device_map.values()]
+    for place in places:
+        try:
+            _ = place == "disk" or torch.device(place)
+        except (RuntimeError, TypeError):
+            raise InputError(
+                f"device_map: {place!r} is no device; give {', '.join(SPREADS)}, or a mapping from module names to "
+                "devices such as cuda:0, cpu and disk"
+            ) from None
+
+
+def _is_about_attention(error: Exception, wanted: str | None) -> bool:
+    """Whether loading failed for an attention implementation that is unknown or not installed."""
+    text = str(error).lower()
+    return isinstance(error, ImportError | ValueError) and bool(
+        (wanted and isinstance(error, ImportError)) or "flashattention" in text or "attn_implementation" in text
+    )
 
 
 def _listing(values: set[int]) -> str:
@@ -277,11 +315,6 @@ def _check_weight_files(folder: Path, name: str, config: Any, allow_pickle: bool
         raise InputError(f"model {name!r}: no weights in *.safetensors; give a checkpoint that has them{leave}")
 
 
-def _is_about_attention(error: Exception) -> bool:
-    said = str(error).lower().replace(" ", "")
-    return any(name in said for name in ("attention", "attn_implementation", "`kernels`"))
-
-
 def _load_weights(
     folder: Path,
     name: str,
@@ -290,6 +323,7 @@ def _load_weights(
     device: str | torch.device | None,
     attn_implementation: str | None,
     trust_remote_code: bool,
+    device_map: DeviceMap | None,
 ) -> Any:
     from transformers import AutoModelForImageTextToText
 
@@ -298,16 +332,19 @@ def _load_weights(
         settings["use_safetensors"] = True
     if attn_implementation is not None:
         settings["attn_implementation"] = attn_implementation
-    if device == "auto":
-        settings["device_map"] = "auto"
+    spread = "auto" if device == "auto" else device_map
+    if spread is not None:
+        settings["device_map"] = spread if isinstance(spread, str) else dict(spread)
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(folder, config=config, **settings)
     # Broken files surface as errors of safetensors, torch, json or transformers: one line for each.
     except Exception as error:
-        if attn_implementation is not None and _is_about_attention(error):
+        if _is_about_attention(error, attn_implementation):
+            wanted = f"attn_implementation {attn_implementation!r}"
+            wanted = wanted if attn_implementation else f"the attn_implementation that its {_CONFIG} asks for"
             raise InputError(
-                f"model {name!r}: attention implementation {attn_implementation!r} cannot be used here "
-                f"({first_line(error)}); install what it needs, or use 'sdpa'"
+                f"model {name!r}: {wanted} cannot be used here ({first_line(error)}); install what it needs, or give "
+                "attn_implementation='sdpa' or 'eager'"
             ) from error
         raise InputError(f"model {name!r}: cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"]) + [str(key) for key in sorted(report["mismatched_keys"])]
@@ -316,6 +353,6 @@ def _load_weights(
             f"model {name!r}: {len(missing)} weights are missing or of another shape ({missing[0]}, …), and would "
             "have been random; give the checkpoint that belongs to this configuration"
         )
-    if device != "auto":
+    if spread is None:
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval()

@@ -24,7 +24,7 @@ from probes.decoder import decoder_layers
 from probes.encoding import Answer, Encoded, Encoder, row_sets, to_device
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
-from probes.loading import check_pair, first_line, load
+from probes.loading import DeviceMap, check_pair, first_line, load
 from probes.prompts import Question
 from probes.residuals import reading_residuals
 from probes.trace import Trace
@@ -60,6 +60,7 @@ class HookedModel:
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
         revision: str | None = None,
+        device_map: DeviceMap | None = None,
     ) -> "HookedModel":
         """Load a checkpoint from a local folder or the hub; see `probes.loading.load` for the arguments.
 
@@ -75,6 +76,7 @@ class HookedModel:
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
             revision=revision,
+            device_map=device_map,
         )
         return cls(model, processor)
 
@@ -90,8 +92,11 @@ class HookedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
-        return torch.device(self.model.device)
+        """Where inputs go: for a model spread over devices, where its token embeddings run."""
+        embeddings = self.model.get_input_embeddings()
+        # Weights that accelerate keeps elsewhere stand on no real device until they are used.
+        runs_on = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+        return torch.device(self.model.device if runs_on is None else runs_on)
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self.model.parameters())

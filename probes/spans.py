@@ -246,7 +246,8 @@ class _Finder:
         if self.available is not None and self.used != self.available:
             raise InputError(
                 f"the inputs hold pixels of {self.available} tiles, and the prompts place {self.used}: give one image "
-                "per placeholder, and the sizes, processor and processor_kwargs that made the inputs"
+                "per placeholder, do not truncate, and give the sizes, processor and processor_kwargs that made the "
+                "inputs"
             )
 
 
@@ -265,7 +266,8 @@ def _missing(row: int, taken: int, found: int, count: int) -> str:
 def _cut(name: str, need: int, left: int) -> str:
     return (
         f"{name}: it needs {need} image tokens and {left} are left: the prompt was truncated, or was made with other "
-        "sizes or processor settings: raise max_length, use fewer or smaller images, or pass what made the inputs"
+        "sizes or processor settings: raise max_length, use fewer or smaller images, or pass what made the inputs, "
+        "the processor of this very model"
     )
 
 

@@ -170,6 +170,9 @@ class Trace:
     def _layer(self, layer: int) -> int:
         if layer in self.layers:
             return self.layers.index(layer)
-        if -len(self.layers) <= layer < 0:
+        if isinstance(layer, int | np.integer) and -len(self.layers) <= layer < 0:
             return layer % len(self.layers)
-        raise InputError(f"no attention in layer {layer}: this trace has layers {', '.join(map(str, self.layers))}")
+        raise InputError(
+            f"no attention in layer {layer!r}: this trace has layers {', '.join(map(str, self.layers))}; give one of "
+            f"them, or -1 to -{len(self.layers)} from the end"
+        )

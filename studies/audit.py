@@ -15,6 +15,7 @@ from studies.bundled import BUNDLED, data_source, model_source
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
+    from studies.auditing.processes import Processes
     from studies.auditing.run import Work
     from studies.runs import RunFolder
 
@@ -84,6 +85,8 @@ class AuditConfig:
     """Number format of the weights; auto takes the checkpoint's."""
     device: str | None = None
     """Where the model runs, such as cuda:0; by default a GPU if there is one."""
+    device_map: str | None = None
+    """Spread a model larger than one device, as accelerate does: auto, balanced, balanced_low_0 or sequential."""
     trust_remote_code: bool = False
     """Run Python code that the checkpoint brings along. Only for checkpoints that you trust."""
     allow_pickle: bool = False
@@ -110,35 +113,54 @@ def run(config: AuditConfig) -> int:
     Raises:
         InputError: If arguments, model or data cannot be used; nothing has been written then.
     """
+    from studies.auditing.processes import join
+    from studies.options import resume_command
+    from studies.overwrite import remove_run
+
+    processes = join(config.device, config.device_map)
+    with processes.together():
+        check(config)
+    with processes.together(), processes.one_voice():
+        prepared = prepare(config, processes.device)
+        moved = prepare_moved(prepared) if config.position_study else None
+    processes.refuse_difference(model=prepared.identity["model_digest"], data=prepared.identity["data_digest"])
+    if config.dry_run:
+        from studies.auditing.dry_run import dry_run
+
+        status = processes.agreed(dry_run(prepared, moved) if processes.is_main else 0)
+        processes.leave()
+        return status
+    with processes.together():
+        if config.overwrite and processes.is_main:
+            remove_run(config.out)
+    with _open_folder(prepared, processes) as folder:
+        try:
+            _compute(prepared, moved, folder, processes)
+            with processes.together():
+                status = _conclude(folder) if processes.is_main else 0
+        except KeyboardInterrupt:
+            if processes.is_main:
+                print(
+                    f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('audit', config)}",
+                    file=sys.stderr,
+                )
+            return 130
+    status = processes.agreed(status)
+    processes.leave()
+    return status
+
+
+def _conclude(folder: "RunFolder") -> int:
+    """Fix the rules, draw, write the report, and print the summary."""
     from studies.auditing.figures import draw_figures
     from studies.auditing.finalise import finalise
     from studies.auditing.report import write_report
     from studies.auditing.summary import failures, print_summary
-    from studies.options import resume_command
-    from studies.overwrite import remove_run
 
-    check(config)
-    prepared = prepare(config)
-    moved = prepare_moved(prepared) if config.position_study else None
-    if config.dry_run:
-        from studies.auditing.dry_run import dry_run
-
-        return dry_run(prepared, moved)
-    if config.overwrite:
-        remove_run(config.out)
-    with _open_folder(prepared) as folder:
-        try:
-            _compute(prepared, moved, folder)
-            final = finalise(folder)
-            write_report(folder, final, draw_figures(folder, final))
-        except KeyboardInterrupt:
-            print(
-                f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('audit', config)}",
-                file=sys.stderr,
-            )
-            return 130
-        failed = failures(folder)
-        print_summary(folder.path, final.entries, failed)
+    final = finalise(folder)
+    write_report(folder, final, draw_figures(folder, final))
+    failed = failures(folder)
+    print_summary(folder.path, final.entries, failed)
     return 1 if failed else 0
 
 
@@ -168,14 +190,19 @@ def check(config: AuditConfig) -> None:
         refuse_other(config.out)
 
 
-def prepare(config: AuditConfig) -> Prepared:
+def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     """Read questions and model, check every sample, and plan the batches. Writes nothing.
+
+    Args:
+        config: What is asked for.
+        device: Where the model runs; None takes the config's.
 
     Raises:
         InputError: If the data hold no sample, or the model cannot be used.
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from probes.families import family_of
     from probes.inputs import InputError
     from probes.model import HookedModel
     from studies.auditing.causal import pair_up
@@ -204,14 +231,18 @@ def prepare(config: AuditConfig) -> Prepared:
     kept = set(draw_evenly(groups, config.limit, config.seed))
     answers = None if config.answers is None else read_answers(config.answers)
     disable_progress_bar()
-    check_device(config.device)
+    device = config.device if device is None or config.device_map is not None else device
+    check_device(device)
     model = HookedModel.from_pretrained(
         model_source(config.model),
         dtype=config.dtype,
-        device=config.device,
+        device=device,
+        device_map=config.device_map,
         trust_remote_code=config.trust_remote_code,
         allow_pickle=config.allow_pickle,
     )
+    # Without spans no sample can be asked: better said now than after the last image was read.
+    family_of(str(model.model.config.model_type))
     facts = ImageFacts()
     records, refused = check_samples((each for each in questions.records if each.id in kept), questions.bad, facts)
     if answers is not None:
@@ -242,7 +273,8 @@ def prepare(config: AuditConfig) -> Prepared:
     return Prepared(config, model, work, identity)
 
 
-def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
+def _open_folder(prepared: Prepared, processes: "Processes", path: Path | None = None) -> "RunFolder":
+    """Start or resume the run in the main process, then let the others help to write it."""
     from studies.runs import Manifest, RunFolder
 
     config = prepared.config
@@ -255,19 +287,29 @@ def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
         model_digest=prepared.identity["model_digest"],
         data_digest=prepared.identity["data_digest"],
     )
-    return RunFolder.create(config.out if path is None else path, manifest, resume=config.resume)
+    out = config.out if path is None else path
+    with processes.together():
+        folder = RunFolder.create(out, manifest, resume=config.resume) if processes.is_main else None
+    with processes.together():
+        folder = RunFolder.help_write(out, manifest, processes.index) if folder is None else folder
+    assert folder is not None
+    return folder
 
 
-def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder") -> None:
+def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder", processes: "Processes") -> None:
     from studies.auditing.finalise import POSITION_FOLDER
     from studies.auditing.run import run_batches
 
-    run_batches(prepared.model, prepared.work, folder, "audit")
+    run_batches(prepared.model, prepared.work, folder, "audit", processes)
     if moved is not None:
-        with _open_folder(moved, folder.path / POSITION_FOLDER) as inner:
-            run_batches(moved.model, moved.work, inner, "position study")
-            inner.finish()
-    folder.finish()
+        with _open_folder(moved, processes, folder.path / POSITION_FOLDER) as inner:
+            run_batches(moved.model, moved.work, inner, "position study", processes)
+            with processes.together():
+                if processes.is_main:
+                    inner.finish()
+    with processes.together():
+        if processes.is_main:
+            folder.finish()
 
 
 def prepare_moved(prepared: Prepared) -> Prepared:

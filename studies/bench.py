@@ -120,7 +120,7 @@ def run_capture(
         raise InputError(f"--out {config.out} is there: give --overwrite to replace it, --resume to go on, or another")
     plan = _plan(config)
     done = {(cell.kind, cell.length, cell.rows): cell for cell in _measured_before(config)} if config.resume else {}
-    results = CaptureResults(config, (), _machine())
+    results = CaptureResults(config, (), machine())
     for number, (kind, length, count) in enumerate(plan, start=1):
         cell = done.get((kind, length, count))
         if cell is None:
@@ -234,7 +234,8 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else float("nan")
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
     import platform
     from importlib.metadata import version
 
@@ -284,7 +285,7 @@ def _measured_before(config: CaptureBench) -> list[CaptureCell]:
         same = {name: before[name] for name in ("config", "machine")}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{config.out} is no result of bench capture ({error}): choose another --out") from None
-    ours = json.loads(json.dumps(_record(CaptureResults(config, (), _machine()), 0)))
+    ours = json.loads(json.dumps(_record(CaptureResults(config, (), machine()), 0)))
     for name, found in same.items():
         differing = [key for key in ours[name] if not isinstance(found, dict) or found.get(key) != ours[name][key]]
         if differing:

@@ -86,6 +86,13 @@ VERBS = {
         "before a long audit: machine, model, tokens, memory and time",
         "sightcheck doctor --model path/to/model --data path/to/questions.jsonl",
     ),
+    "bench scale": Verb(
+        "studies.bench_scale",
+        "ScaleBench",
+        "run",
+        "time and memory of an audit over a hundred thousand questions",
+        "sightcheck bench scale --rows 1000 10000 --out runs/scale.json",
+    ),
     "app": Verb(
         "studies.cli_app",
         "AppConfig",

@@ -88,11 +88,14 @@ def read_questions(
     if not rows:
         found = ", ".join(sorted({_split_of(row) or "unnamed" for row in source.rows}))
         raise InputError(f"{path_or_id} has no question in the split {split!r}; its splits: {found}")
+    left, origin = list(reversed(rows)), source.why
+    # Of a hundred thousand rows, raw ones and records together would be the most that an audit ever holds.
+    del rows, source
     with noting_shortened() as shortened:
-        records, bad = _read_rows(rows, name)
+        records, bad = _read_rows(left, name)
     if keep_images_in is not None:
         records = [_spilled(record, Path(keep_images_in)) for record in records]
-    return Questions(tuple(records), tuple(bad), name, f"{source.why}; {why}{note}{_substitutions(shortened)}")
+    return Questions(tuple(records), tuple(bad), name, f"{origin}; {why}{note}{_substitutions(shortened)}")
 
 
 def _substitutions(shortened: Mapping[str, str]) -> str:
@@ -156,11 +159,13 @@ def _split_of(raw: RawRow) -> str | None:
     return own_split if isinstance(own_split, str) and own_split else raw.split
 
 
-def _read_rows(rows: Sequence[RawRow], name: str) -> tuple[list[MultiImageQuestion], list[BadRecord]]:
-    read = _FORMATS[name].read or _with_index(rows)
+def _read_rows(left: list[RawRow], name: str) -> tuple[list[MultiImageQuestion], list[BadRecord]]:
+    """Turn rows into records, from the end of the list on, letting go of each."""
+    read = _FORMATS[name].read or _with_index(left)
     records: dict[str, MultiImageQuestion] = {}
     bad: list[BadRecord] = []
-    for raw in rows:
+    while left:
+        raw = left.pop()
         try:
             if raw.error is not None:
                 raise InputError(raw.error)

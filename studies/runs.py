@@ -6,7 +6,6 @@ A batch is a set of Parquet files followed by a marker in ``batches/``; files wi
 reader and are redone by a resumed run. Finishing a run merges the many small files of a table into one.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -25,6 +24,7 @@ from studies.run_folder.files import (
     digest_of_folder,
     now,
     read_json,
+    without_nan,
     write_atomically,
     write_bytes,
     write_json,
@@ -87,6 +87,23 @@ class RunFolder:
         return run
 
     @classmethod
+    def help_write(cls, path: str | Path, manifest: Manifest, helper: int) -> Self:
+        """Open a run that the main process of a group has just started, to write batches and images beside it.
+
+        Each process writes batches of its own, and only the main one finishes the run. ``helper`` counts from 1.
+
+        Raises:
+            InputError: the folder does not hold that run, as where processes share no files; or another process is
+                that helper.
+        """
+        run = cls.open(path)
+        differences = run.manifest.differences(manifest)
+        if differences:
+            raise InputError(f"process {helper} finds another run in {run.path}: {'; '.join(differences)}")
+        run._lock = WriterLock(run.path, helper)
+        return run
+
+    @classmethod
     def open(cls, path: str | Path) -> Self:
         """Open a run for reading, finished or not.
 
@@ -143,7 +160,7 @@ class RunFolder:
     def write_metrics(self, metrics: Sequence[Mapping[str, Any]]) -> None:
         """Write ``metrics.json``: a list of entries, each with a name and an estimate. NaN is written as null."""
         self._require_writer()
-        write_json(self.path / "metrics.json", [_without_nan(dict(entry)) for entry in metrics])
+        write_json(self.path / "metrics.json", [without_nan(dict(entry)) for entry in metrics])
 
     def write_file(self, name: str, content: bytes | str) -> Path:
         """Write another file of the run, such as ``report.html`` or ``figures/layers.png``; returns its path.
@@ -331,11 +348,3 @@ class RunFolder:
         done, planned = len(self.done_batches()), self.manifest.batches
         state = "finished" if self.manifest.finished else "not finished"
         return f"RunFolder({str(self.path)!r}, {done} of {planned} batches, {state})"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -39,13 +39,13 @@ class Counter:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._first, self._start = done, clock()
-        self._last_line = self._start
+        self._last_line = self._last_change = self._start
         self._bar: Progress | None = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
         self._first, self._start = self.done, self._clock()
-        self._last_line = self._start
+        self._last_line = self._last_change = self._start
         if self._stream.isatty():
             self._bar = _bar(self._stream)
             self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, rate="")
@@ -62,7 +62,15 @@ class Counter:
 
     def advance(self, count: int) -> None:
         """Note that `count` more samples are finished."""
-        self.done += count
+        self.reach(self.done + count)
+
+    def is_due(self) -> bool:
+        """Whether a second has passed since the last change: where counting itself takes time, it is done then."""
+        return self._clock() - self._last_change >= 1.0
+
+    def reach(self, done: int) -> None:
+        """Note how many samples are finished in all."""
+        self.done, self._last_change = done, self._clock()
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{self.rate():.1f}/s")
         elif self._clock() - self._last_line >= LINE_EVERY and self.done < self.total:

@@ -5,8 +5,9 @@ the causal check of a sample fails.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ from studies.auditing.image_facts import ImageFacts
 from studies.auditing.inputs import Refusal
 from studies.auditing.memory import one_line_refusal, ran_out
 from studies.auditing.plan import Batch
+from studies.auditing.processes import ALONE, Processes
 from studies.auditing.progress import Counter
 from studies.auditing.tables import Tables, effect_rows
 from studies.multi_image import MultiImageQuestion
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 PREFLIGHT_MODEL_ERRORS = 8
 """Samples that the model itself may fail on before anything is written; one that works is enough."""
+
+IMAGE_THREADS = 4
+"""Images that are encoded and written at once."""
 
 TEXT_ROWS = ("paper", "predicting")
 
@@ -98,25 +103,28 @@ class Work:
     facts: ImageFacts
 
 
-def run_batches(model: "HookedModel", work: Work, folder: "RunFolder", label: str) -> None:
-    """Compute and write every batch that the folder lacks.
+def run_batches(
+    model: "HookedModel", work: Work, folder: "RunFolder", label: str, processes: Processes = ALONE
+) -> None:
+    """Compute and write every batch that the folder lacks, shared out over processes; returns when all are written.
 
     Args:
         model: The model under audit.
         work: What is to be done; batches that the folder has are skipped.
         folder: Where to write.
         label: What the progress line calls this.
+        processes: Who does the work; the main process draws the progress of all.
 
     Raises:
         MemoryError: If a batch does not fit in memory.
     """
-    done = folder.done_batches()
-    keeper = _Keeper(folder, work.facts)
-    before = sum(len(batch.ids) for batch in work.plan if batch.index in done)
-    with Counter(label, sum(len(batch.ids) for batch in work.plan), before) as counter:
-        for batch in work.plan:
-            if batch.index in done:
-                continue
+    missing = processes.agreed(folder.missing_batches())
+    with (
+        _progress(label, work.plan, missing, folder, processes) as advance,
+        ThreadPoolExecutor(IMAGE_THREADS) as pool,
+    ):
+        keeper = _Keeper(folder, work.facts, pool)
+        for batch in (work.plan[index] for index in processes.share(missing)):
             tables = Tables(work.facts)
             if batch.kind == "refused":
                 for name in batch.ids:
@@ -125,26 +133,67 @@ def run_batches(model: "HookedModel", work: Work, folder: "RunFolder", label: st
                     keeper.keep(() if record is None else record.images)
             else:
                 _trace_batch(model, [work.records[name] for name in batch.ids], work.settings, keeper, tables)
+            keeper.wait()
             folder.write_batch(batch.index, tables.rows)
-            counter.advance(len(batch.ids))
+            advance(batch)
+
+
+@contextmanager
+def _progress(
+    label: str, plan: Sequence[Batch], missing: Sequence[int], folder: "RunFolder", processes: Processes
+) -> Iterator[Callable[[Batch], None]]:
+    """Show how far all processes are; yields what to call after each batch, and waits for the others at the end."""
+    total = sum(len(batch.ids) for batch in plan)
+    left = sum(len(plan[index].ids) for index in missing)
+    if not processes.is_main:
+        yield lambda _: None
+        with processes.together():
+            return
+    with Counter(label, total, total - left) as counter:
+        if processes.count == 1:
+            yield lambda batch: counter.advance(len(batch.ids))
+            return
+
+        def look(_: Batch) -> None:
+            if counter.is_due():
+                counter.reach(sum(len(plan[index].ids) for index in folder.done_batches()))
+
+        yield look
+        with processes.together():
+            pass
+        counter.reach(total)
 
 
 class _Keeper:
-    """Keeps images for the explorer, each once, and passes over those that cannot be decoded."""
+    """Keeps images for the explorer, each once, and passes over those that cannot be decoded.
 
-    def __init__(self, folder: "RunFolder", facts: ImageFacts) -> None:
+    Encoding and writing many small files is mostly waiting for the disk, so a few threads do it beside each other.
+    """
+
+    def __init__(self, folder: "RunFolder", facts: ImageFacts, pool: ThreadPoolExecutor) -> None:
         self._folder = folder
         self._facts = facts
+        self._pool = pool
         self._known: set[str] = set()
+        self._saving: list[Future[None]] = []
 
     def keep(self, images: Sequence[ImageRef]) -> None:
         for image in images:
             digest = self._facts.of(image).digest
             if digest is not None and digest not in self._known:
                 self._known.add(digest)
-                # The sample that shows a broken image has a row that says so.
-                with suppress(InputError):
-                    self._folder.save_image(image)
+                self._saving.append(self._pool.submit(self._save, image))
+
+    def wait(self) -> None:
+        """Return when all images are kept: a batch exists only with its images."""
+        for saving in self._saving:
+            saving.result()
+        self._saving.clear()
+
+    def _save(self, image: ImageRef) -> None:
+        # The sample that shows a broken image has a row that says so.
+        with suppress(InputError):
+            self._folder.save_image(image)
 
 
 def _trace_batch(

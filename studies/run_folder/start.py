@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from probes.inputs import InputError
-from studies.run_folder.files import OWN_LEFTOVERS, TEMPORARY, read_json
+from studies.run_folder.files import is_leftover, read_json
 from studies.run_folder.manifest import Manifest
 
 
@@ -21,8 +21,8 @@ def refuse_foreign(folder: Path) -> None:
         raise InputError(f"{folder} is a file: a run needs a folder")
     if not folder.is_dir() or (folder / "manifest.json").is_file():
         return
-    others = [path.name for path in folder.iterdir() if path.name not in OWN_LEFTOVERS]
-    if any(not name.startswith(TEMPORARY) for name in others):
+    others = [path.name for path in folder.iterdir() if not is_leftover(path.name)]
+    if others:
         raise InputError(f"{folder} holds other files ({sorted(others)[0]}) and no run: choose a new or empty folder")
 
 

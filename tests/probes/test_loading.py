@@ -192,6 +192,32 @@ def test_a_foreign_processor_is_refused(copied: Path) -> None:
     assert "do not match" in refusal(copied)
 
 
+def test_an_attention_implementation_that_is_not_there(saved: Path) -> None:
+    from transformers.utils import is_flash_attn_2_available
+
+    assert not is_flash_attn_2_available()
+    message = refusal(saved, attn_implementation="flash_attention_2")
+    assert 'not installed: install flash-attn, or load with attn_implementation="sdpa"' in message
+    assert "'nonsense' is not known; there are eager" in refusal(saved, attn_implementation="nonsense")
+
+
+def test_an_attention_implementation_that_only_the_checkpoint_asks_for(copied: Path) -> None:
+    edit(copied / "config.json", lambda content: content.update(attn_implementation="flash_attention_2"))
+    assert "the attn_implementation that its config.json asks for cannot be used here" in refusal(copied)
+    assert HookedModel.from_pretrained(copied, attn_implementation="eager").layers == [0, 1, 2]
+
+
+def test_a_processor_with_patches_of_another_size(saved: Path) -> None:
+    processor = processors.build_processor("llava")
+    processor.patch_size *= 2
+    with pytest.raises(InputError, match=r"12 are left.*the processor of this very model"):
+        HookedModel(sharp_model("llava"), processor).trace(*questions()[0], max_new_tokens=1)
+    processor = processors.build_processor("llava")
+    processor.image_processor.crop_size = {"height": 24, "width": 24}
+    with pytest.raises(InputError, match="check that processor and model belong together"):
+        HookedModel(sharp_model("llava"), processor).trace(*questions()[0], max_new_tokens=1)
+
+
 class Hub:
     """Stands in for huggingface_hub.snapshot_download: hands files out of one folder, and notes which."""
 

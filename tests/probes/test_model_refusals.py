@@ -187,3 +187,34 @@ def test_images_without_a_single_grid_point_to_their_cells() -> None:
         with pytest.raises(InputError, match=r"cells\("):
             trace.map(0)
         assert len(trace.cells(0)) == len(trace.scores(0))
+
+
+@pytest.mark.parametrize("layer", [3, 99, -4, 1.5, "1"])
+def test_layers_that_a_trace_does_not_have(layer: Any) -> None:
+    trace = hooked("llava").trace([picture()], "Which?", answer="1")
+    for read in (trace.map, trace.scores, trace.visible):
+        with pytest.raises(
+            InputError, match=rf"no attention in layer {layer!r}.*0, 1, 2; give one of them, or -1 to -3"
+        ):
+            read(image=0, layer=layer)
+
+
+@pytest.mark.parametrize("last", [0, -1, 1.5, "4"])
+def test_numbers_of_last_layers_that_are_none(last: Any) -> None:
+    trace = hooked("llava").trace([picture(), picture(seed=1)], "Which?", answer="1")
+    with pytest.raises(ValueError, match=r"at least 1 last layer.*give last=1, 2"):
+        trace.focus(last=last)
+    assert trace.focus(last=99) == trace.focus(last=3)
+
+
+def test_a_family_without_spans_points_to_spans_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    from probes import attention_factors
+    from probes.families import FAMILIES
+
+    model = hooked("llava")
+    encoded = model.encode(questions()[:1])
+    factors = attention_factors(model.model, encoded.inputs, [-1], [tuple(span) for span in encoded.spans[0]])
+    monkeypatch.delitem(FAMILIES, "llava")
+    message = refusal(questions()[0].images, questions()[0].text)
+    assert "no image spans are known for model type 'llava'" in message and "attention_factors(image_spans=" in message
+    assert factors.shape == (1, 3, 3)

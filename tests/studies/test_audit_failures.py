@@ -99,6 +99,17 @@ def test_a_model_that_cannot_work_is_refused_soon(
     assert len(calls) == (3 if supported else 1) and not (tmp_path / "run").exists()
 
 
+def test_a_family_without_spans_is_refused_before_any_image_is_read(
+    small: Small, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes.families import FAMILIES
+
+    monkeypatch.delitem(FAMILIES, "llava")
+    monkeypatch.setattr("studies.auditing.inputs.check_samples", lambda *_: pytest.fail("images were read"))
+    assert small.audit(tmp_path / "run") == 2
+    assert "attention_factors(image_spans=" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 OUT_OF_MEMORY = "[enforce fail at alloc_cpu.cpp:1] data. DefaultCPUAllocator: not enough memory: you tried to allocate"
 
 

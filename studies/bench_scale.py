@@ -1,0 +1,211 @@
+"""How an audit grows: time and peak memory over thousands of questions, and how soon the explorer shows the run.
+
+Every cell makes its questions, audits them in a process of its own, opens the run in another, and cleans up. Knows
+nothing of how an audit works.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from probes.inputs import InputError
+from studies.bench_scale_process import GENERATED, GIVEN, ScaleBench, in_process, save_model, write_questions
+from studies.run_folder.files import read_json, write_json
+
+__all__ = ["ScaleBench", "ScaleCell", "print_scale", "run", "run_scale"]
+
+MEGABYTE = 2**20
+_NOT_SETTINGS = ("rows", "kinds", "folder", "out", "resume", "overwrite")
+
+
+@dataclass(frozen=True)
+class ScaleCell:
+    """One audit of the bench.
+
+    Args:
+        kind: "generated", or "given" where answers are given.
+        rows: Questions.
+        seconds: Wall clock of the whole audit, model loading, figures and report included.
+        loaded: Resident bytes before it, libraries imported.
+        peak: Resident bytes at its height.
+        opened: Seconds until the explorer's Runs view has its filters, summary and first page.
+        last_page: Seconds for the last page of the same list.
+        open_loaded: Resident bytes before opening.
+        open_peak: Resident bytes at the height of both.
+        size: Bytes of the run folder.
+        files: Its files, images left out.
+        error: Why it failed, None when all went well.
+    """
+
+    kind: str
+    rows: int
+    seconds: float | None = None
+    loaded: float | None = None
+    peak: float | None = None
+    opened: float | None = None
+    last_page: float | None = None
+    open_loaded: float | None = None
+    open_peak: float | None = None
+    size: int | None = None
+    files: int | None = None
+    error: str | None = None
+
+
+def run(config: ScaleBench) -> int:
+    """Measure and print; returns 0, or 1 if a cell failed."""
+    from studies.options import resume_command
+
+    try:
+        cells = run_scale(config)
+    except KeyboardInterrupt:
+        if config.out is not None and config.out.is_file():
+            print(f"\nInterrupted; go on with:\n  {resume_command('bench scale', config)}", file=sys.stderr)
+        raise
+    return 1 if any(cell.error for cell in cells) else 0
+
+
+def run_scale(config: ScaleBench, show: bool = True) -> list[ScaleCell]:
+    """Measure every cell, the smallest first.
+
+    Returns:
+        The cells, also written to `out` as JSON where one is given, anew after every cell.
+
+    Raises:
+        InputError: If there is no cell, a kind is unknown or a number below 1; if `out` or the folder is there; if
+            there is nothing to resume, or it was measured with other settings.
+    """
+    _check(config)
+    done = _measured_before(config) if config.resume else {}
+    plan = [(kind, rows) for rows in sorted(config.rows) for kind in config.kinds]
+    cells: list[ScaleCell] = []
+    for number, (kind, rows) in enumerate(plan, start=1):
+        cell = done.get((kind, rows))
+        if cell is None:
+            if show:
+                print(f"cell {number} of {len(plan)}: {rows:,} questions, answers {kind}", file=sys.stderr, flush=True)
+            cell = measure(config, kind, rows)
+        cells.append(cell)
+        if config.out is not None:
+            write_json(config.out, _record(config, cells))
+    if show:
+        print_scale(cells)
+    return cells
+
+
+def measure(config: ScaleBench, kind: str, rows: int) -> ScaleCell:
+    """Measure one cell in a folder of its own, which is deleted afterwards."""
+    folder = config.folder / f"{kind}-{rows}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        save_model(config, folder / "model")
+        write_questions(config, rows, folder / "data")
+        found = in_process(config, "audit", folder, kind)
+        if "error" not in found:
+            found |= in_process(config, "open", folder, kind)
+            files = [path for path in (folder / "run").rglob("*") if path.is_file()]
+            found["size"] = sum(path.stat().st_size for path in files)
+            found["files"] = sum(path.parent.name != "images" for path in files)
+        return ScaleCell(kind, rows, **found)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def print_scale(cells: Sequence[ScaleCell]) -> None:
+    """Print the results as a table, and what each further question costs in memory."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="An audit by its number of questions")
+    for name in (
+        "questions",
+        "answers",
+        "seconds",
+        "questions/s",
+        "peak MB",
+        "of which loaded",
+        "first page s",
+        "run MB",
+    ):
+        table.add_column(name, justify="left" if name == "answers" else "right")
+    for cell in cells:
+        if cell.seconds is None or cell.peak is None or cell.loaded is None:
+            continue
+        table.add_row(
+            f"{cell.rows:,}",
+            cell.kind,
+            f"{cell.seconds:.0f}",
+            f"{cell.rows / cell.seconds:.0f}",
+            f"{cell.peak / MEGABYTE:.0f}",
+            f"{cell.loaded / MEGABYTE:.0f}",
+            f"{cell.opened or float('nan'):.2f}",
+            f"{(cell.size or 0) / MEGABYTE:.0f}",
+        )
+    console = Console()
+    console.print(table)
+    for cell in cells:
+        if cell.error is not None:
+            console.print(f"{cell.rows:,} questions, answers {cell.kind}: {cell.error}")
+    for kind in dict.fromkeys(cell.kind for cell in cells):
+        growth = bytes_per_row([cell for cell in cells if cell.kind == kind])
+        if growth is not None:
+            console.print(f"answers {kind}: {growth / 1024:.1f} kB of memory for each further question")
+
+
+def bytes_per_row(cells: Sequence[ScaleCell]) -> float | None:
+    """Growth of the peak from the smallest measured cell to the largest, in bytes for each question.
+
+    >>> bytes_per_row([ScaleCell("given", 10, peak=500.0), ScaleCell("given", 110, peak=700.0)])
+    2.0
+    """
+    peaks = {cell.rows: cell.peak for cell in cells if cell.peak is not None and cell.error is None}
+    if len(peaks) < 2:
+        return None
+    low, high = min(peaks), max(peaks)
+    return (peaks[high] - peaks[low]) / (high - low)
+
+
+def _check(config: ScaleBench) -> None:
+    from studies.options import refuse_below
+
+    refuse_below(config, {"pictures": 1, "pixels": 1, "batch_size": 1, "max_new_tokens": 1, "threads": 1, "seed": 0})
+    unknown = sorted(set(config.kinds) - {GENERATED, GIVEN})
+    if not config.rows or min(config.rows) < 10 or not config.kinds or unknown:
+        raise InputError(f"bench scale needs --rows from 10 on, and --kinds of {GENERATED} and {GIVEN}")
+    if config.folder.exists() and not config.folder.is_dir():
+        raise InputError(f"--folder {config.folder} is a file; give a folder")
+    if config.out is not None and config.out.exists() and not (config.resume or config.overwrite):
+        raise InputError(f"--out {config.out} is there: give --overwrite to replace it, --resume to go on, or another")
+
+
+def _record(config: ScaleBench, cells: Sequence[ScaleCell]) -> dict[str, Any]:
+    from studies.bench import machine
+
+    settings = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _NOT_SETTINGS}
+    return {
+        "config": settings,
+        "machine": machine(),
+        "measured": time.strftime("%Y-%m-%d", time.gmtime()),
+        "cells": [asdict(cell) for cell in cells],
+    }
+
+
+def _measured_before(config: ScaleBench) -> dict[tuple[str, int], ScaleCell]:
+    """The whole cells that an interrupted bench left; failed ones are measured again."""
+    if config.out is None or not config.out.is_file():
+        raise InputError(f"there is nothing to resume at {config.out}: give --out of the bench that was interrupted")
+    before, ours = read_json(config.out), json.loads(json.dumps(_record(config, [])))
+    try:
+        cells = [ScaleCell(**cell) for cell in before["cells"] if cell["error"] is None]
+        differing = [name for name in ("config", "machine") if before[name] != ours[name]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{config.out} is no result of bench scale ({error}): choose another --out") from None
+    if differing:
+        raise InputError(
+            f"{config.out} was measured with another {' and '.join(differing)}: start again with --overwrite"
+        )
+    return {(cell.kind, cell.rows): cell for cell in cells}
