@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from probes.families import UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length, first_line, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
@@ -162,6 +163,9 @@ class Encoder:
     def _encode_prompts(self, questions: Sequence[Question]) -> tuple[Encoded, list[Prompt]]:
         if not questions:
             raise InputError("no questions are given")
+        kind = self._config.model_type
+        if len(questions) > 1 and kind in UNBATCHED:
+            raise InputError(f"{kind} {UNBATCHED[kind]}: ask one at a time")
         prompts = _each(questions, self._writer.write)
         inputs = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)

@@ -14,26 +14,38 @@ from probes.inputs import InputError
 FAMILIES: dict[str, str] = {
     "aya_vision": "internvl",
     "cohere2_vision": "internvl",
+    "ernie4_5_vl_moe": "qwen2_vl",
+    "exaone4_5": "qwen2_vl",
     "gemma3": "gemma3",
     "glm46v": "qwen2_vl",
     "glm4v": "qwen2_vl",
     "glm4v_moe": "qwen2_vl",
+    "glm_ocr": "qwen2_vl",
+    "hunyuan_vl": "hunyuan_vl",
     "idefics3": "idefics3",
     "internvl": "internvl",
+    "lighton_ocr": "pixtral",
     "llava": "llava",
     "llava_next": "llava_next",
     "llava_onevision": "llava_next",
     "mistral3": "pixtral",
+    "paddleocr_vl": "qwen2_vl",
+    "qwen2_5_omni_thinker": "qwen2_vl",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
     "qwen3_5": "qwen2_vl",
     "qwen3_5_moe": "qwen2_vl",
+    "qwen3_omni_moe_thinker": "qwen2_vl",
     "qwen3_vl": "qwen2_vl",
     "qwen3_vl_moe": "qwen2_vl",
     "smolvlm": "idefics3",
+    "video_llama_3": "qwen2_vl",
     "vipllava": "llava",
 }
 """From `config.model_type` to the module of this package that knows it."""
+
+UNBATCHED: dict[str, str] = {"hunyuan_vl": "numbers images over the whole batch, so that questions change each other"}
+"""Model types whose batches are not their questions side by side, with the reason."""
 
 
 def family_of(model_type: str) -> Family:

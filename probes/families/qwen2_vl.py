@@ -1,4 +1,4 @@
-"""Qwen2-VL to Qwen3.5 and GLM-4V: one grid over the whole stretched image, one token per merged block of patches.
+"""Qwen2-VL to Qwen3.5, GLM-4V and kin: one grid over the whole stretched image, one token per merged block of patches.
 
 The tokens run row by row over the merged grid; Qwen2.5-VL's windows reorder patches inside its tower only, and what
 Qwen3-VL adds to its decoder's first layers are features of the same tokens. This file knows nothing of videos' tokens.
@@ -22,8 +22,9 @@ def tiles(image: ImageView) -> list[Tile]:
     grids = image.inputs.get("image_grid_thw")
     if grids is None:
         raise InputError("the inputs hold no image_grid_thw: pass everything that the processor returned")
-    merge = int(image.config.vision_config.spatial_merge_size)
-    frames, height, width = (int(length) for length in grids[_grid_index(grids, image.first_tile)])
+    index = _grid_index(grids, image.first_tile)
+    merge = _merge(image, index)
+    frames, height, width = (int(length) for length in grids[index])
     rows, columns = height // merge, width // merge
     check_grid(image, rows, columns)
     return [Tile(rows, columns, image.whole(), frame=frame) for frame in range(frames)]
@@ -33,6 +34,12 @@ def pixel_tiles(inputs: Mapping[str, Any]) -> int | None:
     """The sum of frames over the grids."""
     grids = inputs.get("image_grid_thw")
     return None if grids is None else sum(int(grid[0]) for grid in grids)
+
+
+def _merge(image: ImageView, index: int) -> int:
+    """Patches along a token's side; VideoLLaMA 3's processor says so for each image."""
+    sizes = image.inputs.get("image_merge_sizes")
+    return int(image.config.vision_config.spatial_merge_size if sizes is None else sizes[index])
 
 
 def _grid_index(grids: Any, first_tile: int) -> int:

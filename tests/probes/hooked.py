@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from probes.families import UNBATCHED
 from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
+from tests.probes.recipes_grids import GRIDS
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 FURTHER = (
@@ -32,6 +34,7 @@ FURTHER = (
     "qwen3_5",
     "qwen3_5_moe",
     "vipllava",
+    *(family for family in GRIDS if family not in UNBATCHED),
 )
 """Families that go through the main tests of traces and interventions only."""
 NEVER = -1
@@ -104,7 +107,7 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
     answer = torch.tensor([list(answer_ids)], dtype=torch.long)
     for key, new in (("input_ids", answer), ("attention_mask", torch.ones_like(answer))):
         inputs[key] = torch.cat([inputs[key], new], dim=1)
-    for key in {"mm_token_type_ids", "token_type_ids"} & set(inputs):
+    for key in {"mm_token_type_ids", "moe_mm_token_type_ids", "token_type_ids"} & set(inputs):
         inputs[key] = torch.cat([inputs[key], torch.zeros_like(answer)], dim=1)
     with torch.no_grad():
         output = model(**inputs, output_attentions=True, use_cache=False)

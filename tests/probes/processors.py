@@ -10,7 +10,11 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tests.probes.recipes import RECIPES
+from tests.probes.recipes import RECIPES as FIRST
+from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
+
+RECIPES = {**FIRST, **GRIDS, **SQUARES}
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from probes.spans import Box, ImageSpan, Tile, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
+from tests.probes.recipes_grids import GRIDS
 
 Size = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -204,12 +205,15 @@ CASES = {
         Case("llava_next", "llava_next", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
+        *(Case(family, family, {}, {}, {}) for family in GRIDS),
     )
 }
 PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned"}
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
-NATIVE = {"mistral3", "pixtral"}
+NATIVE = {"mistral3", "pixtral", "lighton_ocr"}
+RASTER = {"hunyuan_vl", "paddleocr_vl"}
+"""Families whose processor leaves patches in rows, and whose model merges them."""
 ANYRES = {"llava_next", "llava_onevision"}
 
 
@@ -265,7 +269,11 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     processor = encoded.processor.image_processor
     if "image_grid_thw" in encoded.inputs:
         patches = pixels.reshape(len(pixels), 3, -1).mean(-1)
+        if case.family in RASTER:
+            patches = _merge_order(patches, encoded.inputs["image_grid_thw"].tolist())
         tokens = patches.reshape(-1, 4, 3).mean(1)
+        if case.family == "hunyuan_vl":
+            tokens = _with_marks(tokens, encoded.inputs["image_grid_thw"].tolist())
     elif case.family in ANYRES:
         tokens = _packed(case, encoded)
     elif case.family in NATIVE:
@@ -284,6 +292,28 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         tokens = tokens.reshape(-1, channels)
     result: Floats = tokens * np.array(processor.image_std) + np.array(processor.image_mean)
     return result
+
+
+def _merge_order(patches: Floats, grids: list[list[int]]) -> Floats:
+    """Patches of rows, four of a token together."""
+    found, first = [], 0
+    for _, rows, columns in grids:
+        own = patches[first : first + rows * columns].reshape(rows // 2, 2, columns // 2, 2, -1)
+        found.append(own.transpose(0, 2, 1, 3, 4).reshape(rows * columns, -1))
+        first += rows * columns
+    return np.concatenate(found)
+
+
+def _with_marks(tokens: Floats, grids: list[list[int]]) -> Floats:
+    """A NaN token before and behind each image, and one behind each of its rows."""
+    found, first = [], 0
+    for _, rows, columns in grids:
+        count = rows * columns // 4
+        own = tokens[first : first + count].reshape(rows // 2, columns // 2, 3)
+        closed = np.pad(own, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan).reshape(-1, 3)
+        found.append(np.pad(closed, ((1, 1), (0, 0)), constant_values=np.nan))
+        first += count
+    return np.concatenate(found)
 
 
 def _blocks(pixels: Floats, cell: int) -> Floats:

@@ -13,6 +13,7 @@ from probes.scores import region_attention_accuracy
 from probes.spans import Box
 from tests.probes import processors
 from tests.probes.hooked import FAMILIES, FURTHER, NEVER, Reference, hooked, picture, questions, reference, sharp_model
+from tests.probes.recipes_grids import GRIDS
 
 TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
@@ -37,6 +38,9 @@ TAILS = {
     "internvl": "<|im_end|>\n<|im_start|>assistant\n",
     "aya_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
     "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
+    **dict.fromkeys(GRIDS, "<|im_end|>\n<|im_start|>assistant\n"),
+    "glm_ocr": "<|assistant|>\n",
+    "ernie4_5_vl_moe": "\nAssistant: ",
 }
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}

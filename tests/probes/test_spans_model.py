@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from probes.spans import Box, find_image_spans
+from tests.probes.recipes_grids import GRIDS
 from tests.probes.span_cases import CASES, SHARES, Size, assert_tokens, encode, model_of, processor_of
 
 RAGGED = (
@@ -32,6 +33,7 @@ RAGGED = (
     "qwen3_5",
     "qwen3_5_moe",
     "vipllava",
+    *GRIDS,
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 

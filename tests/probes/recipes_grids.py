@@ -1,0 +1,347 @@
+"""Recipes of further families that keep an image's shape: one grid over the whole of it.
+
+See `tests.probes.recipes`, whose messages and settings of merging towers these share. Knows nothing of spans.
+"""
+
+from typing import Any
+
+from tests.probes.recipes import (
+    GLM_MESSAGE,
+    GLM_SPECIAL,
+    MERGED,
+    MERGING_TOWER,
+    PIXTRAL_TOWER,
+    QWEN_MESSAGE,
+    QWEN_SPECIAL,
+    ROPE,
+    Ids,
+    Message,
+    Recipe,
+    Settings,
+    glm_arguments,
+)
+
+_SINGLE_FRAMES: Settings = {**MERGED, "temporal_patch_size": 1}
+
+
+def _omni(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import (
+        Qwen2_5OmniProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+        WhisperFeatureExtractor,
+    )
+
+    return Qwen2_5OmniProcessor(
+        image_processor=Qwen2VLImageProcessor(**(MERGED | settings)),
+        video_processor=Qwen2VLVideoProcessor(**(MERGED | settings)),
+        feature_extractor=WhisperFeatureExtractor(),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+_OMNI_NAMED = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "audio_token": "<|audio_pad|>",
+    "vision_bos_token": "<|vision_start|>",
+    "vision_eos_token": "<|vision_end|>",
+    "audio_bos_token": "<|audio_start|>",
+    "audio_eos_token": "<|audio_end|>",
+}
+
+
+def _omni_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Qwen2_5OmniThinkerConfig
+
+    sound = {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "output_dim": 32}
+    return Qwen2_5OmniThinkerConfig, {
+        "text_config": {**text, "rope_parameters": ROPE},
+        "vision_config": {**MERGING_TOWER, "window_size": 16, "fullatt_block_indexes": [1]},
+        "audio_config": {**sound, "num_mel_bins": 8},
+        "image_token_id": ids("<|image_pad|>"),
+        "image_token_index": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "video_token_index": ids("<|video_pad|>"),
+        "audio_token_id": ids("<|audio_pad|>"),
+        "audio_token_index": ids("<|audio_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+        "audio_start_token_id": ids("<|audio_start|>"),
+        "audio_end_token_id": ids("<|audio_end|>"),
+    }
+
+
+def _omni3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Qwen3OmniMoeThinkerConfig
+
+    _, arguments = _omni_config(ids, text, tower)
+    experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+    arguments["text_config"] |= {**experts, "head_dim": 8, "rope_parameters": {**ROPE, "mrope_interleaved": True}}
+    arguments["vision_config"] = {**MERGING_TOWER, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
+    arguments["audio_config"] |= {"downsample_hidden_size": 8, "num_mel_bins": 8}
+    return Qwen3OmniMoeThinkerConfig, arguments
+
+
+def _omni3(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+        Qwen3OmniMoeProcessor,
+        WhisperFeatureExtractor,
+    )
+
+    return Qwen3OmniMoeProcessor(
+        image_processor=Qwen2VLImageProcessor(**(MERGED | settings)),
+        video_processor=Qwen2VLVideoProcessor(**(MERGED | settings)),
+        feature_extractor=WhisperFeatureExtractor(),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _exaone4_5(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Exaone4_5_Processor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    return Exaone4_5_Processor(
+        image_processor=Qwen2VLImageProcessor(**(MERGED | settings)),
+        video_processor=Qwen2VLVideoProcessor(**(MERGED | settings)),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _exaone4_5_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Exaone4_5_Config
+
+    own = {"window_size": 16, "fullatt_block_indexes": [1], "num_key_value_heads": 1}
+    return Exaone4_5_Config, {
+        "text_config": {"model_type": "exaone4", **text, "sliding_window": 64, "sliding_window_pattern": 2},
+        "vision_config": {**MERGING_TOWER, **own},
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+    }
+
+
+def _paddleocr_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import PaddleOCRVLImageProcessor, PaddleOCRVLProcessor
+
+    return PaddleOCRVLProcessor(
+        image_processor=PaddleOCRVLImageProcessor(**(_SINGLE_FRAMES | settings)),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _paddleocr_vl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import PaddleOCRVLConfig
+
+    return PaddleOCRVLConfig, {
+        "text_config": {**text, "head_dim": 8, "rope_parameters": ROPE},
+        "vision_config": {**tower, "image_size": 64, "spatial_merge_size": 2},
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+    }
+
+
+def _video_llama_3(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import VideoLlama3ImageProcessor, VideoLlama3Processor, VideoLlama3VideoProcessor
+
+    return VideoLlama3Processor(
+        image_processor=VideoLlama3ImageProcessor(**(_SINGLE_FRAMES | settings)),
+        video_processor=VideoLlama3VideoProcessor(**(_SINGLE_FRAMES | settings)),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _video_llama_3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import VideoLlama3Config
+
+    return VideoLlama3Config, {
+        "text_config": {"model_type": "qwen2", **text},
+        "vision_config": {key: value for key, value in tower.items() if key != "image_size"},
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+    }
+
+
+def _glm46v(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Glm46VImageProcessor, Glm46VProcessor, Glm46VVideoProcessor
+
+    return Glm46VProcessor(
+        image_processor=Glm46VImageProcessor(**(MERGED | settings)),
+        tokenizer=tokenizer,
+        video_processor=Glm46VVideoProcessor(),
+        chat_template=template,
+    )
+
+
+def _glm_ocr_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import GlmOcrConfig
+
+    arguments = glm_arguments(ids, text)
+    arguments["text_config"] |= {"model_type": "glm_ocr_text", "head_dim": 8}
+    arguments["vision_config"] |= {"model_type": "glm_ocr_vision"}
+    return GlmOcrConfig, arguments
+
+
+_ERNIE_NAMED = {
+    "image_token": "<|IMAGE_PLACEHOLDER|>",
+    "image_start_token": "<|IMAGE_START|>",
+    "image_end_token": "<|IMAGE_END|>",
+    "video_token": "<|VIDEO_PLACEHOLDER|>",
+    "video_start_token": "<|VIDEO_START|>",
+    "video_end_token": "<|VIDEO_END|>",
+}
+_ERNIE_MESSAGE = Message(
+    "{{ message['role'].capitalize() + ': ' }}",
+    "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>",
+    "{{ '\n' }}",
+    "{{ 'Assistant: ' }}",
+)
+
+
+def _ernie4_5_vl_moe(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Ernie4_5_VLMoeImageProcessor, Ernie4_5_VLMoeProcessor, Ernie4_5_VLMoeVideoProcessor
+
+    return Ernie4_5_VLMoeProcessor(
+        image_processor=Ernie4_5_VLMoeImageProcessor(**(_SINGLE_FRAMES | settings)),
+        video_processor=Ernie4_5_VLMoeVideoProcessor(**(MERGED | settings), draw_on_frames=False),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _ernie4_5_vl_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Ernie4_5_VLMoeConfig
+
+    experts = {"moe_intermediate_size": [32, 32], "moe_k": 2, "moe_num_experts": 4, "moe_num_shared_experts": 1}
+    kept = ("depth", "num_heads", "hidden_size", "intermediate_size", "patch_size", "spatial_merge_size")
+    return Ernie4_5_VLMoeConfig, {
+        "text_config": {**text, **experts, "rope_parameters": {**ROPE, "mrope_section": [1, 1, 2]}},
+        "vision_config": {name: MERGING_TOWER[name] for name in kept},
+        "image_token_id": ids("<|IMAGE_PLACEHOLDER|>"),
+        "image_start_token_id": ids("<|IMAGE_START|>"),
+        "image_end_token_id": ids("<|IMAGE_END|>"),
+        "video_token_id": ids("<|VIDEO_PLACEHOLDER|>"),
+        "video_start_token_id": ids("<|VIDEO_START|>"),
+        "video_end_token_id": ids("<|VIDEO_END|>"),
+    }
+
+
+_HUNYUAN_NAMED = {
+    "image_token": "<|image_pad|>",
+    "image_start_token": "<|vision_start|>",
+    "image_end_token": "<|vision_end|>",
+}
+
+
+def _hunyuan_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import HunYuanVLImageProcessor, HunYuanVLProcessor
+
+    return HunYuanVLProcessor(
+        image_processor=HunYuanVLImageProcessor(**(_SINGLE_FRAMES | settings)),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _hunyuan_vl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import HunYuanVLConfig
+
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 1, 1]}
+    own = {"spatial_merge_size": 2, "out_hidden_size": 32, "max_image_size": 64, "image_size": 64}
+    return HunYuanVLConfig, {
+        "text_config": {**text, "head_dim": 8, "rope_parameters": rope},
+        "vision_config": {**tower, **own},
+        "image_token_id": ids("<|image_pad|>"),
+        "image_start_token_id": ids("<|vision_start|>"),
+        "image_end_token_id": ids("<|vision_end|>"),
+    }
+
+
+def _kimi_k25(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Kimi_K25ImageProcessor, Kimi_K25Processor, Kimi_K25VideoProcessor
+
+    return Kimi_K25Processor(
+        image_processor=Kimi_K25ImageProcessor(**({"patch_size": 4, "merge_size": 2} | settings)),
+        video_processor=Kimi_K25VideoProcessor(),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+_LIGHTON_NAMED = {"image_token": "<|image_pad|>", "image_break_token": "<|break|>", "image_end_token": "<|vision_end|>"}
+
+
+def _lighton_ocr(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import LightOnOcrProcessor, PixtralImageProcessor
+
+    small = {"size": {"longest_edge": 64}, "patch_size": {"height": 8, "width": 8}}
+    return LightOnOcrProcessor(
+        image_processor=PixtralImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        patch_size=4,
+        spatial_merge_size=2,
+        chat_template=template,
+    )
+
+
+def _lighton_ocr_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import LightOnOcrConfig
+
+    return LightOnOcrConfig, {
+        "text_config": {"model_type": "qwen3", **text, "head_dim": 8},
+        "vision_config": {**tower, **PIXTRAL_TOWER, "image_size": 64},
+        "image_token_id": ids("<|image_pad|>"),
+    }
+
+
+GRIDS: dict[str, Recipe] = {
+    "qwen2_5_omni_thinker": Recipe(
+        (*QWEN_SPECIAL, "<|audio_pad|>", "<|audio_start|>", "<|audio_end|>"),
+        "<|im_end|>",
+        QWEN_MESSAGE,
+        _omni,
+        _omni_config,
+        _OMNI_NAMED,
+    ),
+    "qwen3_omni_moe_thinker": Recipe(
+        (*QWEN_SPECIAL, "<|audio_pad|>", "<|audio_start|>", "<|audio_end|>"),
+        "<|im_end|>",
+        QWEN_MESSAGE,
+        _omni3,
+        _omni3_config,
+        _OMNI_NAMED,
+    ),
+    "exaone4_5": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _exaone4_5, _exaone4_5_config),
+    "paddleocr_vl": Recipe(
+        QWEN_SPECIAL,
+        "<|im_end|>",
+        QWEN_MESSAGE,
+        _paddleocr_vl,
+        _paddleocr_vl_config,
+        {"image_token": "<|image_pad|>"},
+    ),
+    "video_llama_3": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _video_llama_3, _video_llama_3_config),
+    "glm_ocr": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm46v, _glm_ocr_config),
+    "ernie4_5_vl_moe": Recipe(
+        tuple(_ERNIE_NAMED.values()),
+        "</s>",
+        _ERNIE_MESSAGE,
+        _ernie4_5_vl_moe,
+        _ernie4_5_vl_moe_config,
+        _ERNIE_NAMED,
+    ),
+    "hunyuan_vl": Recipe(
+        QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _hunyuan_vl, _hunyuan_vl_config, _HUNYUAN_NAMED
+    ),
+    "lighton_ocr": Recipe(
+        (*QWEN_SPECIAL, "<|break|>"), "<|im_end|>", QWEN_MESSAGE, _lighton_ocr, _lighton_ocr_config, _LIGHTON_NAMED
+    ),
+}
+"""By family, as `tests.probes.recipes.RECIPES`."""
