@@ -14,6 +14,8 @@ from probes.inputs import InputError
 FAMILIES: dict[str, str] = {
     "aya_vision": "internvl",
     "cohere2_vision": "internvl",
+    "deepseek_vl": "square",
+    "deepseek_vl_hybrid": "square",
     "ernie4_5_vl_moe": "qwen2_vl",
     "exaone4_5": "qwen2_vl",
     "gemma3": "gemma3",
@@ -24,12 +26,14 @@ FAMILIES: dict[str, str] = {
     "hunyuan_vl": "hunyuan_vl",
     "idefics3": "idefics3",
     "internvl": "internvl",
+    "janus": "square",
     "lighton_ocr": "pixtral",
     "llava": "llava",
     "llava_next": "llava_next",
     "llava_onevision": "llava_next",
     "mistral3": "pixtral",
     "paddleocr_vl": "qwen2_vl",
+    "paligemma": "square",
     "qwen2_5_omni_thinker": "qwen2_vl",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
@@ -46,6 +50,12 @@ FAMILIES: dict[str, str] = {
 
 UNBATCHED: dict[str, str] = {"hunyuan_vl": "numbers images over the whole batch, so that questions change each other"}
 """Model types whose batches are not their questions side by side, with the reason."""
+
+ANSWER_TYPES: dict[str, int] = {"paligemma": 1}
+"""Token type of an answer where it is not 0: PaliGemma's tokens of type 0 see each other in both directions."""
+
+TEXT_ENDS: dict[str, str] = {"paligemma": "\n"}
+"""What a processor itself puts behind the prompt's text."""
 
 
 def family_of(model_type: str) -> Family:

@@ -15,6 +15,7 @@ from probes.families import UNBATCHED
 from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
 from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 FURTHER = (
@@ -34,7 +35,7 @@ FURTHER = (
     "qwen3_5",
     "qwen3_5_moe",
     "vipllava",
-    *(family for family in GRIDS if family not in UNBATCHED),
+    *(family for family in (*GRIDS, *SQUARES) if family not in UNBATCHED),
 )
 """Families that go through the main tests of traces and interventions only."""
 NEVER = -1
@@ -103,12 +104,14 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
     special = not text.startswith(processor.tokenizer.bos_token)
     images = [list(question.images)]
     inputs = dict(processor(text=[text], images=images, return_tensors="pt", add_special_tokens=special))
+    inputs.pop("labels", None)
     prompt = inputs["input_ids"].shape[1]
     answer = torch.tensor([list(answer_ids)], dtype=torch.long)
     for key, new in (("input_ids", answer), ("attention_mask", torch.ones_like(answer))):
         inputs[key] = torch.cat([inputs[key], new], dim=1)
     for key in {"mm_token_type_ids", "moe_mm_token_type_ids", "token_type_ids"} & set(inputs):
-        inputs[key] = torch.cat([inputs[key], torch.zeros_like(answer)], dim=1)
+        kind = torch.full_like(answer, 1 if family == "paligemma" else 0)
+        inputs[key] = torch.cat([inputs[key], kind], dim=1)
     with torch.no_grad():
         output = model(**inputs, output_attentions=True, use_cache=False)
     attentions = [layer[0].numpy() for layer in output.attentions]

@@ -13,6 +13,7 @@ from PIL import Image
 from probes.spans import Box, ImageSpan, Tile, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
 from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
 
 Size = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -205,10 +206,11 @@ CASES = {
         Case("llava_next", "llava_next", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
-        *(Case(family, family, {}, {}, {}) for family in GRIDS),
+        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES)),
     )
 }
-PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned"}
+FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
+PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned", *FITTED}
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
 NATIVE = {"mistral3", "pixtral", "lighton_ocr"}

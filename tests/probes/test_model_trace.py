@@ -14,6 +14,7 @@ from probes.spans import Box
 from tests.probes import processors
 from tests.probes.hooked import FAMILIES, FURTHER, NEVER, Reference, hooked, picture, questions, reference, sharp_model
 from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
 
 TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
@@ -39,6 +40,8 @@ TAILS = {
     "aya_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
     "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
     **dict.fromkeys(GRIDS, "<|im_end|>\n<|im_start|>assistant\n"),
+    **dict.fromkeys(SQUARES, " ASSISTANT:"),
+    "paligemma": "\n",
     "glm_ocr": "<|assistant|>\n",
     "ernie4_5_vl_moe": "\nAssistant: ",
 }

@@ -9,6 +9,7 @@ from PIL import Image
 
 from probes.spans import Box, find_image_spans
 from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
 from tests.probes.span_cases import CASES, SHARES, Size, assert_tokens, encode, model_of, processor_of
 
 RAGGED = (
@@ -34,6 +35,7 @@ RAGGED = (
     "qwen3_5_moe",
     "vipllava",
     *GRIDS,
+    *SQUARES,
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
