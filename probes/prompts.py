@@ -119,7 +119,7 @@ class PromptWriter:
         )
 
     def _keeps_order(self, rendered: str, texts: Sequence[str | None]) -> bool:
-        token = getattr(self._processor, "image_token", None)
+        token = self._image_token()
         if token is None:
             return [text for text in texts if text] == re.findall(_PLACEHOLDERS, rendered)
         found = re.findall(f"{_PLACEHOLDERS}|{re.escape(token)}", rendered)
@@ -138,9 +138,14 @@ class PromptWriter:
     def _content(self, texts: Sequence[str | None], form: str) -> list[dict[str, str]] | str:
         if form == "blocks":
             return [{"type": "image"} if text is None else {"type": "text", "text": text} for text in texts]
-        token = getattr(self._processor, "image_token", None) or ""
+        token = self._image_token() or ""
         joined = "".join(token if text is None else text for text in texts)
         return joined if form == "string" else [{"type": "text", "text": joined}]
+
+    def _image_token(self) -> str | None:
+        """What the processor takes for an image in the text; Qianfan-OCR's token of image features is another."""
+        names = ("image_placeholder_token", "image_token")
+        return next((str(getattr(self._processor, name)) for name in names if hasattr(self._processor, name)), None)
 
     def _render(self, content: list[dict[str, str]] | str, reply: list[dict[str, str]] | str | None = None) -> str:
         chat: list[dict[str, Any]] = [{"role": "user", "content": content}]

@@ -27,13 +27,17 @@ FAMILIES: dict[str, str] = {
     "idefics3": "idefics3",
     "internvl": "internvl",
     "janus": "square",
+    "lfm2_vl": "lfm2_vl",
     "lighton_ocr": "pixtral",
+    "llama4": "llama4",
     "llava": "llava",
     "llava_next": "llava_next",
     "llava_onevision": "llava_next",
     "mistral3": "pixtral",
+    "ovis2": "ovis2",
     "paddleocr_vl": "qwen2_vl",
     "paligemma": "square",
+    "qianfan_ocr": "internvl",
     "qwen2_5_omni_thinker": "qwen2_vl",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
@@ -57,6 +61,9 @@ ANSWER_TYPES: dict[str, int] = {"paligemma": 1}
 TEXT_ENDS: dict[str, str] = {"paligemma": "\n"}
 """What a processor itself puts behind the prompt's text."""
 
+PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "ovis2": "<IMG_ATOM>"}
+"""What the processor writes for image features where it is not the processor's own image token."""
+
 
 def family_of(model_type: str) -> Family:
     """Return the module for a model type.
@@ -66,7 +73,7 @@ def family_of(model_type: str) -> Family:
     """
     if model_type not in FAMILIES:
         raise InputError(
-            f"no image spans are known for model type {model_type!r} (known: {', '.join(sorted(FAMILIES))}): "
-            "pass spans by hand to attention_factors(image_spans=...)"
+            f"no image spans are known for model type {model_type!r} (docs/families.md has those that are): pass spans by "
+            "hand to attention_factors(image_spans=...)"
         )
     return cast(Family, import_module(f"probes.families.{FAMILIES[model_type]}"))

@@ -126,6 +126,25 @@ def image_token_ids(config: Any, processor: Any) -> list[int]:  # noqa: ARG001 -
     return [int(token)]
 
 
+def square_side(image: ImageView) -> int:
+    """Pixels along the side of the square tiles that the processor makes.
+
+    Raises:
+        InputError: If its size is no square, or not that of the inputs' pixels.
+    """
+    sides = set(image.settings.sides("size").values())
+    if len(sides) != 1:
+        raise InputError(f"{image.name}: the processor's size is no square: set its height and width alike")
+    side = sides.pop()
+    shape = image.pixel_shape()
+    if shape is not None and shape[-2:] != (side, side):
+        raise InputError(
+            f"{image.name}: the processor makes tiles of {side} x {side} pixels and the inputs hold"
+            f" {shape[-1]} x {shape[-2]}: pass the processor and processor_kwargs that made the inputs"
+        )
+    return side
+
+
 def check_grid(image: ImageView, rows: int, columns: int) -> None:
     """Check that an image stretched to a grid of square cells can have had the given size.
 

@@ -16,6 +16,7 @@ from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 FURTHER = (
@@ -35,7 +36,7 @@ FURTHER = (
     "qwen3_5",
     "qwen3_5_moe",
     "vipllava",
-    *(family for family in (*GRIDS, *SQUARES) if family not in UNBATCHED),
+    *(family for family in (*GRIDS, *SQUARES, *TILES) if family not in UNBATCHED),
 )
 """Families that go through the main tests of traces and interventions only."""
 NEVER = -1
@@ -105,6 +106,7 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
     images = [list(question.images)]
     inputs = dict(processor(text=[text], images=images, return_tensors="pt", add_special_tokens=special))
     inputs.pop("labels", None)
+    inputs = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
     prompt = inputs["input_ids"].shape[1]
     answer = torch.tensor([list(answer_ids)], dtype=torch.long)
     for key, new in (("input_ids", answer), ("attention_mask", torch.ones_like(answer))):

@@ -14,6 +14,7 @@ from probes.spans import Box, ImageSpan, Tile, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
 
 Size = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -206,11 +207,16 @@ CASES = {
         Case("llava_next", "llava_next", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
-        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES)),
+        Case("llama4, largest canvas", "llama4", {"resize_to_max_canvas": True}, {}, {}),
+        Case("ovis2, nearest ratio", "ovis2", {"use_covering_area_grid": False, "min_patches": 2}, {}, {}),
+        Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
+        Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
+        Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
+        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES)),
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
-PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned", *FITTED}
+PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned", *FITTED, "llama4", "llama4, largest canvas"}
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
 NATIVE = {"mistral3", "pixtral", "lighton_ocr"}
@@ -276,6 +282,8 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         tokens = patches.reshape(-1, 4, 3).mean(1)
         if case.family == "hunyuan_vl":
             tokens = _with_marks(tokens, encoded.inputs["image_grid_thw"].tolist())
+    elif "spatial_shapes" in encoded.inputs:
+        tokens = _folded(pixels, encoded.inputs["spatial_shapes"].tolist())
     elif case.family in ANYRES:
         tokens = _packed(case, encoded)
     elif case.family in NATIVE:
@@ -294,6 +302,15 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         tokens = tokens.reshape(-1, channels)
     result: Floats = tokens * np.array(processor.image_std) + np.array(processor.image_mean)
     return result
+
+
+def _folded(pixels: Floats, shapes: list[list[int]]) -> Floats:
+    """Mean colours of blocks of 2 x 2 patches, from flat patches (tiles, patches, pixels and channels)."""
+    found = []
+    for flat, (rows, columns) in zip(pixels, shapes, strict=True):
+        patches = flat[: rows * columns].reshape(rows // 2, 2, columns // 2, 2, -1, 3)
+        found.append(patches.mean((1, 3, 4)).reshape(-1, 3))
+    return np.concatenate(found)
 
 
 def _merge_order(patches: Floats, grids: list[list[int]]) -> Floats:
@@ -366,7 +383,7 @@ def assert_tiles_exactly(span: ImageSpan) -> None:
     for tile in span.tiles:
         if tile.thumbnail:
             fine = next(each for each in span.tiles if not each.thumbnail)
-            assert_covers(fine, union, Box(0, 0, *span.size) if fine.row_end else tile.box)
+            assert_covers(fine, union.clip(*span.size), Box(0, 0, *span.size) if fine.row_end else tile.box)
 
 
 def assert_covers(fine: Tile, union: Box, whole: Box) -> None:

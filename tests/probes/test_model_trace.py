@@ -15,6 +15,7 @@ from tests.probes import processors
 from tests.probes.hooked import FAMILIES, FURTHER, NEVER, Reference, hooked, picture, questions, reference, sharp_model
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
 
 TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
@@ -41,6 +42,8 @@ TAILS = {
     "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
     **dict.fromkeys(GRIDS, "<|im_end|>\n<|im_start|>assistant\n"),
     **dict.fromkeys(SQUARES, " ASSISTANT:"),
+    **dict.fromkeys(TILES, " ASSISTANT:"),
+    "qianfan_ocr": "<|im_end|>\n<|im_start|>assistant\n",
     "paligemma": "\n",
     "glm_ocr": "<|assistant|>\n",
     "ernie4_5_vl_moe": "\nAssistant: ",
@@ -48,7 +51,7 @@ TAILS = {
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}
 """How far sdpa's own rounding strays from eager's, where linear layers and experts make it grow."""
-LAYERS = {"qwen3_5": [0, 2], "qwen3_5_moe": [0, 2]}
+LAYERS = {"lfm2_vl": [0, 2], "qwen3_5": [0, 2], "qwen3_5_moe": [0, 2]}
 """Layers with attention, where not all three have it."""
 
 

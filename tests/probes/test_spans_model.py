@@ -10,6 +10,7 @@ from PIL import Image
 from probes.spans import Box, find_image_spans
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
 from tests.probes.span_cases import CASES, SHARES, Size, assert_tokens, encode, model_of, processor_of
 
 RAGGED = (
@@ -36,6 +37,7 @@ RAGGED = (
     "vipllava",
     *GRIDS,
     *SQUARES,
+    *TILES,
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
@@ -47,11 +49,14 @@ def embeddings(model: Any, inputs: Any) -> torch.Tensor:
     def keep(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
         seen.append(kwargs["inputs_embeds"].detach())
 
-    decoder = getattr(model.model, "language_model", None) or model.model.text_model
+    parts = getattr(model, "model", model)
+    decoder = getattr(parts, "language_model", None) or parts.text_model
     handle = decoder.register_forward_pre_hook(keep, with_kwargs=True)
+    # Some processors give pixels in half precision.
+    cast = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
     try:
         with torch.no_grad():
-            model(**inputs, use_cache=False)
+            model(**cast, use_cache=False)
     finally:
         handle.remove()
     return seen[0]

@@ -1,0 +1,153 @@
+"""Recipes of further families that cut images into tiles. See `tests.probes.recipes`. Knows nothing of spans."""
+
+from typing import Any
+
+from tests.probes.recipes import (
+    INTERNVL_MESSAGE,
+    INTERNVL_NAMED,
+    LLAVA_MESSAGE,
+    TILED,
+    Ids,
+    Recipe,
+    Settings,
+)
+
+_LLAMA4_MARKS = (
+    "<|image|>",
+    "<|image_start|>",
+    "<|image_end|>",
+    "<|patch|>",
+    "<|tile_x_separator|>",
+    "<|tile_y_separator|>",
+)
+
+
+def _llama4(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Llama4ImageProcessor, Llama4Processor
+
+    small = {"size": {"height": 32, "width": 32}, "max_patches": 6}
+    return Llama4Processor(
+        image_processor=Llama4ImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        patch_size=4,
+        pixel_shuffle_ratio=0.5,
+        chat_template=template,
+    )
+
+
+def _llama4_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Llama4Config
+
+    experts = {"num_local_experts": 2, "intermediate_size_mlp": 64, "head_dim": 8, "use_qk_norm": False}
+    vision = {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
+    return Llama4Config, {
+        "text_config": {**text, **experts, "attention_chunk_size": 512},
+        "vision_config": {**tower, **vision, "intermediate_size": 128},
+        "image_token_index": ids("<|patch|>"),
+        "boi_token_index": ids("<|image_start|>"),
+        "eoi_token_index": ids("<|image_end|>"),
+    }
+
+
+_LFM2_TAGS = tuple(f"<|img_row_{row}_col_{column}|>" for row in range(1, 7) for column in range(1, 7))
+_LFM2_MARKS = ("<image>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>", *_LFM2_TAGS)
+
+
+def _lfm2_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Lfm2VlImageProcessor, Lfm2VlProcessor
+
+    small = {
+        "encoder_patch_size": 4,
+        "tile_size": 32,
+        "min_image_tokens": 4,
+        "max_image_tokens": 16,
+        "max_tiles": 6,
+        "size": {"height": 32, "width": 32},
+    }
+    return Lfm2VlProcessor(
+        image_processor=Lfm2VlImageProcessor(**(small | settings)), tokenizer=tokenizer, chat_template=template
+    )
+
+
+def _lfm2_vl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Lfm2VlConfig
+
+    kinds = {"layer_types": ["full_attention", "conv", "full_attention"], "block_auto_adjust_ff_dim": False}
+    patches = {key: value for key, value in tower.items() if key != "image_size"}
+    return Lfm2VlConfig, {
+        "text_config": {"model_type": "lfm2", **text, **kinds},
+        "vision_config": {
+            "model_type": "siglip2_vision_model",
+            **patches,
+            "num_patches": 64,
+            "vision_use_head": False,
+        },
+        "image_token_id": ids("<image>"),
+        "projector_hidden_size": 32,
+    }
+
+
+_OVIS_MARKS = ("<IMG_ATOM>", "<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+
+
+def _ovis2(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Ovis2ImageProcessor, Ovis2Processor
+
+    small = {"size": {"height": 32, "width": 32}, "crop_to_patches": True, "max_patches": 6}
+    return Ovis2Processor(
+        image_processor=Ovis2ImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        image_seq_length=16,
+        chat_template=template,
+    )
+
+
+def _ovis2_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Ovis2Config
+
+    return Ovis2Config, {
+        "text_config": {"model_type": "qwen2", **text},
+        "vision_config": {**tower, "hidden_stride": 2, "vocab_size": 64},
+        "image_token_id": ids("<IMG_ATOM>"),
+        "visual_indicator_token_ids": [ids(mark) for mark in _OVIS_MARKS[1:]],
+        "vocab_size": text["vocab_size"],
+        "hidden_size": 32,
+    }
+
+
+def _qianfan_ocr(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import GotOcr2ImageProcessor, QianfanOCRProcessor
+
+    return QianfanOCRProcessor(
+        image_processor=GotOcr2ImageProcessor(**(TILED | settings)),
+        tokenizer=tokenizer,
+        image_seq_length=16,
+        chat_template=template,
+    )
+
+
+def _qianfan_ocr_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import QianfanOCRConfig
+
+    return QianfanOCRConfig, {
+        "text_config": {"model_type": "qwen3", **text, "head_dim": 8},
+        "vision_config": {**tower, "image_size": [32, 32], "patch_size": [4, 4]},
+        "image_token_id": ids("<IMG_CONTEXT>"),
+        "image_seq_length": 16,
+    }
+
+
+TILES: dict[str, Recipe] = {
+    "llama4": Recipe(_LLAMA4_MARKS, "</s>", LLAVA_MESSAGE._replace(image="<|image|>"), _llama4, _llama4_config),
+    "lfm2_vl": Recipe(_LFM2_MARKS, "</s>", LLAVA_MESSAGE, _lfm2_vl, _lfm2_vl_config),
+    "ovis2": Recipe(("<image>", *_OVIS_MARKS), "</s>", LLAVA_MESSAGE, _ovis2, _ovis2_config),
+    "qianfan_ocr": Recipe(
+        ("<image>", "<|im_start|>", "<|im_end|>", *INTERNVL_NAMED.values()),
+        "<|im_end|>",
+        INTERNVL_MESSAGE._replace(image="<image>{{ '\n' }}"),
+        _qianfan_ocr,
+        _qianfan_ocr_config,
+        INTERNVL_NAMED,
+    ),
+}
+"""By family, as `tests.probes.recipes.RECIPES`."""
