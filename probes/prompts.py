@@ -17,6 +17,7 @@ from probes.loading import first_line
 
 _FIRST_PLACEHOLDER = 0xE000
 _PLACEHOLDERS = "[\ue000-\uf8ff]"
+_VIDEO_FILES = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 _REPLY = "\uf8ff"
 _FORMS = ("blocks", "inline", "string")
 """How a template may want its content: typed blocks; one text block, or one string, with the image token inside."""
@@ -154,6 +155,13 @@ class PromptWriter:
         return str(self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=reply is None))
 
 
+def _is_video(image: Any) -> bool:
+    """Frames in a list or an array, or a file by its name."""
+    if isinstance(image, str | PathLike):
+        return str(image).lower().endswith(_VIDEO_FILES)
+    return isinstance(image, list | tuple) or len(getattr(image, "shape", ())) == 4
+
+
 def _split(question: Question) -> tuple[str | ImageRef, ...]:
     if isinstance(question.images, str | bytes | PathLike | Mapping | ImageRef | Image.Image):
         raise InputError("a question takes a list of images: put the one image into a list")
@@ -161,6 +169,11 @@ def _split(question: Question) -> tuple[str | ImageRef, ...]:
         raise InputError("a question needs at least one image, and none is given")
     if not isinstance(question.text, str):
         raise InputError(f"a question's text must be a string, and is a {type(question.text).__name__}")
+    if any(_is_video(image) for image in question.images):
+        raise InputError(
+            "videos are not traced: find their tokens by probes.videos.find_video_spans and give those to "
+            "attention_factors, or give frames as images"
+        )
     refs = tuple(ImageRef.of(image) for image in question.images)
     parts = Turn("user", question.text, refs).parts()
     if not any(isinstance(part, str) and part.strip() for part in parts):

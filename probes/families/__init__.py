@@ -24,6 +24,7 @@ FAMILIES: dict[str, str] = {
     "glm4v_moe": "qwen2_vl",
     "glm_ocr": "qwen2_vl",
     "hunyuan_vl": "hunyuan_vl",
+    "idefics2": "idefics2",
     "idefics3": "idefics3",
     "internvl": "internvl",
     "janus": "square",
@@ -63,6 +64,24 @@ TEXT_ENDS: dict[str, str] = {"paligemma": "\n"}
 
 PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "ovis2": "<IMG_ATOM>"}
 """What the processor writes for image features where it is not the processor's own image token."""
+
+VIDEOS: frozenset[str] = frozenset(
+    [
+        "exaone4_5",
+        "glm46v",
+        "glm4v",
+        "glm4v_moe",
+        "glm_ocr",
+        "llava_onevision",
+        "qwen2_5_vl",
+        "qwen2_vl",
+        "qwen3_5",
+        "qwen3_5_moe",
+        "qwen3_vl",
+        "qwen3_vl_moe",
+    ]
+)
+"""Model types whose videos' tokens are known too; see `probes.families.view.VideoFamily`."""
 
 
 def family_of(model_type: str) -> Family:

@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.probes.recipes import RECIPES as FIRST
 from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_mixed import MIXED
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
 
-RECIPES = {**FIRST, **GRIDS, **SQUARES, **TILES}
+RECIPES = {**FIRST, **GRIDS, **SQUARES, **TILES, **MIXED}
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""

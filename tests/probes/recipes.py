@@ -53,6 +53,7 @@ MERGED: Settings = {
     "temporal_patch_size": 2,
     "size": {"shortest_edge": 16 * 16, "longest_edge": 64 * 64},
 }
+_FRAMES: Settings = {**MERGED, "size": {"shortest_edge": 16 * 16, "longest_edge": 8 * 64 * 64}}
 MERGING_TOWER: Settings = {
     "depth": 2,
     "num_heads": 2,
@@ -125,18 +126,18 @@ def _glm4v(tokenizer: Any, template: str, settings: Settings) -> Any:
     return Glm4vProcessor(
         image_processor=Glm4vImageProcessor(**(MERGED | settings)),
         tokenizer=tokenizer,
-        video_processor=Glm4vVideoProcessor(),
+        video_processor=Glm4vVideoProcessor(**_FRAMES),
         chat_template=template,
     )
 
 
-def _glm46v(tokenizer: Any, template: str, settings: Settings) -> Any:
+def glm46v(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import Glm46VImageProcessor, Glm46VProcessor, Glm46VVideoProcessor
 
     return Glm46VProcessor(
         image_processor=Glm46VImageProcessor(**(MERGED | settings)),
         tokenizer=tokenizer,
-        video_processor=Glm46VVideoProcessor(),
+        video_processor=Glm46VVideoProcessor(**_FRAMES),
         chat_template=template,
     )
 
@@ -202,7 +203,7 @@ def _llava_onevision(tokenizer: Any, template: str, settings: Settings) -> Any:
     return LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(**(small | settings)),
         tokenizer=tokenizer,
-        video_processor=LlavaOnevisionVideoProcessor(),
+        video_processor=LlavaOnevisionVideoProcessor(size={"height": 32, "width": 32}),
         num_image_tokens=16,
         vision_feature_select_strategy="full",
         chat_template=template,
@@ -237,7 +238,7 @@ def _internvl(tokenizer: Any, template: str, settings: Settings) -> Any:
     return InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(**(TILED | settings)),
         tokenizer=tokenizer,
-        video_processor=InternVLVideoProcessor(),
+        video_processor=InternVLVideoProcessor(size={"height": 32, "width": 32}),
         image_seq_length=16,
         chat_template=template,
     )
@@ -428,7 +429,7 @@ RECIPES: dict[str, Recipe] = {
     "qwen3_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
     "qwen3_vl_moe": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
     "glm4v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_config),
-    "glm46v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm46v, _glm46v_config),
+    "glm46v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, glm46v, _glm46v_config),
     "llava_next": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _llava_next, _llava_next_config),
     "llava_onevision": Recipe(
         ("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config

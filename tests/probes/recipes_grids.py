@@ -18,6 +18,7 @@ from tests.probes.recipes import (
     Message,
     Recipe,
     Settings,
+    glm46v,
     glm_arguments,
 )
 
@@ -169,17 +170,6 @@ def _video_llama_3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[An
     }
 
 
-def _glm46v(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import Glm46VImageProcessor, Glm46VProcessor, Glm46VVideoProcessor
-
-    return Glm46VProcessor(
-        image_processor=Glm46VImageProcessor(**(MERGED | settings)),
-        tokenizer=tokenizer,
-        video_processor=Glm46VVideoProcessor(),
-        chat_template=template,
-    )
-
-
 def _glm_ocr_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import GlmOcrConfig
 
@@ -328,7 +318,7 @@ GRIDS: dict[str, Recipe] = {
         {"image_token": "<|image_pad|>"},
     ),
     "video_llama_3": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _video_llama_3, _video_llama_3_config),
-    "glm_ocr": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm46v, _glm_ocr_config),
+    "glm_ocr": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, glm46v, _glm_ocr_config),
     "ernie4_5_vl_moe": Recipe(
         tuple(_ERNIE_NAMED.values()),
         "</s>",
