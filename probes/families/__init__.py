@@ -19,6 +19,7 @@ FAMILIES: dict[str, str] = {
     "ernie4_5_vl_moe": "qwen2_vl",
     "exaone4_5": "qwen2_vl",
     "gemma3": "gemma3",
+    "gemma4": "gemma4",
     "glm46v": "qwen2_vl",
     "glm4v": "qwen2_vl",
     "glm4v_moe": "qwen2_vl",

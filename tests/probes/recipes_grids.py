@@ -291,6 +291,51 @@ def _lighton_ocr_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any,
     }
 
 
+_GEMMA4_NAMED = {
+    "image_token": "<|image|>",
+    "boi_token": "<|image>",
+    "eoi_token": "<image|>",
+    "audio_token": "<|audio|>",
+    "boa_token": "<|audio>",
+    "eoa_token": "<audio|>",
+}
+_GEMMA4_MESSAGE = Message(
+    "<|turn>{{ message['role'] + '\n' }}", "<|image|>", "{{ '<turn|>\n' }}", "{{ '<|turn>model\n' }}"
+)
+
+
+def _gemma4(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Gemma4AudioFeatureExtractor, Gemma4ImageProcessor, Gemma4Processor, Gemma4VideoProcessor
+
+    small = {"patch_size": 4, "pooling_kernel_size": 2, "max_soft_tokens": 70}
+    return Gemma4Processor(
+        feature_extractor=Gemma4AudioFeatureExtractor(),
+        image_processor=Gemma4ImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        video_processor=Gemma4VideoProcessor(**small),
+        chat_template=template,
+    )
+
+
+def _gemma4_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import Gemma4Config
+
+    layers = {"layer_types": ["sliding_attention", "full_attention", "full_attention"], "sliding_window": 64}
+    per_layer = {"vocab_size_per_layer_input": text["vocab_size"], "hidden_size_per_layer_input": 8}
+    vision = {key: tower[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    return Gemma4Config, {
+        "text_config": {**text, **layers, **per_layer, "head_dim": 8, "global_head_dim": 8, "use_bidirectional_attention": "vision"},
+        "vision_config": {**vision, **heads, "pooling_kernel_size": 2, "position_embedding_size": 128},
+        "audio_config": None,
+        "image_token_id": ids("<|image|>"),
+        "video_token_id": ids("<|video|>"),
+        "audio_token_id": ids("<|audio|>"),
+        "boi_token_id": ids("<|image>"),
+        "eoi_token_id": ids("<image|>"),
+    }
+
+
 GRIDS: dict[str, Recipe] = {
     "qwen2_5_omni_thinker": Recipe(
         (*QWEN_SPECIAL, "<|audio_pad|>", "<|audio_start|>", "<|audio_end|>"),
@@ -326,6 +371,14 @@ GRIDS: dict[str, Recipe] = {
         _ernie4_5_vl_moe,
         _ernie4_5_vl_moe_config,
         _ERNIE_NAMED,
+    ),
+    "gemma4": Recipe(
+        ("<|turn>", "<turn|>", "<|video|>", *_GEMMA4_NAMED.values()),
+        "<turn|>",
+        _GEMMA4_MESSAGE,
+        _gemma4,
+        _gemma4_config,
+        _GEMMA4_NAMED,
     ),
     "hunyuan_vl": Recipe(
         QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _hunyuan_vl, _hunyuan_vl_config, _HUNYUAN_NAMED

@@ -282,6 +282,9 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         tokens = patches.reshape(-1, 4, 3).mean(1)
         if case.family == "hunyuan_vl":
             tokens = _with_marks(tokens, encoded.inputs["image_grid_thw"].tolist())
+    elif "image_position_ids" in encoded.inputs:
+        places = encoded.inputs["image_position_ids"].numpy().max(1) + 1
+        tokens = _folded(pixels, [[rows, columns] for columns, rows in places.tolist()])
     elif "spatial_shapes" in encoded.inputs:
         tokens = _folded(pixels, encoded.inputs["spatial_shapes"].tolist())
     elif case.family in ANYRES:

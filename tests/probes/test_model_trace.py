@@ -45,6 +45,7 @@ TAILS = {
     **dict.fromkeys(TILES, " ASSISTANT:"),
     "qianfan_ocr": "<|im_end|>\n<|im_start|>assistant\n",
     "paligemma": "\n",
+    "gemma4": "<turn|>\n<|turn>model\n",
     "glm_ocr": "<|assistant|>\n",
     "ernie4_5_vl_moe": "\nAssistant: ",
 }
