@@ -15,6 +15,7 @@ from tests.probes.processors import build_config, build_model, build_processor, 
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_zoo import ZOO
 
 Size = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -212,7 +213,7 @@ CASES = {
         Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
         Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
         Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
-        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES)),
+        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO)),
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}

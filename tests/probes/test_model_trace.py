@@ -16,6 +16,7 @@ from tests.probes.hooked import FAMILIES, FURTHER, NEVER, Reference, hooked, pic
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_zoo import ZOO
 
 TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
@@ -45,6 +46,9 @@ TAILS = {
     **dict.fromkeys(TILES, " ASSISTANT:"),
     "qianfan_ocr": "<|im_end|>\n<|im_start|>assistant\n",
     "paligemma": "\n",
+    **dict.fromkeys(ZOO, "<|im_end|>\n<|im_start|>assistant\n"),
+    "glmga": "<|assistant|>\n",
+    "cohere_compass": "<|END|><|START|>assistant: ",
     "gemma4": "<turn|>\n<|turn>model\n",
     "glm_ocr": "<|assistant|>\n",
     "ernie4_5_vl_moe": "\nAssistant: ",
@@ -52,7 +56,7 @@ TAILS = {
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}
 """How far sdpa's own rounding strays from eager's, where linear layers and experts make it grow."""
-LAYERS = {"lfm2_vl": [0, 2], "qwen3_5": [0, 2], "qwen3_5_moe": [0, 2]}
+LAYERS = {"lfm2_vl": [0, 2], "lfm3_vl": [0, 2], "qwen3_5": [0, 2], "qwen3_5_moe": [0, 2]}
 """Layers with attention, where not all three have it."""
 
 

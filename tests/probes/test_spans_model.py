@@ -11,6 +11,7 @@ from probes.spans import Box, find_image_spans
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_zoo import ZOO
 from tests.probes.span_cases import CASES, SHARES, Size, assert_tokens, encode, model_of, processor_of
 
 RAGGED = (
@@ -38,6 +39,7 @@ RAGGED = (
     *GRIDS,
     *SQUARES,
     *TILES,
+    *ZOO,
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
 
