@@ -101,9 +101,7 @@ class ImageSpan:
                 for column in range(tile.columns):
                     box = tile.box.cell(row, column, tile.rows, tile.columns).clip(*self.size)
                     token = first + tile.offset(row, column)
-                    cells.append(
-                        Cell(token, box, index, row, column, tile.thumbnail, tile.frame, frames=tile.frames)
-                    )
+                    cells.append(Cell(token, box, index, row, column, tile.thumbnail, tile.frame, frames=tile.frames))
             first += tile.tokens
         return cells
 

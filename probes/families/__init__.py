@@ -60,6 +60,9 @@ FAMILIES: dict[str, str] = {
 }
 """From `config.model_type` to the module of this package that knows it."""
 
+RESAMPLED: frozenset[str] = frozenset({"idefics2"})
+"""Model types whose image tokens have no places in the image (`probes.families.geometry.Tile.mixed`)."""
+
 UNBATCHED: dict[str, str] = {"hunyuan_vl": "numbers images over the whole batch, so that questions change each other"}
 """Model types whose batches are not their questions side by side, with the reason."""
 
@@ -98,8 +101,11 @@ def family_of(model_type: str) -> Family:
         InputError: If no module knows it.
     """
     if model_type not in FAMILIES:
+        from probes.families.support import BY_HAND
+
+        reason = BY_HAND.get(model_type, "docs/families.md has those that are")
         raise InputError(
-            f"no image spans are known for model type {model_type!r} (docs/families.md has those that are): pass spans by "
-            "hand to attention_factors(image_spans=...)"
+            f"no image spans are known for model type {model_type!r} ({reason}): pass spans by hand to "
+            "attention_factors(image_spans=...)"
         )
     return cast(Family, import_module(f"probes.families.{FAMILIES[model_type]}"))

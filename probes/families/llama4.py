@@ -51,7 +51,9 @@ def _canvas(image: ImageView, side: int) -> tuple[int, int]:
     """
     width, height = image.known_size()
     most = int(image.settings.get("max_patches"))
-    canvases = [(rows, count // rows) for count in range(most, 0, -1) for rows in range(1, count + 1) if not count % rows]
+    canvases = [
+        (rows, count // rows) for count in range(most, 0, -1) for rows in range(1, count + 1) if not count % rows
+    ]
     scales = [
         min(np.float32(columns * side) / np.float32(width), np.float32(rows * side) / np.float32(height))
         for rows, columns in canvases

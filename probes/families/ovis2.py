@@ -62,8 +62,7 @@ def _covering(width: int, height: int, side: int, most: int) -> tuple[int, int]:
     The image processor judges divisions with rows and columns swapped, and so does this.
     """
     shares = {
-        (rows, columns): _share(width, height, side, rows=columns, columns=rows)
-        for rows, columns in divisions(1, most)
+        (rows, columns): _share(width, height, side, rows=columns, columns=rows) for rows, columns in divisions(1, most)
     }
     enough = [division for division, share in shares.items() if share > _COVERED]
     if enough:

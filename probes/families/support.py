@@ -5,7 +5,7 @@ and left-padded in a batch (`tests/probes/test_families.py` holds this table to 
 about released checkpoints. `python -m probes.families.support` prints the table of the docs. Imports no torch.
 """
 
-from probes.families import FAMILIES
+from probes.families import FAMILIES, RESAMPLED, UNBATCHED, VIDEOS
 
 VERIFIED = frozenset(
     [
@@ -117,6 +117,57 @@ REFUSED: dict[str, str] = {
 }
 """Model types that are refused by name, with the reason."""
 
+_LIBRARY = "its vision tower needs timm, which is not among the dependencies"
+_RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
+_TILED = "not attempted: tiles of its own"
+_PADDED = "not attempted: pads pictures in its own way"
+_NO_PROCESSOR = "transformers ships no processor for it"
+
+BY_HAND: dict[str, str] = {
+    "aria": f"{_RESAMPLED}; its processor takes squares of 490 or 980 pixels only",
+    "blip-2": _RESAMPLED,
+    "chameleon": "not attempted: an image is a sentence of discrete codes",
+    "cosmos3_edge": "not attempted: a grid of its own",
+    "deepseek_ocr2": _TILED,
+    "dots3_note": "not attempted: a tower of experts with an adapter",
+    "emu3": "not attempted: an image is a sentence of discrete codes",
+    "evolla": "reads proteins, and no images",
+    "fast_vlm": _LIBRARY,
+    "fuyu": "not attempted: patches are projected without a vision tower",
+    "gemma3n": _LIBRARY,
+    "gemma4_unified": "not attempted: patches are projected without a vision tower",
+    "glm5_next": _PADDED,
+    "got_ocr2": "not attempted: its processor takes one image a prompt, or pages",
+    "granite4_vision": "not attempted: features of several depths, and any-resolution tiles of its own",
+    "granite_docling": _TILED,
+    "inkling2": "not attempted: a grid of its own",
+    "inkling_mm_model": "not attempted: a grid of its own",
+    "instructblip": _RESAMPLED,
+    "instructblipvideo": _RESAMPLED,
+    "kimi_k25": _PADDED,
+    "kosmos-2": _RESAMPLED,
+    "kosmos-2.5": _RESAMPLED,
+    "llava_next_video": "not attempted: LLaVA-NeXT's images and pooled videos",
+    "minicpm_ocr": _TILED,
+    "minicpmv4_6": _TILED,
+    "minicpmv4_7": _TILED,
+    "minimax_m3_vl": "not attempted: a grid of its own",
+    "mistral4": _NO_PROCESSOR,
+    "mistral_large4": "not attempted: Pixtral's grid",
+    "mllama": "images are columns of cross-attention layers: give cross_spans too",
+    "molmo2": _TILED,
+    "muse_glimmer": "not attempted: a grid of its own",
+    "muse_spark": "not attempted: a grid of its own",
+    "nemotron_h_omni": "not attempted: a grid of its own",
+    "perception_lm": _LIBRARY,
+    "pp_chart2table": "not attempted: a fixed grid of its own",
+    "shieldgemma2": "not attempted: Gemma 3 that classifies one image",
+    "step3p7": _TILED,
+    "unlimited_ocr": _TILED,
+    "video_llava": "not attempted: images and videos share a tower",
+}
+"""Verified model types whose image tokens are not known, with the reason."""
+
 _HEAD = """# Which families can be read
 
 One row for each entry of transformers' image-text-to-text mapping (5.23). **Engine**: recorded attention factors equal
@@ -124,8 +175,9 @@ the model's own eager attentions to 1e-5 in fp32, on tiny random weights: one fo
 (but for evolla and qwen4_exp) a greedy generation with a cache; mllama's cross-attention layers over the image
 features. Text tokens stand for images there, but for blip-2, instructblip, kosmos-2 and mllama, so masks that only
 images bring are checked where image tokens are known, and nowhere else. **Image tokens**: which tokens belong to which
-image, and which pixels each covers, is known too; for the others `attention_factors` and `AttentionRecorder` take
-spans by hand. Nothing here says anything about released checkpoints.
+image, and which pixels each covers, is known too, from the family's own processor; for the others `attention_factors`
+and `AttentionRecorder` take spans by hand. "Videos" are read by `probes.videos.find_video_spans`. Nothing here says
+anything about released checkpoints. [How to add a family](adding-a-family.md) shows what a row takes.
 
 | model type | engine | image tokens |
 | --- | --- | --- |
@@ -134,13 +186,31 @@ spans by hand. Nothing here says anything about released checkpoints.
 
 def table() -> str:
     """The table of the docs, as Markdown."""
-    rows = [
-        f"| {name} | {'verified' if name in VERIFIED else f'refused: {REFUSED[name]}'} | "
-        f"{'known' if name in FAMILIES else 'by hand' if name in VERIFIED else '–'} |"
-        for name in sorted(VERIFIED | set(REFUSED))
+    names = sorted(VERIFIED | set(REFUSED))
+    rows = [f"| {name} | {_engine(name)} | {_tokens(name)} |" for name in names]
+    known = len(VERIFIED & set(FAMILIES))
+    counts = (
+        f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name; the image tokens of {known} are "
+        "known."
+    )
+    return _HEAD + "\n".join(rows) + f"\n\n{counts}\n"
+
+
+def _engine(name: str) -> str:
+    return "verified" if name in VERIFIED else f"refused: {REFUSED[name]}"
+
+
+def _tokens(name: str) -> str:
+    if name not in VERIFIED:
+        return "–"
+    if name not in FAMILIES:
+        return f"by hand: {BY_HAND[name]}"
+    notes = [
+        *(["videos too"] if name in VIDEOS else []),
+        *(["no cells: resampled"] if name in RESAMPLED else []),
+        *([f"one question at a time: {UNBATCHED[name]}"] if name in UNBATCHED else []),
     ]
-    verified = f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name."
-    return _HEAD + "\n".join(rows) + f"\n\n{verified}\n"
+    return ", ".join(["known", *notes])
 
 
 if __name__ == "__main__":

@@ -431,9 +431,7 @@ RECIPES: dict[str, Recipe] = {
     "glm4v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_config),
     "glm46v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, glm46v, _glm46v_config),
     "llava_next": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _llava_next, _llava_next_config),
-    "llava_onevision": Recipe(
-        ("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config
-    ),
+    "llava_onevision": Recipe(("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config),
     "internvl": Recipe(
         ("<|im_start|>", "<|im_end|>", *INTERNVL_NAMED.values()),
         "<|im_end|>",
@@ -451,14 +449,10 @@ RECIPES: dict[str, Recipe] = {
         _cohere2_vision_config,
         _COHERE_NAMED,
     ),
-    "mistral3": Recipe(
-        PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config
-    ),
+    "mistral3": Recipe(PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config),
     "pixtral": Recipe(PIXTRAL_SPECIAL, "</s>", LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
     "glm4v_moe": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_moe_config),
     "vipllava": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _vipllava, _vipllava_config),
     "qwen3_5": Recipe((*QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_5_config),
-    "qwen3_5_moe": Recipe(
-        (*QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_5_moe_config
-    ),
+    "qwen3_5_moe": Recipe((*QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_5_moe_config),
 }

@@ -325,7 +325,14 @@ def _gemma4_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Sett
     vision = {key: tower[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
     return Gemma4Config, {
-        "text_config": {**text, **layers, **per_layer, "head_dim": 8, "global_head_dim": 8, "use_bidirectional_attention": "vision"},
+        "text_config": {
+            **text,
+            **layers,
+            **per_layer,
+            "head_dim": 8,
+            "global_head_dim": 8,
+            "use_bidirectional_attention": "vision",
+        },
         "vision_config": {**vision, **heads, "pooling_kernel_size": 2, "position_embedding_size": 128},
         "audio_config": None,
         "image_token_id": ids("<|image|>"),
@@ -380,9 +387,7 @@ GRIDS: dict[str, Recipe] = {
         _gemma4_config,
         _GEMMA4_NAMED,
     ),
-    "hunyuan_vl": Recipe(
-        QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _hunyuan_vl, _hunyuan_vl_config, _HUNYUAN_NAMED
-    ),
+    "hunyuan_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _hunyuan_vl, _hunyuan_vl_config, _HUNYUAN_NAMED),
     "lighton_ocr": Recipe(
         (*QWEN_SPECIAL, "<|break|>"), "<|im_end|>", QWEN_MESSAGE, _lighton_ocr, _lighton_ocr_config, _LIGHTON_NAMED
     ),

@@ -6,7 +6,17 @@ See `tests.probes.recipes` and `tests.probes.zoo`. Knows nothing of spans.
 from collections.abc import Mapping
 from typing import Any
 
-from tests.probes.recipes import GLM_MESSAGE, GLM_SPECIAL, MERGED, QWEN_MESSAGE, QWEN_SPECIAL, Ids, Message, Recipe, Settings
+from tests.probes.recipes import (
+    GLM_MESSAGE,
+    GLM_SPECIAL,
+    MERGED,
+    QWEN_MESSAGE,
+    QWEN_SPECIAL,
+    Ids,
+    Message,
+    Recipe,
+    Settings,
+)
 from tests.probes.zoo.shrinking import SPECIAL_TOKENS
 
 _QWEN_IDS = {
@@ -94,7 +104,8 @@ ZOO: dict[str, Recipe] = {
         QWEN_MESSAGE,
         _processor("HyperCLOVAXVisionV2Processor"),
         _config(
-            "hyperclovax_vision_v2", {name: _QWEN_IDS[name] for name in ("image_token_id", "video_token_id")},
+            "hyperclovax_vision_v2",
+            {name: _QWEN_IDS[name] for name in ("image_token_id", "video_token_id")},
             {"vision_config.window_size": 16, "vision_config.fullatt_block_indexes": [1]},
         ),
     ),

@@ -217,7 +217,15 @@ CASES = {
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
-PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned", *FITTED, "llama4", "llama4, largest canvas"}
+PADS = {
+    "llava, padded",
+    "llava, wide crop",
+    "llava_onevision",
+    "llava_onevision, thinned",
+    *FITTED,
+    "llama4",
+    "llama4, largest canvas",
+}
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
 NATIVE = {"mistral3", "pixtral", "lighton_ocr"}

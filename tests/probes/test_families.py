@@ -1,6 +1,7 @@
 """Every family of transformers' image-text-to-text mapping: read as its own eager attentions have it, or refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from probes import attention_rows
 from probes.attention import AttentionRecorder, attention_factors, attention_layers
 from probes.attention_calls import AttentionCall, UnsupportedAttention
 from probes.attention_rows import RowMask
-from probes.families import FAMILIES
-from probes.families.support import REFUSED, VERIFIED, table
+from probes.families import FAMILIES, RESAMPLED, UNBATCHED, VIDEOS
+from probes.families.support import BY_HAND, REFUSED, VERIFIED, table
 from probes.inputs import InputError
 from probes.knockout import AttentionKnockout
+from probes.spans import find_image_spans
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.catalogue import ENTRIES, Entry
 from tests.probes.zoo.verifying import (
@@ -187,3 +189,14 @@ def test_what_adds_to_the_softmax_by_row_is_taken_into_account(keyword: str, mon
 def test_the_table_of_the_docs_is_this_one() -> None:
     assert (ROOT / "docs" / "families.md").read_text() == table()
     assert set(FAMILIES) - {"smolvlm"} <= VERIFIED
+    assert set(BY_HAND) == VERIFIED - set(FAMILIES)
+    assert VIDEOS | RESAMPLED | set(UNBATCHED) <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("model_type", sorted(BY_HAND))
+def test_families_whose_image_tokens_are_not_known_name_the_way_by_hand(model_type: str) -> None:
+    with pytest.raises(InputError, match=r"attention_factors\(image_spans=") as error:
+        find_image_spans({"input_ids": [[1]]}, SimpleNamespace(model_type=model_type))
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 400
+    assert repr(model_type) in message and BY_HAND[model_type] in message
