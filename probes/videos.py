@@ -52,8 +52,8 @@ def find_video_spans(
             f"no video spans are known for model type {kind!r}: pass spans by hand to "
             "attention_factors(image_spans=...)"
         )
-    pixels = inputs.get("pixel_values")
-    if pixels is not None and module.video_token_ids(config, processor) == module.image_token_ids(config, processor):
+    shared = module.video_token_ids(config, processor) == module.image_token_ids(config, processor)
+    if shared and inputs.get("pixel_values") is not None:
         raise InputError(
             f"{kind} marks images and videos by one token, and the inputs hold both: give a prompt with videos only, or "
             "spans by hand to attention_factors(image_spans=...)"

@@ -1,6 +1,6 @@
-"""InternVL, Qianfan-OCR, Aya Vision and Command A Vision: a stretched image cut into square tiles row by row, then a thumbnail.
+"""InternVL, Qianfan-OCR, Aya Vision, Command A Vision: a stretched image cut into square tiles, then a thumbnail.
 
-Each tile's patches are folded together by the projector, one token per block. The families differ in how they choose
+Tiles come row by row. Each tile's patches are folded together by the projector, one token per block. The families differ in how they choose
 the number of tiles: by the nearest aspect ratio, or (Command A Vision) by the least enlargement. Text between the tiles
 is no image token. This file knows nothing of videos.
 """

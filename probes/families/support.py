@@ -154,7 +154,7 @@ BY_HAND: dict[str, str] = {
     "minimax_m3_vl": "not attempted: a grid of its own",
     "mistral4": _NO_PROCESSOR,
     "mistral_large4": "not attempted: Pixtral's grid",
-    "mllama": "images are columns of cross-attention layers: give cross_spans too",
+    "mllama": "probes.vision_axis.find_vision_spans gives its images' columns for cross_spans",
     "molmo2": _TILED,
     "muse_glimmer": "not attempted: a grid of its own",
     "muse_spark": "not attempted: a grid of its own",
@@ -190,8 +190,8 @@ def table() -> str:
     rows = [f"| {name} | {_engine(name)} | {_tokens(name)} |" for name in names]
     known = len(VERIFIED & set(FAMILIES))
     counts = (
-        f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name; the image tokens of {known} are "
-        "known."
+        f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name; "
+        f"the image tokens of {known} are known."
     )
     return _HEAD + "\n".join(rows) + f"\n\n{counts}\n"
 

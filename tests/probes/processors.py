@@ -37,6 +37,7 @@ _SPECIAL: dict[str, tuple[str, ...]] = {
     "smolvlm": ("<image>", "<video>", *_IDEFICS_TOKENS),
     "gemma3": ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<image_soft_token>", "<end_of_image>"),
 }
+_SPECIAL["mllama"] = ("<|image|>", "<|python_tag|>")
 _SPECIAL["qwen2_5_vl"] = _SPECIAL["qwen2_vl"]
 _SPECIAL |= {family: recipe.special for family, recipe in RECIPES.items()}
 _NAMED: dict[str, dict[str, str]] = {
@@ -50,6 +51,7 @@ _NAMED: dict[str, dict[str, str]] = {
 }
 _END = {
     "llava": "</s>",
+    "mllama": "</s>",
     "qwen2_vl": "<|im_end|>",
     "qwen2_5_vl": "<|im_end|>",
     "idefics3": "<end_of_utterance>",

@@ -1,4 +1,4 @@
-"""Tokens of videos: what a token shows is found by painting into one frame, and attention is held to eager attentions."""
+"""Tokens of videos: what one shows is found by painting into a frame; attention is held to eager attentions."""
 
 from typing import Any
 
