@@ -117,8 +117,8 @@ class ImageSpan:
             (..., rows, columns): the tiles side by side, or the one tile there is.
 
         Raises:
-            InputError: If the tokens have no places (`mixed`), there is no such tile, the number of values differs from the number of tokens, or the
-                tiles do not form a lattice.
+            InputError: If the tokens have no places (`mixed`), there is no such tile, the number of values differs from
+                that of tokens, or the tiles do not form a lattice.
 
         >>> span = ImageSpan(0, 0, 4, ((0, 4),), (Tile(2, 2, Box(0, 0, 8, 8)),), (8, 8))
         >>> span.grid(np.arange(4))
@@ -140,8 +140,8 @@ class ImageSpan:
     def _refuse_mixed(self) -> None:
         if self.mixed:
             raise InputError(
-                f"image {self.image}: a resampler makes each of its tokens from the whole picture, so that there are no "
-                "cells and no map: read factors, or scores per token"
+                f"image {self.image}: a resampler makes each of its tokens from the whole picture, so that there are "
+                "no cells and no map: read factors, or scores per token"
             )
 
 

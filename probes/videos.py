@@ -55,8 +55,8 @@ def find_video_spans(
     shared = module.video_token_ids(config, processor) == module.image_token_ids(config, processor)
     if shared and inputs.get("pixel_values") is not None:
         raise InputError(
-            f"{kind} marks images and videos by one token, and the inputs hold both: give a prompt with videos only, or "
-            "spans by hand to attention_factors(image_spans=...)"
+            f"{kind} marks images and videos by one token, and the inputs hold both: give a prompt with videos "
+            "only, or spans by hand to attention_factors(image_spans=...)"
         )
     sizes = None if video_sizes is None else [[_checked(size) for size in row] for row in video_sizes]
     frames = iter([size[0] for row in sizes or [] for size in row])

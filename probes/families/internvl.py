@@ -1,8 +1,8 @@
 """InternVL, Qianfan-OCR, Aya Vision, Command A Vision: a stretched image cut into square tiles, then a thumbnail.
 
-Tiles come row by row. Each tile's patches are folded together by the projector, one token per block. The families differ in how they choose
-the number of tiles: by the nearest aspect ratio, or (Command A Vision) by the least enlargement. Text between the tiles
-is no image token. This file knows nothing of videos.
+Tiles come row by row. Each tile's patches are folded together by the projector, one token per block. The families
+differ in how they choose the number of tiles: by the nearest aspect ratio, or (Command A Vision) by the least
+enlargement. Text between the tiles is no image token. This file knows nothing of videos.
 """
 
 import math

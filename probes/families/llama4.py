@@ -59,10 +59,8 @@ def _canvas(image: ImageView, side: int) -> tuple[int, int]:
         for rows, columns in canvases
     ]
     enough = [scale for scale in scales if scale >= 1]
-    if enough:
-        chosen = max(enough) if image.settings.get("resize_to_max_canvas") else min(enough)
-    else:
-        chosen = max(scales)
+    largest = not enough or image.settings.get("resize_to_max_canvas")
+    chosen = max(enough or scales) if largest else min(enough)
     fitting = [canvas for canvas, scale in zip(canvases, scales, strict=True) if scale == chosen]
     return min(fitting, key=lambda canvas: canvas[0] * canvas[1])
 

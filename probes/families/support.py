@@ -119,13 +119,14 @@ REFUSED: dict[str, str] = {
 
 _LIBRARY = "its vision tower needs timm, which is not among the dependencies"
 _RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
+_PREPENDED = "not attempted; its processor puts one image before a text without marks, and a resampler mixes it"
 _TILED = "not attempted: tiles of its own"
 _PADDED = "not attempted: pads pictures in its own way"
 _NO_PROCESSOR = "transformers ships no processor for it"
 
 BY_HAND: dict[str, str] = {
     "aria": f"{_RESAMPLED}; its processor takes squares of 490 or 980 pixels only",
-    "blip-2": _RESAMPLED,
+    "blip-2": _PREPENDED,
     "chameleon": "not attempted: an image is a sentence of discrete codes",
     "cosmos3_edge": "not attempted: a grid of its own",
     "deepseek_ocr2": _TILED,
@@ -142,18 +143,16 @@ BY_HAND: dict[str, str] = {
     "granite_docling": _TILED,
     "inkling2": "not attempted: a grid of its own",
     "inkling_mm_model": "not attempted: a grid of its own",
-    "instructblip": _RESAMPLED,
+    "instructblip": _PREPENDED,
     "instructblipvideo": _RESAMPLED,
     "kimi_k25": _PADDED,
     "kosmos-2": _RESAMPLED,
     "kosmos-2.5": _RESAMPLED,
-    "llava_next_video": "not attempted: LLaVA-NeXT's images and pooled videos",
     "minicpm_ocr": _TILED,
     "minicpmv4_6": _TILED,
     "minicpmv4_7": _TILED,
     "minimax_m3_vl": "not attempted: a grid of its own",
     "mistral4": _NO_PROCESSOR,
-    "mistral_large4": "not attempted: Pixtral's grid",
     "mllama": "probes.vision_axis.find_vision_spans gives its images' columns for cross_spans",
     "molmo2": _TILED,
     "muse_glimmer": "not attempted: a grid of its own",

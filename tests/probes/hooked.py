@@ -29,6 +29,7 @@ FURTHER = (
     "glm4v",
     "glm46v",
     "llava_next",
+    "llava_next_video",
     "llava_onevision",
     "internvl",
     "aya_vision",

@@ -319,7 +319,7 @@ PIXTRAL_SPECIAL = ("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]")
 PIXTRAL_TOWER = {"model_type": "pixtral", "head_dim": 16}
 
 
-def _native(tokenizer: Any, template: str, settings: Settings, merge: int) -> Any:
+def native(tokenizer: Any, template: str, settings: Settings, merge: int) -> Any:
     from transformers import PixtralImageProcessor, PixtralProcessor
 
     return PixtralProcessor(
@@ -332,7 +332,7 @@ def _native(tokenizer: Any, template: str, settings: Settings, merge: int) -> An
 
 
 def _mistral3(tokenizer: Any, template: str, settings: Settings) -> Any:
-    return _native(tokenizer, template, settings, 2)
+    return native(tokenizer, template, settings, 2)
 
 
 def _mistral3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
@@ -346,7 +346,7 @@ def _mistral3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Se
 
 
 def _pixtral(tokenizer: Any, template: str, settings: Settings) -> Any:
-    return _native(tokenizer, template, settings, 1)
+    return native(tokenizer, template, settings, 1)
 
 
 def _pixtral_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
@@ -425,12 +425,37 @@ def _vipllava_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Se
     }
 
 
+def _llava_next_video(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import LlavaNextImageProcessor, LlavaNextVideoProcessor, LlavaNextVideoVideoProcessor
+
+    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    return LlavaNextVideoProcessor(
+        image_processor=LlavaNextImageProcessor(**(small | {"image_grid_pinpoints": _PINPOINTS} | settings)),
+        video_processor=LlavaNextVideoVideoProcessor(**small),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=template,
+    )
+
+
+def _llava_next_video_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import LlavaNextVideoConfig
+
+    _, arguments = _llava_next_config(ids, text, tower)
+    return LlavaNextVideoConfig, {**arguments, "video_token_index": ids("<video>")}
+
+
 RECIPES: dict[str, Recipe] = {
     "qwen3_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
     "qwen3_vl_moe": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
     "glm4v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_config),
     "glm46v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, glm46v, _glm46v_config),
     "llava_next": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _llava_next, _llava_next_config),
+    "llava_next_video": Recipe(
+        ("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_next_video, _llava_next_video_config
+    ),
     "llava_onevision": Recipe(("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config),
     "internvl": Recipe(
         ("<|im_start|>", "<|im_end|>", *INTERNVL_NAMED.values()),

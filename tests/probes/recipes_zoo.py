@@ -10,12 +10,14 @@ from tests.probes.recipes import (
     GLM_MESSAGE,
     GLM_SPECIAL,
     MERGED,
+    PIXTRAL_SPECIAL,
     QWEN_MESSAGE,
     QWEN_SPECIAL,
     Ids,
     Message,
     Recipe,
     Settings,
+    native,
 )
 from tests.probes.zoo.shrinking import SPECIAL_TOKENS
 
@@ -37,7 +39,7 @@ _GLM_IDS = {
 }
 
 
-def _config(model_type: str, tokens: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> Any:
+def zoo_config(model_type: str, tokens: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> Any:
     """A recipe's function that takes the zoo's configuration of a model type."""
 
     def make(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
@@ -90,20 +92,24 @@ _COMPASS_MESSAGE = Message(
     "<|START|>{{ 'assistant: ' }}",
 )
 
+def _mistral_large4(tokenizer: Any, template: str, settings: Settings) -> Any:
+    return native(tokenizer, template, settings, 2)
+
+
 ZOO: dict[str, Recipe] = {
     "lfm3_vl": Recipe(
         QWEN_SPECIAL,
         "<|im_end|>",
         QWEN_MESSAGE,
         _processor("Lfm3VlProcessor"),
-        _config("lfm3_vl", _QWEN_IDS, {"text_config.layer_types": ["full_attention", "conv", "full_attention"]}),
+        zoo_config("lfm3_vl", _QWEN_IDS, {"text_config.layer_types": ["full_attention", "conv", "full_attention"]}),
     ),
     "hyperclovax_vision_v2": Recipe(
         QWEN_SPECIAL,
         "<|im_end|>",
         QWEN_MESSAGE,
         _processor("HyperCLOVAXVisionV2Processor"),
-        _config(
+        zoo_config(
             "hyperclovax_vision_v2",
             {name: _QWEN_IDS[name] for name in ("image_token_id", "video_token_id")},
             {"vision_config.window_size": 16, "vision_config.fullatt_block_indexes": [1]},
@@ -114,28 +120,35 @@ ZOO: dict[str, Recipe] = {
         "<|im_end|>",
         QWEN_MESSAGE,
         _processor("Qwen3VLProcessor", videos="Qwen3VLVideoProcessor"),
-        _config("cosmos3_omni", _QWEN_IDS, _DEEP),
+        zoo_config("cosmos3_omni", _QWEN_IDS, _DEEP),
     ),
     "cohere_compass": Recipe(
         ("<|START|>", "<|END|>", *_COMPASS_IDS.values()),
         "<|END|>",
         _COMPASS_MESSAGE,
         _processor("CohereCompassProcessor", "CohereCompassImageProcessor", "CohereCompassVideoProcessor"),
-        _config("cohere_compass", _COMPASS_IDS, _DEEP),
+        zoo_config("cohere_compass", _COMPASS_IDS, _DEEP),
     ),
     "glmga": Recipe(
         GLM_SPECIAL,
         "<|user|>",
         GLM_MESSAGE,
         _processor("Glm46VProcessor", "GlmgaImageProcessor", "GlmgaVideoProcessor"),
-        _config("glmga", _GLM_IDS, {"vision_config.image_size": 32}),
+        zoo_config("glmga", _GLM_IDS, {"vision_config.image_size": 32}),
+    ),
+    "mistral_large4": Recipe(
+        PIXTRAL_SPECIAL,
+        "</s>",
+        Message("[INST]", "[IMG]", "[/INST]", ""),
+        _mistral_large4,
+        zoo_config("mistral_large4", {"image_token_index": "[IMG]"}, {"vision_config.image_size": 64}),
     ),
     "qwen4_exp": Recipe(
         QWEN_SPECIAL,
         "<|im_end|>",
         QWEN_MESSAGE,
         _processor("Qwen3VLProcessor", videos="Qwen3VLVideoProcessor"),
-        _config("qwen4_exp", _QWEN_IDS, {"vision_config.num_position_embeddings": 64}),
+        zoo_config("qwen4_exp", _QWEN_IDS, {"vision_config.num_position_embeddings": 64}),
     ),
 }
 """By family, as `tests.probes.recipes.RECIPES`."""

@@ -206,6 +206,7 @@ CASES = {
         Case("qwen3_5_moe", "qwen3_5_moe", {}, {}, {}),
         Case("vipllava", "vipllava", {}, {}, {}),
         Case("llava_next", "llava_next", {}, {}, {}),
+        Case("llava_next_video", "llava_next_video", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
         Case("llama4, largest canvas", "llama4", {"resize_to_max_canvas": True}, {}, {}),
@@ -228,10 +229,10 @@ PADS = {
 }
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
-NATIVE = {"mistral3", "pixtral", "lighton_ocr"}
+NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
 RASTER = {"hunyuan_vl", "paddleocr_vl"}
 """Families whose processor leaves patches in rows, and whose model merges them."""
-ANYRES = {"llava_next", "llava_onevision"}
+ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
 
 
 class Encoded(NamedTuple):
@@ -358,7 +359,8 @@ def _packed(case: Case, encoded: Encoded) -> Floats:
     """Colours of patches, put in order by the model's own packing; newlines are NaN."""
     import transformers
 
-    kind = transformers.LlavaNextModel if case.family == "llava_next" else transformers.LlavaOnevisionModel
+    next_like = case.family in ("llava_next", "llava_next_video")
+    kind = transformers.LlavaNextModel if next_like else transformers.LlavaOnevisionModel
     sizes = encoded.inputs["image_sizes"]
     counts = encoded.inputs.get("batch_num_images", torch.ones(len(sizes), dtype=torch.long)).tolist()
     alone = [count == 1 for count in counts for _ in range(count)]
@@ -368,7 +370,7 @@ def _packed(case: Case, encoded: Encoded) -> Floats:
         blocks = pixels[:filled].double().unfold(2, case.cell, case.cell).unfold(3, case.cell, case.cell).mean((-1, -2))
         features.append(blocks.flatten(2).transpose(1, 2))
     newline = torch.full((3,), float("nan"), dtype=torch.double)
-    extra = {"vision_feature_select_strategy": "default"} if case.family == "llava_next" else {}
+    extra = {"vision_feature_select_strategy": "default"} if next_like else {}
     if "vision_aspect_ratio" in case.changes:
         extra["vision_aspect_ratio"] = case.changes["vision_aspect_ratio"]
     holder = SimpleNamespace(config=encoded.config)

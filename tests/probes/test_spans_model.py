@@ -26,6 +26,7 @@ RAGGED = (
     "glm4v",
     "glm46v",
     "llava_next",
+    "llava_next_video",
     "llava_onevision",
     "internvl",
     "aya_vision",

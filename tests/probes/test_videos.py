@@ -114,12 +114,13 @@ def test_factors_of_videos_equal_eager_attentions(family: str) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     processor, config, inputs = encode("qwen2_5_vl", [[clip(4)]])
-    for sizes, message in (
+    refused: list[tuple[Any, str]] = [
         ([[(9, *SIZE)]], "9 frames are given, and the inputs hold 4.*do_sample_frames=False"),
         ([[(4, *SIZE[::-1])]], r"\(width, height\)"),
         ([[SIZE]], "give video_sizes"),
         ([[(4, *SIZE)] * 2], "give one image per placeholder"),
-    ):
+    ]
+    for sizes, message in refused:
         with pytest.raises(InputError, match=message) as error:
             find_video_spans(inputs, config, processor, sizes)
         assert "\n" not in str(error.value)
