@@ -295,6 +295,8 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     elif "image_position_ids" in encoded.inputs:
         places = encoded.inputs["image_position_ids"].numpy().max(1) + 1
         tokens = _folded(pixels, [[rows, columns] for columns, rows in places.tolist()])
+    elif "target_sizes" in encoded.inputs:
+        tokens = _merged_pictures(pixels[0], encoded.inputs["target_sizes"].tolist())
     elif "spatial_shapes" in encoded.inputs:
         tokens = _folded(pixels, encoded.inputs["spatial_shapes"].tolist())
     elif case.family in ANYRES:
@@ -323,6 +325,17 @@ def _folded(pixels: Floats, shapes: list[list[int]]) -> Floats:
     for flat, (rows, columns) in zip(pixels, shapes, strict=True):
         patches = flat[: rows * columns].reshape(rows // 2, 2, columns // 2, 2, -1, 3)
         found.append(patches.mean((1, 3, 4)).reshape(-1, 3))
+    return np.concatenate(found)
+
+
+def _merged_pictures(pixels: Floats, shapes: list[list[int]]) -> Floats:
+    """Mean colours of blocks of 4 x 4 patches of 4 pixels, from the pictures' patches side by side."""
+    patches = pixels.reshape(3, 4, -1, 4).mean((1, 3)).T
+    found, first = [], 0
+    for rows, columns in shapes:
+        own = patches[first : first + rows * columns].reshape(rows // 4, 4, columns // 4, 4, 3)
+        found.append(own.mean((1, 3)).reshape(-1, 3))
+        first += rows * columns
     return np.concatenate(found)
 
 
