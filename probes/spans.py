@@ -80,7 +80,7 @@ class ImageSpan:
     @property
     def mixed(self) -> bool:
         """Whether a resampler made each token from the whole picture, so that there are no cells and no map."""
-        return any(tile.rows * tile.columns == 0 for tile in self.tiles)
+        return any(tile.resampled for tile in self.tiles)
 
     def cells(self) -> list[Cell]:
         """The tokens that cover pixels, in the order of the prompt. Tokens without pixels (a class token) have none.

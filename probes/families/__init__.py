@@ -42,6 +42,7 @@ FAMILIES: dict[str, str] = {
     "llava_next_video": "llava_next",
     "llava_onevision": "llava_next",
     "minicpmv4_6": "minicpmv",
+    "minicpmv4_7": "minicpmv",
     "mistral3": "pixtral",
     "mistral_large4": "pixtral",
     "ovis2": "ovis2",

@@ -88,11 +88,13 @@ class Tile(NamedTuple):
     """Image tokens after the grid."""
     frames: int = 1
     """Number of a video's frames that the grid shows together, from `frame`."""
+    resampled: bool = False
+    """Whether each token was made from the whole picture: then there is no grid."""
 
     @classmethod
     def mixed(cls, tokens: int, box: Box, thumbnail: bool = False) -> "Tile":
         """A picture whose tokens were each made from all of it, by a resampler: none of them has a place in it."""
-        return cls(0, 0, box, thumbnail, before=tokens)
+        return cls(0, 0, box, thumbnail, before=tokens, resampled=True)
 
     @property
     def tokens(self) -> int:

@@ -55,8 +55,8 @@ def _merged(image: ImageView) -> int:
     mode = str(image.settings.get("downsample_mode"))
     if mode != image.config.downsample_mode or mode not in _MERGED:
         raise InputError(
-            f"the processor's downsample_mode is {mode!r} and the model's {image.config.downsample_mode!r}: set both to "
-            "the same of '4x' and '16x'"
+            f"the processor's downsample_mode is {mode!r} and the model's {image.config.downsample_mode!r}: set both "
+            "to the same of '4x' and '16x'"
         )
     return _MERGED[mode]
 

@@ -149,7 +149,6 @@ BY_HAND: dict[str, str] = {
     "kosmos-2": _RESAMPLED,
     "kosmos-2.5": _RESAMPLED,
     "minicpm_ocr": _TILED,
-    "minicpmv4_7": _TILED,
     "minimax_m3_vl": "not attempted: a grid of its own",
     "mistral4": _NO_PROCESSOR,
     "mllama": "probes.vision_axis.find_vision_spans gives its images' columns for cross_spans",

@@ -22,7 +22,7 @@ from tests.probes.recipes_zoo import ZOO
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 NOT_GENERATING = ("qwen4_exp",)
 """Families whose generation transformers itself does not manage yet."""
-FURTHER = (
+INTERVENED = (
     "qwen2_vl",
     "qwen3_vl",
     "qwen3_vl_moe",
@@ -40,9 +40,21 @@ FURTHER = (
     "qwen3_5",
     "qwen3_5_moe",
     "vipllava",
-    *(family for family in (*GRIDS, *SQUARES, *TILES, *ZOO) if family not in (*UNBATCHED, *NOT_GENERATING)),
+    "gemma4",
+    "llama4",
+    "lfm2_vl",
+    "paligemma",
 )
-"""Families that go through the main tests of traces and interventions only."""
+"""Families that go through the main tests of interventions only."""
+FURTHER = (
+    *INTERVENED,
+    *(
+        family
+        for family in (*GRIDS, *SQUARES, *TILES, *ZOO)
+        if family not in (*UNBATCHED, *NOT_GENERATING, *INTERVENED)
+    ),
+)
+"""Families that go through the main tests of traces only."""
 NEVER = -1
 """An end of sequence that no model writes."""
 

@@ -150,39 +150,43 @@ _MINICPM_NAMED = {
 }
 
 
-def _minicpmv4_6(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import MiniCPMV4_6ImageProcessor, MiniCPMV4_6Processor, MiniCPMV4_6VideoProcessor
+def _minicpmv(version: str) -> Recipe:
+    """MiniCPM-V's versions differ in their decoder's positions only."""
 
-    small = {"patch_size": 4, "scale_resolution": 64, "max_slice_nums": 6}
-    return MiniCPMV4_6Processor(
-        image_processor=MiniCPMV4_6ImageProcessor(**(small | settings)),
-        video_processor=MiniCPMV4_6VideoProcessor(**small),
-        tokenizer=tokenizer,
-        chat_template=template,
+    def processor(tokenizer: Any, template: str, settings: Settings) -> Any:
+        import transformers
+
+        small = {"patch_size": 4, "scale_resolution": 64, "max_slice_nums": 6}
+        return getattr(transformers, f"MiniCPMV{version}Processor")(
+            image_processor=transformers.MiniCPMV4_6ImageProcessor(**(small | settings)),
+            video_processor=transformers.MiniCPMV4_6VideoProcessor(**small),
+            tokenizer=tokenizer,
+            chat_template=template,
+        )
+
+    changes = {
+        "text_config.layer_types": ["full_attention", "linear_attention", "full_attention"],
+        "vision_config.insert_layer_id": 1,
+        "insert_layer_id": 1,
+        "vision_config.image_size": 64,
+        "image_size": 64,
+    }
+    tokens = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    return Recipe(
+        tuple(_MINICPM_NAMED.values()),
+        "</s>",
+        LLAVA_MESSAGE._replace(image="<|image_pad|>"),
+        processor,
+        zoo_config(f"minicpmv{version}", tokens, changes),
+        _MINICPM_NAMED,
     )
 
 
 TILES: dict[str, Recipe] = {
     "llama4": Recipe(_LLAMA4_MARKS, "</s>", LLAVA_MESSAGE._replace(image="<|image|>"), _llama4, _llama4_config),
     "lfm2_vl": Recipe(_LFM2_MARKS, "</s>", LLAVA_MESSAGE, _lfm2_vl, _lfm2_vl_config),
-    "minicpmv4_6": Recipe(
-        tuple(_MINICPM_NAMED.values()),
-        "</s>",
-        LLAVA_MESSAGE._replace(image="<|image_pad|>"),
-        _minicpmv4_6,
-        zoo_config(
-            "minicpmv4_6",
-            {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"},
-            {
-                "text_config.layer_types": ["full_attention", "linear_attention", "full_attention"],
-                "vision_config.insert_layer_id": 1,
-                "insert_layer_id": 1,
-                "vision_config.image_size": 64,
-                "image_size": 64,
-            },
-        ),
-        _MINICPM_NAMED,
-    ),
+    "minicpmv4_6": _minicpmv("4_6"),
+    "minicpmv4_7": _minicpmv("4_7"),
     "ovis2": Recipe(("<image>", *_OVIS_MARKS), "</s>", LLAVA_MESSAGE, _ovis2, _ovis2_config),
     "qianfan_ocr": Recipe(
         ("<image>", "<|im_start|>", "<|im_end|>", *INTERNVL_NAMED.values()),

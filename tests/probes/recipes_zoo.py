@@ -92,6 +92,7 @@ _COMPASS_MESSAGE = Message(
     "<|START|>{{ 'assistant: ' }}",
 )
 
+
 def _mistral_large4(tokenizer: Any, template: str, settings: Settings) -> Any:
     return native(tokenizer, template, settings, 2)
 
@@ -141,7 +142,17 @@ ZOO: dict[str, Recipe] = {
         "</s>",
         Message("[INST]", "[IMG]", "[/INST]", ""),
         _mistral_large4,
-        zoo_config("mistral_large4", {"image_token_index": "[IMG]"}, {"vision_config.image_size": 64}),
+        zoo_config(
+            "mistral_large4",
+            {"image_token_index": "[IMG]"},
+            {
+                "vision_config.image_size": 64,
+                "text_config.kv_source_layers": [0, 1, 2],
+                "text_config.no_rope_layers": [1, 1, 1],
+                "text_config.mlp_layer_types": ["dense", "sparse", "sparse"],
+                "text_config.indexer_types": ["full"] * 3,
+            },
+        ),
     ),
     "qwen4_exp": Recipe(
         QWEN_SPECIAL,

@@ -58,7 +58,14 @@ TAILS = {
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}
 """How far sdpa's own rounding strays from eager's, where linear layers and experts make it grow."""
-LAYERS = {"lfm2_vl": [0, 2], "minicpmv4_6": [0, 2], "lfm3_vl": [0, 2], "qwen3_5": [0, 2], "qwen3_5_moe": [0, 2]}
+LAYERS = {
+    "lfm2_vl": [0, 2],
+    "minicpmv4_6": [0, 2],
+    "minicpmv4_7": [0, 2],
+    "lfm3_vl": [0, 2],
+    "qwen3_5": [0, 2],
+    "qwen3_5_moe": [0, 2],
+}
 """Layers with attention, where not all three have it."""
 
 
