@@ -43,6 +43,7 @@ FAMILIES: dict[str, str] = {
     "llava_onevision": "llava_next",
     "minicpmv4_6": "minicpmv",
     "minicpmv4_7": "minicpmv",
+    "minimax_m3_vl": "qwen2_vl",
     "mistral3": "pixtral",
     "mistral_large4": "pixtral",
     "ovis2": "ovis2",

@@ -67,7 +67,11 @@ def zoo_config(model_type: str, tokens: Mapping[str, str], changes: Mapping[str,
     return make
 
 
-def _processor(kind: str, images: str = "Qwen2VLImageProcessor", videos: str = "Qwen2VLVideoProcessor") -> Any:
+def _processor(
+    kind: str,
+    images: str = "Qwen2VLImageProcessor",
+    videos: str = "Qwen2VLVideoProcessor",
+) -> Any:
     """A recipe's function for a processor of the named classes."""
 
     def make(tokenizer: Any, template: str, settings: Settings) -> Any:
@@ -83,6 +87,7 @@ def _processor(kind: str, images: str = "Qwen2VLImageProcessor", videos: str = "
     return make
 
 
+_MINIMAX_MARKS = ("]<]image[>[", "]<]video[>[", "]<]start of image[>[", "]<]end of image[>[")
 _DEEP = {"vision_config.deepstack_visual_indexes": [0, 1], "vision_config.num_position_embeddings": 64}
 _COMPASS_IDS = {name: token.upper() for name, token in _QWEN_IDS.items()}
 _COMPASS_MESSAGE = Message(
@@ -136,6 +141,17 @@ ZOO: dict[str, Recipe] = {
         GLM_MESSAGE,
         _processor("Glm46VProcessor", "GlmgaImageProcessor", "GlmgaVideoProcessor"),
         zoo_config("glmga", _GLM_IDS, {"vision_config.image_size": 32}),
+    ),
+    "minimax_m3_vl": Recipe(
+        ("<|turn|>", *_MINIMAX_MARKS),
+        "<|turn|>",
+        Message("{{ message['role'] + ': ' }}", _MINIMAX_MARKS[0], "<|turn|>", "{{ 'assistant: ' }}"),
+        _processor("MiniMaxM3VLProcessor", "MiniMaxM3VLImageProcessor", "MiniMaxM3VLVideoProcessor"),
+        zoo_config(
+            "minimax_m3_vl",
+            {"image_token_index": _MINIMAX_MARKS[0], "video_token_index": _MINIMAX_MARKS[1]},
+            {"vision_config.image_size": 64, "text_config.mlp_layer_types": ["dense", "sparse", "sparse"]},
+        ),
     ),
     "mistral_large4": Recipe(
         PIXTRAL_SPECIAL,

@@ -50,6 +50,7 @@ TAILS = {
     **dict.fromkeys(ZOO, "<|im_end|>\n<|im_start|>assistant\n"),
     "glmga": "<|assistant|>\n",
     "mistral_large4": "[/INST]",
+    "minimax_m3_vl": "<|turn|>assistant: ",
     "cohere_compass": "<|END|><|START|>assistant: ",
     "gemma4": "<turn|>\n<|turn>model\n",
     "glm_ocr": "<|assistant|>\n",
