@@ -27,6 +27,7 @@ FAMILIES: dict[str, str] = {
     "glm4v_moe": "qwen2_vl",
     "glm_ocr": "qwen2_vl",
     "glmga": "qwen2_vl",
+    "granite_docling": "granite_docling",
     "hunyuan_vl": "hunyuan_vl",
     "hyperclovax_vision_v2": "qwen2_vl",
     "idefics2": "idefics2",

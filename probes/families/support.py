@@ -140,7 +140,6 @@ BY_HAND: dict[str, str] = {
     "glm5_next": _PADDED,
     "got_ocr2": "not attempted: its processor takes one image a prompt, or pages",
     "granite4_vision": "not attempted: features of several depths, and any-resolution tiles of its own",
-    "granite_docling": _TILED,
     "inkling2": "not attempted: a grid of its own",
     "inkling_mm_model": "not attempted: a grid of its own",
     "instructblip": _PREPENDED,

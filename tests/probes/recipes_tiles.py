@@ -182,9 +182,42 @@ def _minicpmv(version: str) -> Recipe:
     )
 
 
+def _granite_docling(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import GraniteDoclingImageProcessor, GraniteDoclingProcessor
+
+    small = {"size": {"height": 32, "width": 32}, "min_patches": 1, "max_patches": 6}
+    return GraniteDoclingProcessor(
+        image_processor=GraniteDoclingImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        image_seq_len=16,
+        chat_template=template,
+    )
+
+
+def _granite_docling_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import GraniteDoclingConfig
+
+    vision = {"out_hidden_size": 32, "scale_factor": 2, "deepstack_visual_indexes": [0, 1]}
+    return GraniteDoclingConfig, {
+        "text_config": {**text, "attention_multiplier": 8**-0.5},
+        "vision_config": {**tower, **vision},
+        "image_token_id": ids("<image>"),
+        "pad_token_id": text["pad_token_id"],
+    }
+
+
+_GRANITE_TAGS = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
+
 TILES: dict[str, Recipe] = {
     "llama4": Recipe(_LLAMA4_MARKS, "</s>", LLAVA_MESSAGE._replace(image="<|image|>"), _llama4, _llama4_config),
     "lfm2_vl": Recipe(_LFM2_MARKS, "</s>", LLAVA_MESSAGE, _lfm2_vl, _lfm2_vl_config),
+    "granite_docling": Recipe(
+        ("<image>", "<fake_token_around_image>", "<global-img>", *_GRANITE_TAGS),
+        "</s>",
+        LLAVA_MESSAGE,
+        _granite_docling,
+        _granite_docling_config,
+    ),
     "minicpmv4_6": _minicpmv("4_6"),
     "minicpmv4_7": _minicpmv("4_7"),
     "ovis2": Recipe(("<image>", *_OVIS_MARKS), "</s>", LLAVA_MESSAGE, _ovis2, _ovis2_config),

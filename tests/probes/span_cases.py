@@ -209,6 +209,8 @@ CASES = {
         Case("llava_next_video", "llava_next_video", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
+        Case("granite_docling, denser", "granite_docling", {"dense_max_patches": 3, "dense_min_aspect": 1.2}, {}, {}),
+        Case("granite_docling, fine", "granite_docling", {}, {"fine_route": True}, {}, 4),
         Case("llama4, largest canvas", "llama4", {"resize_to_max_canvas": True}, {}, {}),
         Case("ovis2, nearest ratio", "ovis2", {"use_covering_area_grid": False, "min_patches": 2}, {}, {}),
         Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
@@ -307,7 +309,8 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     else:
         pixels = pixels.reshape(-1, *pixels.shape[-3:])
         if "pixel_attention_mask" in encoded.inputs:
-            pixels = pixels[encoded.inputs["pixel_attention_mask"].flatten(0, 1).numpy().any((1, 2))]
+            mask = encoded.inputs["pixel_attention_mask"].flatten(0, 1).numpy()
+            pixels = pixels[mask.reshape(len(mask), -1).any(1)]
         cell = case.cell
         count, channels, height, width = pixels.shape
         blocks = pixels.reshape(count, channels, height // cell, cell, width // cell, cell).mean((3, 5))
