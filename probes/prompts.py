@@ -171,7 +171,7 @@ def _split(question: Question) -> tuple[str | ImageRef, ...]:
         raise InputError(f"a question's text must be a string, and is a {type(question.text).__name__}")
     if any(_is_video(image) for image in question.images):
         raise InputError(
-            "videos are not traced: find their tokens by probes.videos.find_video_spans and give those to "
+            "videos are not traced: find their tokens by probes.find_video_spans and give those to "
             "attention_factors, or give frames as images"
         )
     refs = tuple(ImageRef.of(image) for image in question.images)

@@ -129,7 +129,7 @@ BY_HAND: dict[str, str] = {
     "blip-2": _PREPENDED,
     "chameleon": "not attempted: an image is a sentence of discrete codes",
     "cosmos3_edge": "its processor leaves out the mm_token_type_ids that the model wants, unless asked",
-    "deepseek_ocr2": _TILED,
+    "deepseek_ocr2": "not attempted: learned queries read each tile",
     "dots3_note": "not attempted: a tower of experts with an adapter",
     "emu3": "not attempted: an image is a sentence of discrete codes",
     "evolla": "reads proteins, and no images",
@@ -149,7 +149,7 @@ BY_HAND: dict[str, str] = {
     "kosmos-2.5": _RESAMPLED,
     "minicpm_ocr": _TILED,
     "mistral4": _NO_PROCESSOR,
-    "mllama": "probes.vision_axis.find_vision_spans gives its images' columns for cross_spans",
+    "mllama": "probes.find_vision_spans gives its images' columns for cross_spans",
     "molmo2": _TILED,
     "muse_glimmer": "not attempted: a grid of its own",
     "muse_spark": "not attempted: a grid of its own",
@@ -171,7 +171,7 @@ the model's own eager attentions to 1e-5 in fp32, on tiny random weights: one fo
 features. Text tokens stand for images there, but for blip-2, instructblip, kosmos-2 and mllama, so masks that only
 images bring are checked where image tokens are known, and nowhere else. **Image tokens**: which tokens belong to which
 image, and which pixels each covers, is known too, from the family's own processor; for the others `attention_factors`
-and `AttentionRecorder` take spans by hand. "Videos" are read by `probes.videos.find_video_spans`. Nothing here says
+and `AttentionRecorder` take spans by hand. "Videos" are read by `probes.find_video_spans`. Nothing here says
 anything about released checkpoints. [How to add a family](adding-a-family.md) shows what a row takes.
 
 | model type | engine | image tokens |
