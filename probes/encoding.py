@@ -167,7 +167,7 @@ class Encoder:
             raise InputError("no questions are given")
         kind = self._config.model_type
         if len(questions) > 1 and kind in UNBATCHED:
-            raise InputError(f"{kind} {UNBATCHED[kind]}: ask one at a time")
+            raise InputError(f"{kind} {UNBATCHED[kind]}: ask one at a time, or give batch_size=1")
         prompts = _each(questions, self._writer.write)
         inputs = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)

@@ -167,60 +167,7 @@ def _glm46v_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Sett
     return Glm46VConfig, glm_arguments(ids, text)
 
 
-_PINPOINTS = [[32, 32], [32, 64], [64, 32], [64, 64], [32, 96], [96, 32], [96, 64]]
 LLAVA_MESSAGE = Message("{{ message['role'].upper() + ': ' }}", "<image>", "{{ ' ' }}", "ASSISTANT:")
-
-
-def _llava_next(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import LlavaNextImageProcessor, LlavaNextProcessor
-
-    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    return LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessor(**(small | {"image_grid_pinpoints": _PINPOINTS} | settings)),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=template,
-    )
-
-
-def _llava_next_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import LlavaNextConfig
-
-    return LlavaNextConfig, {
-        "text_config": {"model_type": "llama", **text},
-        "vision_config": {"model_type": "clip_vision_model", **tower, "patch_size": 8, "projection_dim": 32},
-        "image_token_index": ids("<image>"),
-        "image_grid_pinpoints": _PINPOINTS,
-    }
-
-
-def _llava_onevision(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
-
-    small = {"size": {"height": 32, "width": 32}, "image_grid_pinpoints": _PINPOINTS}
-    return LlavaOnevisionProcessor(
-        image_processor=LlavaOnevisionImageProcessor(**(small | settings)),
-        tokenizer=tokenizer,
-        video_processor=LlavaOnevisionVideoProcessor(size={"height": 32, "width": 32}),
-        num_image_tokens=16,
-        vision_feature_select_strategy="full",
-        chat_template=template,
-    )
-
-
-def _llava_onevision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import LlavaOnevisionConfig
-
-    return LlavaOnevisionConfig, {
-        "text_config": {"model_type": "qwen2", **text},
-        "vision_config": {"model_type": "siglip_vision_model", **tower, "patch_size": 8, "vision_use_head": False},
-        "image_token_index": ids("<image>"),
-        "video_token_index": ids("<video>"),
-        "image_grid_pinpoints": _PINPOINTS,
-    }
-
 
 TILED: Settings = {"size": {"height": 32, "width": 32}, "min_patches": 1, "max_patches": 6}
 INTERNVL_NAMED = {
@@ -400,63 +347,11 @@ def _glm4v_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, S
     return Glm4vMoeConfig, arguments
 
 
-def _vipllava(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import CLIPImageProcessor, LlavaProcessor
-
-    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    return LlavaProcessor(
-        image_processor=CLIPImageProcessor(**(small | settings)),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=template,
-    )
-
-
-def _vipllava_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import VipLlavaConfig
-
-    return VipLlavaConfig, {
-        "text_config": {"model_type": "llama", **text},
-        "vision_config": {"model_type": "clip_vision_model", **tower, "patch_size": 8, "projection_dim": 32},
-        "image_token_index": ids("<image>"),
-        "vision_feature_layer": [-1, -2],
-    }
-
-
-def _llava_next_video(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import LlavaNextImageProcessor, LlavaNextVideoProcessor, LlavaNextVideoVideoProcessor
-
-    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    return LlavaNextVideoProcessor(
-        image_processor=LlavaNextImageProcessor(**(small | {"image_grid_pinpoints": _PINPOINTS} | settings)),
-        video_processor=LlavaNextVideoVideoProcessor(**small),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=template,
-    )
-
-
-def _llava_next_video_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import LlavaNextVideoConfig
-
-    _, arguments = _llava_next_config(ids, text, tower)
-    return LlavaNextVideoConfig, {**arguments, "video_token_index": ids("<video>")}
-
-
 RECIPES: dict[str, Recipe] = {
     "qwen3_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
     "qwen3_vl_moe": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
     "glm4v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_config),
     "glm46v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, glm46v, _glm46v_config),
-    "llava_next": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _llava_next, _llava_next_config),
-    "llava_next_video": Recipe(
-        ("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_next_video, _llava_next_video_config
-    ),
-    "llava_onevision": Recipe(("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config),
     "internvl": Recipe(
         ("<|im_start|>", "<|im_end|>", *INTERNVL_NAMED.values()),
         "<|im_end|>",
@@ -477,7 +372,6 @@ RECIPES: dict[str, Recipe] = {
     "mistral3": Recipe(PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config),
     "pixtral": Recipe(PIXTRAL_SPECIAL, "</s>", LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
     "glm4v_moe": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_moe_config),
-    "vipllava": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _vipllava, _vipllava_config),
     "qwen3_5": Recipe((*QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_5_config),
     "qwen3_5_moe": Recipe((*QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_5_moe_config),
 }

@@ -6,6 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from probes.spans import Box, Cell, ImageSpan
+from tests.probes.colours import token_colours
 from tests.probes.span_cases import (
     CASES,
     PADS,
@@ -17,7 +18,6 @@ from tests.probes.span_cases import (
     assert_tokens,
     coordinates,
     encode,
-    token_colours,
 )
 
 
