@@ -67,7 +67,7 @@ MERGING_TOWER: Settings = {
 ROPE: Settings = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 
 
-def _qwen3_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
+def qwen3_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
     return Qwen3VLProcessor(
@@ -78,7 +78,7 @@ def _qwen3_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
     )
 
 
-def _qwen3_vl_arguments(ids: Ids, text: Settings) -> Settings:
+def qwen3_vl_arguments(ids: Ids, text: Settings) -> Settings:
     return {
         "text_config": {**text, "head_dim": 8, "rope_parameters": ROPE},
         "vision_config": {**MERGING_TOWER, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]},
@@ -92,14 +92,14 @@ def _qwen3_vl_arguments(ids: Ids, text: Settings) -> Settings:
 def _qwen3_vl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Qwen3VLConfig
 
-    return Qwen3VLConfig, _qwen3_vl_arguments(ids, text)
+    return Qwen3VLConfig, qwen3_vl_arguments(ids, text)
 
 
 def _qwen3_vl_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Qwen3VLMoeConfig
 
     experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
-    return Qwen3VLMoeConfig, _qwen3_vl_arguments(ids, {**text, **experts})
+    return Qwen3VLMoeConfig, qwen3_vl_arguments(ids, {**text, **experts})
 
 
 GLM_SPECIAL = (
@@ -308,35 +308,6 @@ def _pixtral_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Set
     }
 
 
-def _qwen3_5_arguments(ids: Ids, text: Settings) -> Settings:
-    arguments = _qwen3_vl_arguments(ids, text)
-    linear = {
-        "linear_key_head_dim": 8,
-        "linear_value_head_dim": 8,
-        "linear_num_key_heads": 2,
-        "linear_num_value_heads": 4,
-    }
-    kinds = {"layer_types": ["full_attention", "linear_attention", "full_attention"]}
-    rope = {"rope_parameters": {**ROPE, "partial_rotary_factor": 1.0}}
-    arguments["text_config"] |= {**linear, **kinds, **rope}
-    del arguments["vision_config"]["deepstack_visual_indexes"]
-    return arguments
-
-
-def _qwen3_5_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import Qwen3_5Config
-
-    return Qwen3_5Config, _qwen3_5_arguments(ids, text)
-
-
-def _qwen3_5_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import Qwen3_5MoeConfig
-
-    experts = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
-    experts |= {"num_experts": 4, "num_experts_per_tok": 2}
-    return Qwen3_5MoeConfig, _qwen3_5_arguments(ids, {**text, **experts})
-
-
 def _glm4v_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Glm4vMoeConfig
 
@@ -348,8 +319,8 @@ def _glm4v_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, S
 
 
 RECIPES: dict[str, Recipe] = {
-    "qwen3_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
-    "qwen3_vl_moe": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
+    "qwen3_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, qwen3_vl, _qwen3_vl_config),
+    "qwen3_vl_moe": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, qwen3_vl, _qwen3_vl_moe_config),
     "glm4v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_config),
     "glm46v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, glm46v, _glm46v_config),
     "internvl": Recipe(
@@ -372,6 +343,4 @@ RECIPES: dict[str, Recipe] = {
     "mistral3": Recipe(PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config),
     "pixtral": Recipe(PIXTRAL_SPECIAL, "</s>", LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
     "glm4v_moe": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_moe_config),
-    "qwen3_5": Recipe((*QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_5_config),
-    "qwen3_5_moe": Recipe((*QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", QWEN_MESSAGE, _qwen3_vl, _qwen3_5_moe_config),
 }
