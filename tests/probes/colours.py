@@ -21,11 +21,12 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
             tokens = _with_marks(tokens, encoded.inputs["image_grid_thw"].tolist())
     elif "image_position_ids" in encoded.inputs:
         places = encoded.inputs["image_position_ids"].numpy().max(1) + 1
-        tokens = _folded(pixels, [[rows, columns] for columns, rows in places.tolist()])
+        shapes = [[rows, columns] for columns, rows in places.tolist()]
+        tokens = _folded(pixels, shapes, processor.pooling_kernel_size)
     elif "target_sizes" in encoded.inputs:
         tokens = _merged_pictures(pixels[0], encoded.inputs["target_sizes"].tolist())
     elif "spatial_shapes" in encoded.inputs:
-        tokens = _folded(pixels, encoded.inputs["spatial_shapes"].tolist())
+        tokens = _folded(pixels, encoded.inputs["spatial_shapes"].tolist(), processor.downsample_factor)
     elif case.family in ANYRES:
         tokens = _packed(case, encoded)
     elif case.family in NATIVE:
@@ -47,11 +48,11 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     return result
 
 
-def _folded(pixels: Floats, shapes: list[list[int]]) -> Floats:
-    """Mean colours of blocks of 2 x 2 patches, from flat patches (tiles, patches, pixels and channels)."""
+def _folded(pixels: Floats, shapes: list[list[int]], side: int) -> Floats:
+    """Mean colours of blocks of side x side patches, from flat patches (tiles, patches, pixels and channels)."""
     found = []
     for flat, (rows, columns) in zip(pixels, shapes, strict=True):
-        patches = flat[: rows * columns].reshape(rows // 2, 2, columns // 2, 2, -1, 3)
+        patches = flat[: rows * columns].reshape(rows // side, side, columns // side, side, -1, 3)
         found.append(patches.mean((1, 3, 4)).reshape(-1, 3))
     return np.concatenate(found)
 

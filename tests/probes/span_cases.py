@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.spans import Box, ImageSpan, Tile, find_image_spans
+from probes.spans import ImageSpan, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
@@ -76,6 +75,8 @@ def _published(processor: Any) -> None:
     processor.image_seq_len = 169
     processor.num_image_tokens = 27 * 27
     if hasattr(processor, "start_image_token"):
+        processor.image_seq_length = 256
+    if hasattr(processor.image_processor, "image_seq_length"):
         processor.image_seq_length = 256
     if hasattr(processor, "full_image_sequence"):
         processor.image_seq_length = 256
@@ -156,6 +157,36 @@ PUBLISHED = (
         {},
         {"vision_config": {"image_size": 364, "patch_size": 14}},
         28,
+    ),
+    Case(
+        "gemma4 e4b",
+        "gemma4",
+        {"patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": 280},
+        {},
+        {"vision_config": {"patch_size": 16, "pooling_kernel_size": 3}},
+    ),
+    Case(
+        "llama4 scout",
+        "llama4",
+        {"size": {"height": 336, "width": 336}, "max_patches": 16},
+        {},
+        {"vision_config": {"image_size": 336, "patch_size": 14}},
+        28,
+    ),
+    Case(
+        "lfm2-vl 1.6b",
+        "lfm2_vl",
+        {"encoder_patch_size": 16, "tile_size": 512, "min_image_tokens": 64, "max_image_tokens": 256, "max_tiles": 10},
+        {},
+        {},
+    ),
+    Case(
+        "paligemma 3b 224",
+        "paligemma",
+        {"size": {"height": 224, "width": 224}},
+        {},
+        {"vision_config": {"model_type": "siglip_vision_model", "image_size": 224, "patch_size": 14}},
+        14,
     ),
     Case(
         "gemma3 4b",
@@ -280,49 +311,3 @@ def coordinates(size: Size) -> Image.Image:
     width, height = size
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     return Image.fromarray(np.rint(np.stack([x, y, np.zeros_like(x)], -1) * 255).astype(np.uint8))
-
-
-def assert_tiles_exactly(span: ImageSpan) -> None:
-    """Cells share their tile without gap or overlap; tiles beside the thumbnail share their union likewise."""
-    cells = span.cells()
-    for index, tile in enumerate(span.tiles):
-        grid = {(cell.row, cell.column): cell.box for cell in cells if cell.tile == index}
-        assert len(grid) == tile.rows * tile.columns
-        for (row, column), box in grid.items():
-            right, below = grid.get((row, column + 1)), grid.get((row + 1, column))
-            assert right is None or (box.right == right.left and box.top == right.top and box.bottom == right.bottom)
-            assert below is None or (box.bottom == below.top and box.left == below.left and box.right == below.right)
-        assert span.size is not None
-        assert sum(box.area for box in grid.values()) == pytest.approx(tile.box.clip(*span.size).area)
-    boxes = [tile.box for tile in span.tiles if not tile.thumbnail]
-    union = Box(*(f(box[at] for box in boxes) for at, f in enumerate((min, min, max, max))))
-    assert sum(box.area for box in boxes) == pytest.approx(union.area)
-    assert span.size is not None
-    for tile in span.tiles:
-        if tile.thumbnail:
-            fine = next(each for each in span.tiles if not each.thumbnail)
-            assert_covers(fine, union.clip(*span.size), Box(0, 0, *span.size) if fine.row_end else tile.box)
-
-
-def assert_covers(fine: Tile, union: Box, whole: Box) -> None:
-    """Fine cells lie over the whole image; where a padded grid was cut back, all but a cell at each edge of it."""
-    if not fine.rows * fine.columns:
-        return
-    cell = fine.box.cell(0, 0, fine.rows, fine.columns)
-    lost = [abs(edge - other) for edge, other in zip(union, whole, strict=True)]
-    limits = [cell.right - cell.left, cell.bottom - cell.top] * 2 if fine.row_end else [0.0] * 4
-    assert all(edge <= limit + 1e-6 for edge, limit in zip(lost, limits, strict=True))
-
-
-def assert_tokens(encoded: Encoded) -> None:
-    """Spans hold the image tokens of their row, all of them, once, and nothing else."""
-    token = encoded.config.image_token_id
-    for ids, spans in zip(encoded.inputs["input_ids"], encoded.spans, strict=True):
-        places = torch.nonzero(ids == token).flatten().tolist()
-        assert [place for span in spans for place in span.tokens.tolist()] == places
-        for span in spans:
-            assert len(span.tokens) == sum(tile.tokens for tile in span.tiles)
-            assert tuple(span) == (span.start, span.stop) == (span.tokens[0], span.tokens[-1] + 1)
-            assert [run for run in span.runs if run[0] >= run[1]] == []
-            tokens = [cell.token for cell in span.cells()]
-            assert len(set(tokens)) == len(tokens) and tokens == sorted(tokens)

@@ -14,11 +14,10 @@ from tests.probes.span_cases import (
     Case,
     Floats,
     Size,
-    assert_tiles_exactly,
-    assert_tokens,
     coordinates,
     encode,
 )
+from tests.probes.span_checks import assert_tiles_exactly, assert_tokens
 
 
 def misplaced(cells: list[Cell], colours: Floats, size: Size) -> list[Cell]:
@@ -88,9 +87,13 @@ def test_the_published_settings(case: Case) -> None:
         "mistral small 3.1": 18 * 23,
         "idefics3 8b": 169 * 13,
         "gemma3 4b": 256 * 3,
+        "gemma4 e4b": 14 * 19,
+        "llama4 scout": 12 * 12 * (2 * 2 + 1),
+        "lfm2-vl 1.6b": 13 * 18,
+        "paligemma 3b 224": 256,
     }
     assert len(span.tokens) == tokens[case.name]
-    assert misplaced(span.cells(), token_colours(case, encoded), size) == []
+    assert misplaced(unpadded(span.cells(), span), token_colours(case, encoded), size) == []
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan"])

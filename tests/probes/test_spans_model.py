@@ -12,7 +12,8 @@ from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
 from tests.probes.recipes_zoo import ZOO
-from tests.probes.span_cases import CASES, SHARES, Size, assert_tokens, encode, model_of, processor_of
+from tests.probes.span_cases import CASES, SHARES, Size, encode, model_of, processor_of
+from tests.probes.span_checks import assert_tokens
 
 RAGGED = (
     "llava",
