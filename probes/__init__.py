@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from probes.scores import focus as focus
     from probes.spans import ImageSpan as ImageSpan
     from probes.spans import find_image_spans as find_image_spans
+    from probes.videos import find_video_spans as find_video_spans
+    from probes.vision_axis import find_vision_spans as find_vision_spans
 
 _HOME = {
     "Estimate": "estimates",
@@ -33,6 +35,8 @@ _HOME = {
     "attention_factors": "attention",
     "attention_layers": "attention",
     "find_image_spans": "spans",
+    "find_video_spans": "videos",
+    "find_vision_spans": "vision_axis",
     "focus": "scores",
     "pairwise_factors": "attention",
 }

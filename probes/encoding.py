@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from probes.families import ANSWER_TYPES, TEXT_ENDS, UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length, first_line, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
@@ -152,16 +153,21 @@ class Encoder:
         for row, answer in enumerate(answer_ids):
             added[row, : len(answer)] = torch.tensor(answer, dtype=ids.dtype, device=ids.device)
             filled[row, : len(answer)] = 1
+        types = torch.full_like(added, ANSWER_TYPES.get(self._config.model_type, 0))
+        own = {"input_ids": added, "attention_mask": filled, "token_type_ids": types}
         inputs = dict(encoded.inputs)
         for key, value in encoded.inputs.items():
             if value.shape == ids.shape and not value.is_floating_point():
-                new = {"input_ids": added, "attention_mask": filled}.get(key, torch.zeros_like(added))
+                new = own.get(key, torch.zeros_like(added))
                 inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
         return replace(encoded, inputs=inputs, answer_ids=tuple(map(tuple, answer_ids)))
 
     def _encode_prompts(self, questions: Sequence[Question]) -> tuple[Encoded, list[Prompt]]:
         if not questions:
             raise InputError("no questions are given")
+        kind = self._config.model_type
+        if len(questions) > 1 and kind in UNBATCHED:
+            raise InputError(f"{kind} {UNBATCHED[kind]}: ask one at a time, or give batch_size=1")
         prompts = _each(questions, self._writer.write)
         inputs = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)
@@ -197,7 +203,7 @@ class Encoder:
         # Processors differ in what they raise for images or texts that they cannot take.
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             raise InputError(f"the processor refuses these images or texts ({first_line(error)})") from error
-        inputs = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        inputs = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor) and key != "labels"}
         inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
         return inputs
 
@@ -212,7 +218,9 @@ class Encoder:
     def _tail_length(self, prompt: Prompt) -> int:
         """Tokens that hold template only; one fused with the end of the question is not among them."""
         content = prompt.text[: len(prompt.text) - len(prompt.tail)]
-        return len(self._tokens(prompt.text)) - len(self._tokens(content, self._adds_special_tokens(prompt.text)))
+        before = self._tokens(content, self._adds_special_tokens(prompt.text))
+        added = self._tokens(TEXT_ENDS.get(self._config.model_type, ""), special=False)
+        return len(self._tokens(prompt.text)) - len(before) + len(added)
 
     def _padding_id(self) -> int:
         given = self._processor.tokenizer.pad_token_id

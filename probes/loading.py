@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from probes.families import PATCH_TOKENS
 from probes.implementations import check_implementation
 from probes.inputs import InputError
 
@@ -124,6 +125,8 @@ def check_pair(model: Any, processor: Any) -> None:
         )
     known = image_token_ids(network.config)
     given = {token for token in getattr(processor, "image_token_ids", []) if token is not None}
+    if patch := PATCH_TOKENS.get(network.config.model_type):
+        given.add(processor.tokenizer.convert_tokens_to_ids(patch))
     if known and given and not known & given:
         raise InputError(
             f"model and processor do not match: {kind} marks images by token {_listing(known)}, the processor by "

@@ -17,6 +17,7 @@ from probes.loading import first_line
 
 _FIRST_PLACEHOLDER = 0xE000
 _PLACEHOLDERS = "[\ue000-\uf8ff]"
+_VIDEO_FILES = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 _REPLY = "\uf8ff"
 _FORMS = ("blocks", "inline", "string")
 """How a template may want its content: typed blocks; one text block, or one string, with the image token inside."""
@@ -119,7 +120,7 @@ class PromptWriter:
         )
 
     def _keeps_order(self, rendered: str, texts: Sequence[str | None]) -> bool:
-        token = getattr(self._processor, "image_token", None)
+        token = self._image_token()
         if token is None:
             return [text for text in texts if text] == re.findall(_PLACEHOLDERS, rendered)
         found = re.findall(f"{_PLACEHOLDERS}|{re.escape(token)}", rendered)
@@ -138,15 +139,27 @@ class PromptWriter:
     def _content(self, texts: Sequence[str | None], form: str) -> list[dict[str, str]] | str:
         if form == "blocks":
             return [{"type": "image"} if text is None else {"type": "text", "text": text} for text in texts]
-        token = getattr(self._processor, "image_token", None) or ""
+        token = self._image_token() or ""
         joined = "".join(token if text is None else text for text in texts)
         return joined if form == "string" else [{"type": "text", "text": joined}]
+
+    def _image_token(self) -> str | None:
+        """What the processor takes for an image in the text; Qianfan-OCR's token of image features is another."""
+        names = ("image_placeholder_token", "image_token")
+        return next((str(getattr(self._processor, name)) for name in names if hasattr(self._processor, name)), None)
 
     def _render(self, content: list[dict[str, str]] | str, reply: list[dict[str, str]] | str | None = None) -> str:
         chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if reply is not None:
             chat.append({"role": "assistant", "content": reply})
         return str(self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=reply is None))
+
+
+def _is_video(image: Any) -> bool:
+    """Frames in a list or an array, or a file by its name."""
+    if isinstance(image, str | PathLike):
+        return str(image).lower().endswith(_VIDEO_FILES)
+    return isinstance(image, list | tuple) or len(getattr(image, "shape", ())) == 4
 
 
 def _split(question: Question) -> tuple[str | ImageRef, ...]:
@@ -156,6 +169,11 @@ def _split(question: Question) -> tuple[str | ImageRef, ...]:
         raise InputError("a question needs at least one image, and none is given")
     if not isinstance(question.text, str):
         raise InputError(f"a question's text must be a string, and is a {type(question.text).__name__}")
+    if any(_is_video(image) for image in question.images):
+        raise InputError(
+            "videos are not traced: find their tokens by probes.find_video_spans and give those to "
+            "attention_factors, or give frames as images"
+        )
     refs = tuple(ImageRef.of(image) for image in question.images)
     parts = Turn("user", question.text, refs).parts()
     if not any(isinstance(part, str) and part.strip() for part in parts):

@@ -38,8 +38,11 @@ class Cell:
     column: int
     thumbnail: bool
     frame: int
+    """First frame of a video that the token shows; 0 in still images."""
     kept: bool = True
     """Whether the model kept the token (False where a family prunes it)."""
+    frames: int = 1
+    """How many frames of a video the token shows, from `frame`."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,19 @@ class ImageSpan:
         """Places of the image's tokens in the prompt (tokens,)."""
         return np.concatenate([np.arange(start, stop, dtype=np.int64) for start, stop in self.runs])
 
+    @property
+    def mixed(self) -> bool:
+        """Whether a resampler made each token from the whole picture, so that there are no cells and no map."""
+        return any(tile.resampled for tile in self.tiles)
+
     def cells(self) -> list[Cell]:
         """The tokens that cover pixels, in the order of the prompt. Tokens without pixels (a class token) have none.
 
         Raises:
-            InputError: If the image's size or the processor was not given when the span was found.
+            InputError: If the tokens have no places (`mixed`), or the image's size or the processor was not given when
+                the span was found.
         """
+        self._refuse_mixed()
         if self.size is None or not self.tiles or not all(tile.box.known for tile in self.tiles):
             raise InputError(
                 f"image {self.image}: the pixels of its tokens are not known: give image_sizes and processor to "
@@ -91,7 +101,7 @@ class ImageSpan:
                 for column in range(tile.columns):
                     box = tile.box.cell(row, column, tile.rows, tile.columns).clip(*self.size)
                     token = first + tile.offset(row, column)
-                    cells.append(Cell(token, box, index, row, column, tile.thumbnail, tile.frame))
+                    cells.append(Cell(token, box, index, row, column, tile.thumbnail, tile.frame, frames=tile.frames))
             first += tile.tokens
         return cells
 
@@ -101,30 +111,38 @@ class ImageSpan:
         Args:
             values: (tokens,) or (..., tokens), one per image token.
             thumbnail: Take the coarse view of the whole image instead of the tiles.
-            frame: Which frame of a video.
+            frame: Which frame of a video, of those that the processor kept.
 
         Returns:
             (..., rows, columns): the tiles side by side, or the one tile there is.
 
         Raises:
-            InputError: If there is no such tile, the number of values differs from the number of tokens, or the
-                tiles do not form a lattice.
+            InputError: If the tokens have no places (`mixed`), there is no such tile, the number of values differs from
+                that of tokens, or the tiles do not form a lattice.
 
         >>> span = ImageSpan(0, 0, 4, ((0, 4),), (Tile(2, 2, Box(0, 0, 8, 8)),), (8, 8))
         >>> span.grid(np.arange(4))
         array([[0, 1], [2, 3]])
         """
+        self._refuse_mixed()
         expected = sum(tile.tokens for tile in self.tiles)
         if values.shape[-1] != expected:
             raise InputError(f"image {self.image}: {values.shape[-1]} values for {expected} tokens; give one per token")
         placed = []
         first = 0
         for tile in self.tiles:
-            if tile.thumbnail == thumbnail and tile.frame == frame:
+            if tile.thumbnail == thumbnail and tile.frame <= frame < tile.frame + tile.frames:
                 index = first + np.array([[tile.offset(r, c) for c in range(tile.columns)] for r in range(tile.rows)])
                 placed.append((tile.box, values[..., index]))
             first += tile.tokens
         return _lattice(placed, f"image {self.image}")
+
+    def _refuse_mixed(self) -> None:
+        if self.mixed:
+            raise InputError(
+                f"image {self.image}: a resampler makes each of its tokens from the whole picture, so that there are "
+                "no cells and no map: read factors, or scores per token"
+            )
 
 
 def _lattice(placed: list[tuple[Box, NDArray[Any]]], name: str) -> NDArray[Any]:
@@ -170,6 +188,19 @@ def find_image_spans(
             images, sizes, placeholders and pixels do not fit each other.
     """
     family = family_of(str(getattr(config, "model_type", "")))
+    return find_spans(family, inputs, config, processor, image_sizes, images_per_row, processor_kwargs)
+
+
+def find_spans(
+    family: Family,
+    inputs: Mapping[str, Any],
+    config: Any,
+    processor: Any = None,
+    image_sizes: Sizes | None = None,
+    images_per_row: Sequence[int] | None = None,
+    processor_kwargs: Mapping[str, Any] | None = None,
+) -> list[list[ImageSpan]]:
+    """As `find_image_spans`, for what `family` takes for its images."""
     rows = _token_rows(inputs["input_ids"])
     counts = _image_counts(len(rows), image_sizes, images_per_row)
     finder = _Finder(

@@ -14,26 +14,90 @@ from probes.inputs import InputError
 FAMILIES: dict[str, str] = {
     "aya_vision": "internvl",
     "cohere2_vision": "internvl",
+    "cohere_compass": "qwen2_vl",
+    "cosmos3_omni": "qwen2_vl",
+    "deepseek_vl": "square",
+    "deepseek_vl_hybrid": "square",
+    "ernie4_5_vl_moe": "qwen2_vl",
+    "exaone4_5": "qwen2_vl",
     "gemma3": "gemma3",
+    "gemma4": "gemma4",
     "glm46v": "qwen2_vl",
     "glm4v": "qwen2_vl",
     "glm4v_moe": "qwen2_vl",
+    "glm_ocr": "qwen2_vl",
+    "glmga": "qwen2_vl",
+    "granite_docling": "granite_docling",
+    "hunyuan_vl": "hunyuan_vl",
+    "hyperclovax_vision_v2": "qwen2_vl",
+    "idefics2": "idefics2",
     "idefics3": "idefics3",
     "internvl": "internvl",
+    "janus": "square",
+    "lfm2_vl": "lfm2_vl",
+    "lfm3_vl": "qwen2_vl",
+    "lighton_ocr": "pixtral",
+    "llama4": "llama4",
     "llava": "llava",
     "llava_next": "llava_next",
+    "llava_next_video": "llava_next",
     "llava_onevision": "llava_next",
+    "minicpmv4_6": "minicpmv",
+    "minicpmv4_7": "minicpmv",
+    "minimax_m3_vl": "qwen2_vl",
     "mistral3": "pixtral",
+    "mistral_large4": "pixtral",
+    "ovis2": "ovis2",
+    "paddleocr_vl": "qwen2_vl",
+    "paligemma": "square",
+    "qianfan_ocr": "internvl",
+    "qwen2_5_omni_thinker": "qwen2_vl",
     "qwen2_5_vl": "qwen2_vl",
     "qwen2_vl": "qwen2_vl",
     "qwen3_5": "qwen2_vl",
     "qwen3_5_moe": "qwen2_vl",
+    "qwen3_omni_moe_thinker": "qwen2_vl",
     "qwen3_vl": "qwen2_vl",
     "qwen3_vl_moe": "qwen2_vl",
+    "qwen4_exp": "qwen2_vl",
     "smolvlm": "idefics3",
+    "video_llama_3": "qwen2_vl",
     "vipllava": "llava",
 }
 """From `config.model_type` to the module of this package that knows it."""
+
+RESAMPLED: frozenset[str] = frozenset({"idefics2"})
+"""Model types whose image tokens have no places in the image (`probes.families.geometry.Tile.mixed`)."""
+
+UNBATCHED: dict[str, str] = {"hunyuan_vl": "numbers images over the whole batch, so that questions change each other"}
+"""Model types whose batches are not their questions side by side, with the reason."""
+
+ANSWER_TYPES: dict[str, int] = {"paligemma": 1}
+"""Token type of an answer where it is not 0: PaliGemma's tokens of type 0 see each other in both directions."""
+
+TEXT_ENDS: dict[str, str] = {"paligemma": "\n"}
+"""What a processor itself puts behind the prompt's text."""
+
+PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "ovis2": "<IMG_ATOM>"}
+"""What the processor writes for image features where it is not the processor's own image token."""
+
+VIDEOS: frozenset[str] = frozenset(
+    [
+        "exaone4_5",
+        "glm46v",
+        "glm4v",
+        "glm4v_moe",
+        "glm_ocr",
+        "llava_onevision",
+        "qwen2_5_vl",
+        "qwen2_vl",
+        "qwen3_5",
+        "qwen3_5_moe",
+        "qwen3_vl",
+        "qwen3_vl_moe",
+    ]
+)
+"""Model types whose videos' tokens are known too; see `probes.families.view.VideoFamily`."""
 
 
 def family_of(model_type: str) -> Family:
@@ -43,8 +107,11 @@ def family_of(model_type: str) -> Family:
         InputError: If no module knows it.
     """
     if model_type not in FAMILIES:
+        from probes.families.support import BY_HAND
+
+        reason = BY_HAND.get(model_type, "docs/families.md has those that are")
         raise InputError(
-            f"no image spans are known for model type {model_type!r} (known: {', '.join(sorted(FAMILIES))}): "
-            "pass spans by hand to attention_factors(image_spans=...)"
+            f"no image spans are known for model type {model_type!r} ({reason}): pass spans by hand to "
+            "attention_factors(image_spans=...)"
         )
     return cast(Family, import_module(f"probes.families.{FAMILIES[model_type]}"))

@@ -79,13 +79,22 @@ class Tile(NamedTuple):
     thumbnail: bool = False
     """Whether this is a coarse view of the whole image beside finer tiles."""
     frame: int = 0
-    """Frame of a video, 0 for still images."""
+    """First frame of a video that the grid shows, 0 for still images."""
     before: int = 0
     """Image tokens before the grid, as a class token."""
     row_end: int = 0
     """Image tokens after each row, as a newline."""
     after: int = 0
     """Image tokens after the grid."""
+    frames: int = 1
+    """Number of a video's frames that the grid shows together, from `frame`."""
+    resampled: bool = False
+    """Whether each token was made from the whole picture: then there is no grid."""
+
+    @classmethod
+    def mixed(cls, tokens: int, box: Box, thumbnail: bool = False) -> "Tile":
+        """A picture whose tokens were each made from all of it, by a resampler: none of them has a place in it."""
+        return cls(0, 0, box, thumbnail, before=tokens, resampled=True)
 
     @property
     def tokens(self) -> int:

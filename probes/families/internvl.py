@@ -1,15 +1,15 @@
-"""InternVL, Aya Vision and Command A Vision: a stretched image cut into square tiles row by row, then a thumbnail.
+"""InternVL, Qianfan-OCR, Aya Vision, Command A Vision: a stretched image cut into square tiles, then a thumbnail.
 
-Each tile's patches are folded together by the projector, one token per block. The families differ in how they choose
-the number of tiles: by the nearest aspect ratio, or (Command A Vision) by the least enlargement. Text between the tiles
-is no image token. This file knows nothing of videos.
+Tiles come row by row. Each tile's patches are folded together by the projector, one token per block. The families
+differ in how they choose the number of tiles: by the nearest aspect ratio, or (Command A Vision) by the least
+enlargement. Text between the tiles is no image token. This file knows nothing of videos.
 """
 
 import math
 from typing import Any
 
 from probes.families.geometry import Tile
-from probes.families.view import ImageView
+from probes.families.view import ImageView, square_side
 from probes.families.view import image_token_ids as image_token_ids
 from probes.families.view import pixel_tiles as pixel_tiles
 from probes.inputs import InputError
@@ -25,7 +25,7 @@ def tiles(image: ImageView) -> list[Tile]:
     """
     if image.processor is None:
         raise InputError(f"{image.name}: how it was cut is the processor's choice: pass processor=")
-    side = _side(image)
+    side = square_side(image)
     cells = _cells_per_side(image, side)
     whole = image.whole()
     rows, columns = _division(image, side)
@@ -35,20 +35,6 @@ def tiles(image: ImageView) -> list[Tile]:
         Tile(cells, cells, whole.cell(row, column, rows, columns)) for row in range(rows) for column in range(columns)
     ]
     return [*grid, Tile(cells, cells, whole, thumbnail=True)]
-
-
-def _side(image: ImageView) -> int:
-    sides = set(image.settings.sides("size").values())
-    if len(sides) != 1:
-        raise InputError(f"{image.name}: the processor's size is no square: set its height and width alike")
-    side = sides.pop()
-    shape = image.pixel_shape()
-    if shape is not None and shape[-2:] != (side, side):
-        raise InputError(
-            f"{image.name}: the processor makes tiles of {side} x {side} pixels and the inputs hold"
-            f" {shape[-1]} x {shape[-2]}: pass the processor and processor_kwargs that made the inputs"
-        )
-    return side
 
 
 def _cells_per_side(image: ImageView, side: int) -> int:
@@ -68,7 +54,7 @@ def _cells_per_side(image: ImageView, side: int) -> int:
 
 def _written(processor: Any, model_type: str) -> int:
     """Image tokens that the processor writes per tile."""
-    if model_type == "internvl":
+    if model_type in ("internvl", "qianfan_ocr"):
         return int(processor.image_seq_length)
     if model_type == "cohere2_vision":
         return int(processor.patch_size) ** 2
@@ -86,18 +72,18 @@ def _division(image: ImageView, side: int) -> tuple[int, int]:
     width, height = image.known_size()
     fewest, most = int(image.settings.get("min_patches")), int(image.settings.get("max_patches"))
     if image.config.model_type in _BY_ENLARGEMENT:
-        return _least_enlarged(width, height, side, _divisions(1, most))
-    return _nearest_ratio(width, height, side, _divisions(fewest, most))
+        return _least_enlarged(width, height, side, divisions(1, most))
+    return nearest_ratio(width, height, side, divisions(fewest, most))
 
 
-def _divisions(fewest: int, most: int) -> list[tuple[int, int]]:
+def divisions(fewest: int, most: int) -> list[tuple[int, int]]:
     """(rows, columns) by their number of tiles, narrow ones first."""
     counts = range(1, most + 1)
     found = [(rows, columns) for columns in counts for rows in counts if fewest <= rows * columns <= most]
     return sorted(found, key=lambda division: division[0] * division[1])
 
 
-def _nearest_ratio(width: int, height: int, side: int, divisions: list[tuple[int, int]]) -> tuple[int, int]:
+def nearest_ratio(width: int, height: int, side: int, divisions: list[tuple[int, int]]) -> tuple[int, int]:
     """The nearest aspect ratio; of equals, the later one while its tiles hold less than twice the image's pixels."""
     best, nearest = (1, 1), math.inf
     for rows, columns in divisions:

@@ -7,7 +7,7 @@ share a prompt a single picture, padded to a square, and one newline.
 
 Where patches do not divide a tile's side (14 and 384, in OneVision), the tower leaves out the last pixels of each
 tile. Boxes of the thumbnail and of a single picture say so; the fine grid's are drawn evenly over all tiles, and are
-off by no more pixels than a tile leaves out. This file knows nothing of videos.
+off by no more pixels than a tile leaves out. A video's frames (OneVision) are stretched, and pooled to half the grid.
 """
 
 import math
@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.families.geometry import Box, Canvas, Tile
-from probes.families.view import ImageView
+from probes.families.view import ImageView, check_frames, shape_of
 from probes.families.view import image_token_ids as image_token_ids
+from probes.families.view import video_token_ids as video_token_ids
 from probes.inputs import InputError
 
 _STRATEGIES = {"clip_vision_model": "default", "siglip_vision_model": "full"}
@@ -46,6 +47,39 @@ def tiles(image: ImageView) -> list[Tile]:
     if not alone:
         return [Tile(patches, patches, box, after=1)]
     return [Tile(patches, patches, box, thumbnail=True), _fine(image.config, width, height, side, patches)]
+
+
+def video_tiles(video: ImageView) -> list[Tile]:
+    """One pooled grid for each frame, and one newline after the last.
+
+    Raises:
+        InputError: If the inputs hold no frames, or another number of them than is given.
+    """
+    shape = _frames_shape(video.inputs)
+    if shape is None:
+        raise InputError("the inputs hold no pixel_values_videos: pass everything that the processor returned")
+    check_frames(video, shape[1])
+    side, patches = _tower(video)
+    if shape[-2:] != (side, side):
+        raise InputError(
+            f"{video.name}: the model takes frames of {side} x {side} pixels and the inputs hold {shape[-1]} x "
+            f"{shape[-2]}: set the video processor's size"
+        )
+    cells = math.ceil(patches / 2)
+    seen = patches * int(video.config.vision_config.patch_size) / side
+    box = Box.unknown() if video.size is None else Box(0.0, 0.0, video.size[0] * seen, video.size[1] * seen)
+    last = shape[1] - 1
+    return [Tile(cells, cells, box, frame=frame, after=int(frame == last)) for frame in range(last + 1)]
+
+
+def video_pixel_tiles(inputs: Mapping[str, Any]) -> int | None:
+    """Frames of all videos."""
+    shape = _frames_shape(inputs)
+    return None if shape is None else shape[0] * shape[1]
+
+
+def _frames_shape(inputs: Mapping[str, Any]) -> tuple[int, ...] | None:
+    return shape_of(inputs.get("pixel_values_videos"))
 
 
 def pixel_tiles(inputs: Mapping[str, Any]) -> int | None:

@@ -21,6 +21,7 @@ class ImageView:
         config: The model's configuration.
         processor: The processor, or None.
         settings: The processor's settings.
+        frames: Number of frames of a video; None if not given, or not a video.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ImageView:
     config: Any
     processor: Any
     settings: "Settings"
+    frames: int | None = None
 
     def known_size(self) -> tuple[int, int]:
         """Return (width, height).
@@ -114,6 +116,26 @@ class Family(Protocol):
         ...
 
 
+class VideoFamily(Protocol):
+    """The functions of a family module that knows the tokens of videos too."""
+
+    def video_token_ids(self, config: Any, processor: Any) -> Sequence[int]:
+        """Ids of the prompt tokens that features of videos replace."""
+        ...
+
+    def video_tiles(self, video: ImageView) -> list[Tile]:
+        """The video's tiles, in the order of their tokens in the prompt.
+
+        Raises:
+            InputError: If they cannot be told from what the view holds.
+        """
+        ...
+
+    def video_pixel_tiles(self, inputs: Mapping[str, Any]) -> int | None:
+        """Number of tiles whose pixels the inputs hold; None if the inputs do not say."""
+        ...
+
+
 def image_token_ids(config: Any, processor: Any) -> list[int]:  # noqa: ARG001 - the seam's signature
     """The one image token that most configurations name.
 
@@ -124,6 +146,50 @@ def image_token_ids(config: Any, processor: Any) -> list[int]:  # noqa: ARG001 -
     if token is None:
         raise InputError(f"the configuration of {config.model_type!r} names no image_token_id: set it")
     return [int(token)]
+
+
+def square_side(image: ImageView) -> int:
+    """Pixels along the side of the square tiles that the processor makes.
+
+    Raises:
+        InputError: If its size is no square, or not that of the inputs' pixels.
+    """
+    sides = set(image.settings.sides("size").values())
+    if len(sides) != 1:
+        raise InputError(f"{image.name}: the processor's size is no square: set its height and width alike")
+    side = sides.pop()
+    shape = image.pixel_shape()
+    if shape is not None and shape[-2:] != (side, side):
+        raise InputError(
+            f"{image.name}: the processor makes tiles of {side} x {side} pixels and the inputs hold"
+            f" {shape[-1]} x {shape[-2]}: pass the processor and processor_kwargs that made the inputs"
+        )
+    return side
+
+
+def video_token_ids(config: Any, processor: Any) -> list[int]:  # noqa: ARG001 - the seam's signature
+    """The one video token that most configurations name.
+
+    Raises:
+        InputError: If the configuration names none.
+    """
+    token = getattr(config, "video_token_id", None)
+    if token is None:
+        raise InputError(f"the configuration of {config.model_type!r} names no video_token_id: set it")
+    return [int(token)]
+
+
+def check_frames(video: ImageView, frames: int) -> None:
+    """Check that the frames given are those that the processor kept, to the ones that it repeats.
+
+    Raises:
+        InputError: If they are not.
+    """
+    if video.frames is not None and video.frames != frames:
+        raise InputError(
+            f"{video.name}: {video.frames} frames are given, and the inputs hold {frames}: give the number that the "
+            "processor kept when it sampled, or tell it do_sample_frames=False"
+        )
 
 
 def check_grid(image: ImageView, rows: int, columns: int) -> None:

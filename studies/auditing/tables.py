@@ -107,11 +107,13 @@ def factor_rows(name: str, trace: "Trace") -> list[Row]:
 
 
 def region_rows(record: MultiImageQuestion, trace: "Trace") -> list[Row]:
-    """How the target image's map meets its gold region, per layer; empty without a region or maps.
+    """How the target image's map meets its gold region, per layer; empty without a region, maps or cells.
 
     Cells that show no pixels are left out, and thumbnails of images that also have tiles: they would count twice.
     """
     if not record.boxes or record.target is None or REGION_ROWS not in trace.maps_by_rows:
+        return []
+    if trace.spans[record.target].mixed:
         return []
     boxes, maps = trace.visible(record.target, layer=None, rows=REGION_ROWS)
     rows: list[Row] = []
@@ -149,11 +151,14 @@ def pairwise_rows(name: str, trace: "Trace") -> list[Row]:
 
 
 def map_rows(name: str, trace: "Trace") -> list[Row]:
-    """Attention per image token, per row set, layer and image. The anchor has no map under its own rows."""
+    """Attention per image token, per row set, layer and image.
+
+    The anchor has no map under its own rows; nor has an image whose tokens have no places in it.
+    """
     rows: list[Row] = []
     for row_set, maps in trace.maps_by_rows.items():
         for image, table in enumerate(maps):
-            if np.isnan(table).any():
+            if np.isnan(table).any() or trace.spans[image].mixed:
                 continue
             rows += [
                 {"sample_id": name, "rows": row_set, "layer": layer, "image": image, "map": _half(table[index])}
@@ -180,7 +185,8 @@ def cell_rows(name: str, trace: "Trace") -> list[Row]:
             "bottom": cell.box.bottom,
             "kept": cell.kept,
         }
-        for image in range(len(trace.spans))
+        for image, span in enumerate(trace.spans)
+        if not span.mixed
         for cell in trace.cells(image)
     ]
 

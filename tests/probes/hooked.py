@@ -11,17 +11,25 @@ import numpy as np
 import torch
 from PIL import Image
 
+from probes.families import UNBATCHED
 from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
+from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_zoo import ZOO
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
-FURTHER = (
+NOT_GENERATING = ("qwen4_exp",)
+"""Families whose generation transformers itself does not manage yet."""
+INTERVENED = (
     "qwen2_vl",
     "qwen3_vl",
     "qwen3_vl_moe",
     "glm4v",
     "glm46v",
     "llava_next",
+    "llava_next_video",
     "llava_onevision",
     "internvl",
     "aya_vision",
@@ -32,8 +40,21 @@ FURTHER = (
     "qwen3_5",
     "qwen3_5_moe",
     "vipllava",
+    "gemma4",
+    "llama4",
+    "lfm2_vl",
+    "paligemma",
 )
-"""Families that go through the main tests of traces and interventions only."""
+"""Families that go through the main tests of interventions only."""
+FURTHER = (
+    *INTERVENED,
+    *(
+        family
+        for family in (*GRIDS, *SQUARES, *TILES, *ZOO)
+        if family not in (*UNBATCHED, *NOT_GENERATING, *INTERVENED)
+    ),
+)
+"""Families that go through the main tests of traces only."""
 NEVER = -1
 """An end of sequence that no model writes."""
 
@@ -100,12 +121,15 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
     special = not text.startswith(processor.tokenizer.bos_token)
     images = [list(question.images)]
     inputs = dict(processor(text=[text], images=images, return_tensors="pt", add_special_tokens=special))
+    inputs.pop("labels", None)
+    inputs = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
     prompt = inputs["input_ids"].shape[1]
     answer = torch.tensor([list(answer_ids)], dtype=torch.long)
     for key, new in (("input_ids", answer), ("attention_mask", torch.ones_like(answer))):
         inputs[key] = torch.cat([inputs[key], new], dim=1)
-    for key in {"mm_token_type_ids", "token_type_ids"} & set(inputs):
-        inputs[key] = torch.cat([inputs[key], torch.zeros_like(answer)], dim=1)
+    for key in {"mm_token_type_ids", "moe_mm_token_type_ids", "token_type_ids"} & set(inputs):
+        kind = torch.full_like(answer, 1 if family == "paligemma" else 0)
+        inputs[key] = torch.cat([inputs[key], kind], dim=1)
     with torch.no_grad():
         output = model(**inputs, output_attentions=True, use_cache=False)
     attentions = [layer[0].numpy() for layer in output.attentions]

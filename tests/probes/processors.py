@@ -10,7 +10,16 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tests.probes.recipes import RECIPES
+from tests.probes.recipes import RECIPES as FIRST
+from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_hybrid import HYBRIDS
+from tests.probes.recipes_llava import LLAVAS
+from tests.probes.recipes_mixed import MIXED
+from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_zoo import ZOO
+
+RECIPES = {**FIRST, **LLAVAS, **HYBRIDS, **GRIDS, **SQUARES, **TILES, **MIXED, **ZOO}
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""
@@ -30,6 +39,7 @@ _SPECIAL: dict[str, tuple[str, ...]] = {
     "smolvlm": ("<image>", "<video>", *_IDEFICS_TOKENS),
     "gemma3": ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<image_soft_token>", "<end_of_image>"),
 }
+_SPECIAL["mllama"] = ("<|image|>", "<|python_tag|>")
 _SPECIAL["qwen2_5_vl"] = _SPECIAL["qwen2_vl"]
 _SPECIAL |= {family: recipe.special for family, recipe in RECIPES.items()}
 _NAMED: dict[str, dict[str, str]] = {
@@ -43,6 +53,7 @@ _NAMED: dict[str, dict[str, str]] = {
 }
 _END = {
     "llava": "</s>",
+    "mllama": "</s>",
     "qwen2_vl": "<|im_end|>",
     "qwen2_5_vl": "<|im_end|>",
     "idefics3": "<end_of_utterance>",

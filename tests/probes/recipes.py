@@ -33,13 +33,13 @@ class Recipe(NamedTuple):
     named: Mapping[str, str] = {}
 
 
-_QWEN_MESSAGE = Message(
+QWEN_MESSAGE = Message(
     "<|im_start|>{{ message['role'] + '\n' }}",
     "<|vision_start|><|image_pad|><|vision_end|>",
     "{{ '<|im_end|>\n' }}",
     "{{ '<|im_start|>assistant\n' }}",
 )
-_QWEN_SPECIAL = (
+QWEN_SPECIAL = (
     "<|im_start|>",
     "<|im_end|>",
     "<|vision_start|>",
@@ -47,13 +47,14 @@ _QWEN_SPECIAL = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-_MERGED: Settings = {
+MERGED: Settings = {
     "patch_size": 4,
     "merge_size": 2,
     "temporal_patch_size": 2,
     "size": {"shortest_edge": 16 * 16, "longest_edge": 64 * 64},
 }
-_MERGING_TOWER: Settings = {
+_FRAMES: Settings = {**MERGED, "size": {"shortest_edge": 16 * 16, "longest_edge": 8 * 64 * 64}}
+MERGING_TOWER: Settings = {
     "depth": 2,
     "num_heads": 2,
     "hidden_size": 32,
@@ -63,24 +64,24 @@ _MERGING_TOWER: Settings = {
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
 }
-_ROPE: Settings = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+ROPE: Settings = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 
 
-def _qwen3_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
+def qwen3_vl(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**(_MERGED | settings)),
+        image_processor=Qwen2VLImageProcessor(**(MERGED | settings)),
         tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(**(_MERGED | settings)),
+        video_processor=Qwen3VLVideoProcessor(**(MERGED | settings)),
         chat_template=template,
     )
 
 
-def _qwen3_vl_arguments(ids: Ids, text: Settings) -> Settings:
+def qwen3_vl_arguments(ids: Ids, text: Settings) -> Settings:
     return {
-        "text_config": {**text, "head_dim": 8, "rope_parameters": _ROPE},
-        "vision_config": {**_MERGING_TOWER, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]},
+        "text_config": {**text, "head_dim": 8, "rope_parameters": ROPE},
+        "vision_config": {**MERGING_TOWER, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]},
         "image_token_id": ids("<|image_pad|>"),
         "video_token_id": ids("<|video_pad|>"),
         "vision_start_token_id": ids("<|vision_start|>"),
@@ -91,17 +92,17 @@ def _qwen3_vl_arguments(ids: Ids, text: Settings) -> Settings:
 def _qwen3_vl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Qwen3VLConfig
 
-    return Qwen3VLConfig, _qwen3_vl_arguments(ids, text)
+    return Qwen3VLConfig, qwen3_vl_arguments(ids, text)
 
 
 def _qwen3_vl_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Qwen3VLMoeConfig
 
     experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
-    return Qwen3VLMoeConfig, _qwen3_vl_arguments(ids, {**text, **experts})
+    return Qwen3VLMoeConfig, qwen3_vl_arguments(ids, {**text, **experts})
 
 
-_GLM_SPECIAL = (
+GLM_SPECIAL = (
     "<|user|>",
     "<|assistant|>",
     "<|begin_of_image|>",
@@ -111,7 +112,7 @@ _GLM_SPECIAL = (
     "<|video|>",
     "<|end_of_video|>",
 )
-_GLM_MESSAGE = Message(
+GLM_MESSAGE = Message(
     "{{ '<|' + message['role'] + '|>\n' }}",
     "<|begin_of_image|><|image|><|end_of_image|>",
     "",
@@ -123,28 +124,28 @@ def _glm4v(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import Glm4vImageProcessor, Glm4vProcessor, Glm4vVideoProcessor
 
     return Glm4vProcessor(
-        image_processor=Glm4vImageProcessor(**(_MERGED | settings)),
+        image_processor=Glm4vImageProcessor(**(MERGED | settings)),
         tokenizer=tokenizer,
-        video_processor=Glm4vVideoProcessor(),
+        video_processor=Glm4vVideoProcessor(**_FRAMES),
         chat_template=template,
     )
 
 
-def _glm46v(tokenizer: Any, template: str, settings: Settings) -> Any:
+def glm46v(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import Glm46VImageProcessor, Glm46VProcessor, Glm46VVideoProcessor
 
     return Glm46VProcessor(
-        image_processor=Glm46VImageProcessor(**(_MERGED | settings)),
+        image_processor=Glm46VImageProcessor(**(MERGED | settings)),
         tokenizer=tokenizer,
-        video_processor=Glm46VVideoProcessor(),
+        video_processor=Glm46VVideoProcessor(**_FRAMES),
         chat_template=template,
     )
 
 
-def _glm_arguments(ids: Ids, text: Settings) -> Settings:
+def glm_arguments(ids: Ids, text: Settings) -> Settings:
     return {
-        "text_config": {"model_type": "glm4v_text", **text, "rope_parameters": {**_ROPE, "partial_rotary_factor": 1.0}},
-        "vision_config": {"model_type": "glm4v_vision", **_MERGING_TOWER, "image_size": 32},
+        "text_config": {"model_type": "glm4v_text", **text, "rope_parameters": {**ROPE, "partial_rotary_factor": 1.0}},
+        "vision_config": {"model_type": "glm4v_vision", **MERGING_TOWER, "image_size": 32},
         "image_token_id": ids("<|image|>"),
         "video_token_id": ids("<|video|>"),
         "image_start_token_id": ids("<|begin_of_image|>"),
@@ -157,87 +158,34 @@ def _glm_arguments(ids: Ids, text: Settings) -> Settings:
 def _glm4v_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Glm4vConfig
 
-    return Glm4vConfig, _glm_arguments(ids, text)
+    return Glm4vConfig, glm_arguments(ids, text)
 
 
 def _glm46v_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Glm46VConfig
 
-    return Glm46VConfig, _glm_arguments(ids, text)
+    return Glm46VConfig, glm_arguments(ids, text)
 
 
-_PINPOINTS = [[32, 32], [32, 64], [64, 32], [64, 64], [32, 96], [96, 32], [96, 64]]
-_LLAVA_MESSAGE = Message("{{ message['role'].upper() + ': ' }}", "<image>", "{{ ' ' }}", "ASSISTANT:")
+LLAVA_MESSAGE = Message("{{ message['role'].upper() + ': ' }}", "<image>", "{{ ' ' }}", "ASSISTANT:")
 
-
-def _llava_next(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import LlavaNextImageProcessor, LlavaNextProcessor
-
-    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    return LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessor(**(small | {"image_grid_pinpoints": _PINPOINTS} | settings)),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=template,
-    )
-
-
-def _llava_next_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import LlavaNextConfig
-
-    return LlavaNextConfig, {
-        "text_config": {"model_type": "llama", **text},
-        "vision_config": {"model_type": "clip_vision_model", **tower, "patch_size": 8, "projection_dim": 32},
-        "image_token_index": ids("<image>"),
-        "image_grid_pinpoints": _PINPOINTS,
-    }
-
-
-def _llava_onevision(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
-
-    small = {"size": {"height": 32, "width": 32}, "image_grid_pinpoints": _PINPOINTS}
-    return LlavaOnevisionProcessor(
-        image_processor=LlavaOnevisionImageProcessor(**(small | settings)),
-        tokenizer=tokenizer,
-        video_processor=LlavaOnevisionVideoProcessor(),
-        num_image_tokens=16,
-        vision_feature_select_strategy="full",
-        chat_template=template,
-    )
-
-
-def _llava_onevision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import LlavaOnevisionConfig
-
-    return LlavaOnevisionConfig, {
-        "text_config": {"model_type": "qwen2", **text},
-        "vision_config": {"model_type": "siglip_vision_model", **tower, "patch_size": 8, "vision_use_head": False},
-        "image_token_index": ids("<image>"),
-        "video_token_index": ids("<video>"),
-        "image_grid_pinpoints": _PINPOINTS,
-    }
-
-
-_TILED: Settings = {"size": {"height": 32, "width": 32}, "min_patches": 1, "max_patches": 6}
-_INTERNVL_NAMED = {
+TILED: Settings = {"size": {"height": 32, "width": 32}, "min_patches": 1, "max_patches": 6}
+INTERNVL_NAMED = {
     "start_image_token": "<img>",
     "end_image_token": "</img>",
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
-_INTERNVL_MESSAGE = _QWEN_MESSAGE._replace(image="<IMG_CONTEXT>{{ '\n' }}")
+INTERNVL_MESSAGE = QWEN_MESSAGE._replace(image="<IMG_CONTEXT>{{ '\n' }}")
 
 
 def _internvl(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 
     return InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(**(_TILED | settings)),
+        image_processor=GotOcr2ImageProcessor(**(TILED | settings)),
         tokenizer=tokenizer,
-        video_processor=InternVLVideoProcessor(),
+        video_processor=InternVLVideoProcessor(size={"height": 32, "width": 32}),
         image_seq_length=16,
         chat_template=template,
     )
@@ -274,7 +222,7 @@ def _aya_vision(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import AyaVisionProcessor, GotOcr2ImageProcessor
 
     return AyaVisionProcessor(
-        image_processor=GotOcr2ImageProcessor(**(_TILED | {"crop_to_patches": True} | settings)),
+        image_processor=GotOcr2ImageProcessor(**(TILED | {"crop_to_patches": True} | settings)),
         tokenizer=tokenizer,
         patch_size=4,
         img_size=32,
@@ -297,7 +245,7 @@ def _cohere2_vision(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import Cohere2VisionImageProcessor, Cohere2VisionProcessor
 
     return Cohere2VisionProcessor(
-        image_processor=Cohere2VisionImageProcessor(**(_TILED | {"patch_size": 4} | settings)),
+        image_processor=Cohere2VisionImageProcessor(**(TILED | {"patch_size": 4} | settings)),
         tokenizer=tokenizer,
         chat_template=template,
     )
@@ -314,11 +262,11 @@ def _cohere2_vision_config(ids: Ids, text: Settings, tower: Settings) -> tuple[A
     }
 
 
-_PIXTRAL_SPECIAL = ("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]")
-_PIXTRAL_TOWER = {"model_type": "pixtral", "head_dim": 16}
+PIXTRAL_SPECIAL = ("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]")
+PIXTRAL_TOWER = {"model_type": "pixtral", "head_dim": 16}
 
 
-def _native(tokenizer: Any, template: str, settings: Settings, merge: int) -> Any:
+def native(tokenizer: Any, template: str, settings: Settings, merge: int) -> Any:
     from transformers import PixtralImageProcessor, PixtralProcessor
 
     return PixtralProcessor(
@@ -331,7 +279,7 @@ def _native(tokenizer: Any, template: str, settings: Settings, merge: int) -> An
 
 
 def _mistral3(tokenizer: Any, template: str, settings: Settings) -> Any:
-    return _native(tokenizer, template, settings, 2)
+    return native(tokenizer, template, settings, 2)
 
 
 def _mistral3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
@@ -339,13 +287,13 @@ def _mistral3_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Se
 
     return Mistral3Config, {
         "text_config": {"model_type": "mistral", **text, "head_dim": 8},
-        "vision_config": {**tower, **_PIXTRAL_TOWER, "image_size": 64},
+        "vision_config": {**tower, **PIXTRAL_TOWER, "image_size": 64},
         "image_token_index": ids("[IMG]"),
     }
 
 
 def _pixtral(tokenizer: Any, template: str, settings: Settings) -> Any:
-    return _native(tokenizer, template, settings, 1)
+    return native(tokenizer, template, settings, 1)
 
 
 def _pixtral_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
@@ -353,93 +301,35 @@ def _pixtral_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Set
 
     return LlavaConfig, {
         "text_config": {"model_type": "mistral", **text, "head_dim": 8},
-        "vision_config": {**tower, **_PIXTRAL_TOWER, "image_size": 64, "patch_size": 8},
+        "vision_config": {**tower, **PIXTRAL_TOWER, "image_size": 64, "patch_size": 8},
         "image_token_index": ids("[IMG]"),
         "vision_feature_select_strategy": "full",
         "vision_feature_layer": -1,
     }
 
 
-def _qwen3_5_arguments(ids: Ids, text: Settings) -> Settings:
-    arguments = _qwen3_vl_arguments(ids, text)
-    linear = {
-        "linear_key_head_dim": 8,
-        "linear_value_head_dim": 8,
-        "linear_num_key_heads": 2,
-        "linear_num_value_heads": 4,
-    }
-    kinds = {"layer_types": ["full_attention", "linear_attention", "full_attention"]}
-    rope = {"rope_parameters": {**_ROPE, "partial_rotary_factor": 1.0}}
-    arguments["text_config"] |= {**linear, **kinds, **rope}
-    del arguments["vision_config"]["deepstack_visual_indexes"]
-    return arguments
-
-
-def _qwen3_5_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import Qwen3_5Config
-
-    return Qwen3_5Config, _qwen3_5_arguments(ids, text)
-
-
-def _qwen3_5_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import Qwen3_5MoeConfig
-
-    experts = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
-    experts |= {"num_experts": 4, "num_experts_per_tok": 2}
-    return Qwen3_5MoeConfig, _qwen3_5_arguments(ids, {**text, **experts})
-
-
 def _glm4v_moe_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
     from transformers import Glm4vMoeConfig
 
-    arguments = _glm_arguments(ids, text)
+    arguments = glm_arguments(ids, text)
     experts = {"moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}
     arguments["text_config"] |= {"model_type": "glm4v_moe_text", **experts}
     arguments["vision_config"] |= {"model_type": "glm4v_moe_vision"}
     return Glm4vMoeConfig, arguments
 
 
-def _vipllava(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import CLIPImageProcessor, LlavaProcessor
-
-    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    return LlavaProcessor(
-        image_processor=CLIPImageProcessor(**(small | settings)),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=template,
-    )
-
-
-def _vipllava_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
-    from transformers import VipLlavaConfig
-
-    return VipLlavaConfig, {
-        "text_config": {"model_type": "llama", **text},
-        "vision_config": {"model_type": "clip_vision_model", **tower, "patch_size": 8, "projection_dim": 32},
-        "image_token_index": ids("<image>"),
-        "vision_feature_layer": [-1, -2],
-    }
-
-
 RECIPES: dict[str, Recipe] = {
-    "qwen3_vl": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_config),
-    "qwen3_vl_moe": Recipe(_QWEN_SPECIAL, "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_vl_moe_config),
-    "glm4v": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm4v, _glm4v_config),
-    "glm46v": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm46v, _glm46v_config),
-    "llava_next": Recipe(("<image>",), "</s>", _LLAVA_MESSAGE, _llava_next, _llava_next_config),
-    "llava_onevision": Recipe(
-        ("<image>", "<video>"), "</s>", _LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config
-    ),
+    "qwen3_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, qwen3_vl, _qwen3_vl_config),
+    "qwen3_vl_moe": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, qwen3_vl, _qwen3_vl_moe_config),
+    "glm4v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_config),
+    "glm46v": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, glm46v, _glm46v_config),
     "internvl": Recipe(
-        ("<|im_start|>", "<|im_end|>", *_INTERNVL_NAMED.values()),
+        ("<|im_start|>", "<|im_end|>", *INTERNVL_NAMED.values()),
         "<|im_end|>",
-        _INTERNVL_MESSAGE,
+        INTERNVL_MESSAGE,
         _internvl,
         _internvl_config,
-        _INTERNVL_NAMED,
+        INTERNVL_NAMED,
     ),
     "aya_vision": Recipe(_AYA_SPECIAL, "<|END_OF_TURN|>", _COHERE_MESSAGE, _aya_vision, _aya_vision_config),
     "cohere2_vision": Recipe(
@@ -450,14 +340,7 @@ RECIPES: dict[str, Recipe] = {
         _cohere2_vision_config,
         _COHERE_NAMED,
     ),
-    "mistral3": Recipe(
-        _PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config
-    ),
-    "pixtral": Recipe(_PIXTRAL_SPECIAL, "</s>", _LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
-    "glm4v_moe": Recipe(_GLM_SPECIAL, "<|user|>", _GLM_MESSAGE, _glm4v, _glm4v_moe_config),
-    "vipllava": Recipe(("<image>",), "</s>", _LLAVA_MESSAGE, _vipllava, _vipllava_config),
-    "qwen3_5": Recipe((*_QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_5_config),
-    "qwen3_5_moe": Recipe(
-        (*_QWEN_SPECIAL, "<|endoftext|>"), "<|im_end|>", _QWEN_MESSAGE, _qwen3_vl, _qwen3_5_moe_config
-    ),
+    "mistral3": Recipe(PIXTRAL_SPECIAL, "</s>", Message("[INST]", "[IMG]", "[/INST]", ""), _mistral3, _mistral3_config),
+    "pixtral": Recipe(PIXTRAL_SPECIAL, "</s>", LLAVA_MESSAGE._replace(image="[IMG]"), _pixtral, _pixtral_config),
+    "glm4v_moe": Recipe(GLM_SPECIAL, "<|user|>", GLM_MESSAGE, _glm4v, _glm4v_moe_config),
 }

@@ -1,17 +1,19 @@
 """Families under settings of their own, and what their tokens really saw: shared by the tests of spans."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.spans import Box, ImageSpan, Tile, find_image_spans
+from probes.spans import ImageSpan, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
+from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_zoo import ZOO
 
 Size = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -73,6 +75,8 @@ def _published(processor: Any) -> None:
     processor.image_seq_len = 169
     processor.num_image_tokens = 27 * 27
     if hasattr(processor, "start_image_token"):
+        processor.image_seq_length = 256
+    if hasattr(processor.image_processor, "image_seq_length"):
         processor.image_seq_length = 256
     if hasattr(processor, "full_image_sequence"):
         processor.image_seq_length = 256
@@ -155,6 +159,36 @@ PUBLISHED = (
         28,
     ),
     Case(
+        "gemma4 e4b",
+        "gemma4",
+        {"patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": 280},
+        {},
+        {"vision_config": {"patch_size": 16, "pooling_kernel_size": 3}},
+    ),
+    Case(
+        "llama4 scout",
+        "llama4",
+        {"size": {"height": 336, "width": 336}, "max_patches": 16},
+        {},
+        {"vision_config": {"image_size": 336, "patch_size": 14}},
+        28,
+    ),
+    Case(
+        "lfm2-vl 1.6b",
+        "lfm2_vl",
+        {"encoder_patch_size": 16, "tile_size": 512, "min_image_tokens": 64, "max_image_tokens": 256, "max_tiles": 10},
+        {},
+        {},
+    ),
+    Case(
+        "paligemma 3b 224",
+        "paligemma",
+        {"size": {"height": 224, "width": 224}},
+        {},
+        {"vision_config": {"model_type": "siglip_vision_model", "image_size": 224, "patch_size": 14}},
+        14,
+    ),
+    Case(
         "gemma3 4b",
         "gemma3",
         {"size": {"height": 896, "width": 896}},
@@ -202,15 +236,35 @@ CASES = {
         Case("qwen3_5_moe", "qwen3_5_moe", {}, {}, {}),
         Case("vipllava", "vipllava", {}, {}, {}),
         Case("llava_next", "llava_next", {}, {}, {}),
+        Case("llava_next_video", "llava_next_video", {}, {}, {}),
         Case("llava_onevision", "llava_onevision", {}, {}, {}),
         Case("llava_onevision, thinned", "llava_onevision", {}, {}, {"vision_aspect_ratio": "anyres_max_2"}),
+        Case("granite_docling, denser", "granite_docling", {"dense_max_patches": 3, "dense_min_aspect": 1.2}, {}, {}),
+        Case("granite_docling, fine", "granite_docling", {}, {"fine_route": True}, {}, 4),
+        Case("llama4, largest canvas", "llama4", {"resize_to_max_canvas": True}, {}, {}),
+        Case("ovis2, nearest ratio", "ovis2", {"use_covering_area_grid": False, "min_patches": 2}, {}, {}),
+        Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
+        Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
+        Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
+        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO)),
     )
 }
-PADS = {"llava, padded", "llava, wide crop", "llava_onevision", "llava_onevision, thinned"}
+FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
+PADS = {
+    "llava, padded",
+    "llava, wide crop",
+    "llava_onevision",
+    "llava_onevision, thinned",
+    *FITTED,
+    "llama4",
+    "llama4, largest canvas",
+}
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
-NATIVE = {"mistral3", "pixtral"}
-ANYRES = {"llava_next", "llava_onevision"}
+NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
+RASTER = {"hunyuan_vl", "paddleocr_vl"}
+"""Families whose processor leaves patches in rows, and whose model merges them."""
+ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
 
 
 class Encoded(NamedTuple):
@@ -257,105 +311,3 @@ def coordinates(size: Size) -> Image.Image:
     width, height = size
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     return Image.fromarray(np.rint(np.stack([x, y, np.zeros_like(x)], -1) * 255).astype(np.uint8))
-
-
-def token_colours(case: Case, encoded: Encoded) -> Floats:
-    """(tokens, 3): mean colour in 0 to 1 of the pixels behind each image token, in the prompt's order."""
-    pixels = encoded.inputs["pixel_values"].double().numpy()
-    processor = encoded.processor.image_processor
-    if "image_grid_thw" in encoded.inputs:
-        patches = pixels.reshape(len(pixels), 3, -1).mean(-1)
-        tokens = patches.reshape(-1, 4, 3).mean(1)
-    elif case.family in ANYRES:
-        tokens = _packed(case, encoded)
-    elif case.family in NATIVE:
-        cropped = [image[:, :h, :w] for image, (h, w) in zip(pixels, encoded.inputs["image_sizes"], strict=True)]
-        tokens = np.concatenate([_blocks(image, case.cell) for image in cropped])
-    else:
-        pixels = pixels.reshape(-1, *pixels.shape[-3:])
-        if "pixel_attention_mask" in encoded.inputs:
-            pixels = pixels[encoded.inputs["pixel_attention_mask"].flatten(0, 1).numpy().any((1, 2))]
-        cell = case.cell
-        count, channels, height, width = pixels.shape
-        blocks = pixels.reshape(count, channels, height // cell, cell, width // cell, cell).mean((3, 5))
-        tokens = blocks.transpose(0, 2, 3, 1).reshape(count, -1, channels)
-        if case.name == "llava, class token":
-            tokens = np.concatenate([np.full((count, 1, channels), np.nan), tokens], 1)
-        tokens = tokens.reshape(-1, channels)
-    result: Floats = tokens * np.array(processor.image_std) + np.array(processor.image_mean)
-    return result
-
-
-def _blocks(pixels: Floats, cell: int) -> Floats:
-    """(cells, channels): mean colours of an image (channels, height, width), row by row."""
-    channels, height, width = pixels.shape
-    blocks: Floats = pixels.reshape(channels, height // cell, cell, width // cell, cell).mean((2, 4))
-    return blocks.reshape(channels, -1).T
-
-
-def _packed(case: Case, encoded: Encoded) -> Floats:
-    """Colours of patches, put in order by the model's own packing; newlines are NaN."""
-    import transformers
-
-    kind = transformers.LlavaNextModel if case.family == "llava_next" else transformers.LlavaOnevisionModel
-    sizes = encoded.inputs["image_sizes"]
-    counts = encoded.inputs.get("batch_num_images", torch.ones(len(sizes), dtype=torch.long)).tolist()
-    alone = [count == 1 for count in counts for _ in range(count)]
-    features = []
-    for pixels, split in zip(encoded.inputs["pixel_values"], alone, strict=True):
-        filled = int(pixels.abs().flatten(1).any(1).sum()) if split else 1
-        blocks = pixels[:filled].double().unfold(2, case.cell, case.cell).unfold(3, case.cell, case.cell).mean((-1, -2))
-        features.append(blocks.flatten(2).transpose(1, 2))
-    newline = torch.full((3,), float("nan"), dtype=torch.double)
-    extra = {"vision_feature_select_strategy": "default"} if case.family == "llava_next" else {}
-    if "vision_aspect_ratio" in case.changes:
-        extra["vision_aspect_ratio"] = case.changes["vision_aspect_ratio"]
-    holder = SimpleNamespace(config=encoded.config)
-    packed, _ = kind.pack_image_features(holder, features, sizes, image_newline=newline, **extra)
-    return np.concatenate([part.numpy() for part in packed])
-
-
-def assert_tiles_exactly(span: ImageSpan) -> None:
-    """Cells share their tile without gap or overlap; tiles beside the thumbnail share their union likewise."""
-    cells = span.cells()
-    for index, tile in enumerate(span.tiles):
-        grid = {(cell.row, cell.column): cell.box for cell in cells if cell.tile == index}
-        assert len(grid) == tile.rows * tile.columns
-        for (row, column), box in grid.items():
-            right, below = grid.get((row, column + 1)), grid.get((row + 1, column))
-            assert right is None or (box.right == right.left and box.top == right.top and box.bottom == right.bottom)
-            assert below is None or (box.bottom == below.top and box.left == below.left and box.right == below.right)
-        assert span.size is not None
-        assert sum(box.area for box in grid.values()) == pytest.approx(tile.box.clip(*span.size).area)
-    boxes = [tile.box for tile in span.tiles if not tile.thumbnail]
-    union = Box(*(f(box[at] for box in boxes) for at, f in enumerate((min, min, max, max))))
-    assert sum(box.area for box in boxes) == pytest.approx(union.area)
-    assert span.size is not None
-    for tile in span.tiles:
-        if tile.thumbnail:
-            fine = next(each for each in span.tiles if not each.thumbnail)
-            assert_covers(fine, union, Box(0, 0, *span.size) if fine.row_end else tile.box)
-
-
-def assert_covers(fine: Tile, union: Box, whole: Box) -> None:
-    """Fine cells lie over the whole image; where a padded grid was cut back, all but a cell at each edge of it."""
-    if not fine.rows * fine.columns:
-        return
-    cell = fine.box.cell(0, 0, fine.rows, fine.columns)
-    lost = [abs(edge - other) for edge, other in zip(union, whole, strict=True)]
-    limits = [cell.right - cell.left, cell.bottom - cell.top] * 2 if fine.row_end else [0.0] * 4
-    assert all(edge <= limit + 1e-6 for edge, limit in zip(lost, limits, strict=True))
-
-
-def assert_tokens(encoded: Encoded) -> None:
-    """Spans hold the image tokens of their row, all of them, once, and nothing else."""
-    token = encoded.config.image_token_id
-    for ids, spans in zip(encoded.inputs["input_ids"], encoded.spans, strict=True):
-        places = torch.nonzero(ids == token).flatten().tolist()
-        assert [place for span in spans for place in span.tokens.tolist()] == places
-        for span in spans:
-            assert len(span.tokens) == sum(tile.tokens for tile in span.tiles)
-            assert tuple(span) == (span.start, span.stop) == (span.tokens[0], span.tokens[-1] + 1)
-            assert [run for run in span.runs if run[0] >= run[1]] == []
-            tokens = [cell.token for cell in span.cells()]
-            assert len(set(tokens)) == len(tokens) and tokens == sorted(tokens)

@@ -6,6 +6,7 @@ the forward that was recorded.
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import torch
 
 from probes.attention import attention_layers
 from probes.decoder import find_decoder
-from probes.families import FAMILIES
-from probes.families.support import CROSSING, HALF_REFUSED, MASKS, REFUSED, TERMS, VERIFIED, table
+from probes.families import FAMILIES, RESAMPLED, UNBATCHED, VIDEOS
+from probes.families.support import BY_HAND, CROSSING, HALF_REFUSED, MASKS, REFUSED, TERMS, VERIFIED, table
+from probes.inputs import InputError
+from probes.spans import find_image_spans
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.mutating import MUTATIONS, terms, without_rotation
 from tests.probes.zoo.replaying import mask_kinds
@@ -160,3 +163,14 @@ def test_every_entry_of_the_mapping_is_verified_or_refused() -> None:
 def test_the_table_of_the_docs_is_this_one() -> None:
     assert (ROOT / "docs" / "families.md").read_text() == table()
     assert set(FAMILIES) - {"smolvlm"} <= VERIFIED
+    assert set(BY_HAND) == VERIFIED - set(FAMILIES)
+    assert VIDEOS | RESAMPLED | set(UNBATCHED) <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("model_type", sorted(BY_HAND))
+def test_families_whose_image_tokens_are_not_known_name_the_way_by_hand(model_type: str) -> None:
+    with pytest.raises(InputError, match=r"attention_factors\(image_spans=") as error:
+        find_image_spans({"input_ids": [[1]]}, SimpleNamespace(model_type=model_type))
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 400
+    assert repr(model_type) in message and BY_HAND[model_type] in message

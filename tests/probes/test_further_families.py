@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probes import encoding
 from probes.families import family_of
 from probes.families.view import ImageView, Settings
 from probes.inputs import InputError
 from probes.model import HookedModel
 from probes.spans import find_image_spans
-from tests.probes.hooked import FURTHER, picture
+from tests.probes.hooked import FURTHER, hooked, picture
 from tests.probes.processors import build_config, build_model, build_processor
 from tests.probes.test_spans_errors import SIZES, encode, one_line
 
@@ -33,6 +34,17 @@ def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) ->
         tiled = [cell for cell in cells if cell.thumbnail] or cells
         assert sum(cell.box.area for cell in tiled) == pytest.approx(width * height)
         assert np.isfinite(trace.map(image, -1)).all()
+
+
+def test_an_answer_that_sees_ahead_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PaliGemma's prompt is read in both directions, and its answer must not be."""
+    model, images = hooked("paligemma"), [picture(32, 32, 1), picture(64, 32, 2)]
+    asked = (images, "1 <image> 2 <image> Which image?", (300, 120, 77, 250))
+    right = model.trace(*asked, rows="answer")
+    monkeypatch.setattr(encoding, "ANSWER_TYPES", {})
+    wrong = model.trace(*asked, rows="answer")
+    assert np.abs(right.factors - wrong.factors).max() > 1e-4
+    assert abs(right.log_probability - wrong.log_probability) > 1e-3
 
 
 @pytest.mark.parametrize("family", ["llava_next", "llava_onevision"])

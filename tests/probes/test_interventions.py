@@ -11,7 +11,7 @@ from probes.encoding import row_sets
 from probes.inputs import InputError
 from probes.interventions import blank_effects, knockout_effects, layer_windows, swap_effects
 from probes.model import HookedModel, Question
-from tests.probes.hooked import FAMILIES, FURTHER, hooked, picture, questions, reference, sharp_model
+from tests.probes.hooked import FAMILIES, INTERVENED, hooked, picture, questions, reference, sharp_model
 
 ANSWER = [120, 121, 122]
 TOLERANCE = 2e-4
@@ -25,7 +25,7 @@ def score_by_hand(family: str, question: Question) -> float:
     return sum(float(rows[step, token]) for step, token in enumerate(ANSWER))
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
+@pytest.mark.parametrize("family", (*FAMILIES, *INTERVENED))
 def test_blanking_replaces_one_image_at_a_time(family: str) -> None:
     question = questions()[0]
     effects = blank_effects(hooked(family), question, ANSWER)
@@ -131,7 +131,7 @@ def masked_score(model: HookedModel, inputs: dict[str, torch.Tensor], allowed: t
     return sum(float(rows[step, token]) for step, token in enumerate(ANSWER))
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
+@pytest.mark.parametrize("family", (*FAMILIES, *INTERVENED))
 def test_windows_and_batches_do_not_change_each_other(family: str) -> None:
     model, question = hooked(family), questions()[0]
     windows = [model.layers, *layer_windows(model.layers, 1)]

@@ -13,6 +13,10 @@ from probes.scores import region_attention_accuracy
 from probes.spans import Box
 from tests.probes import processors
 from tests.probes.hooked import FAMILIES, FURTHER, NEVER, Reference, hooked, picture, questions, reference, sharp_model
+from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_squares import SQUARES
+from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_zoo import ZOO
 
 TOLERANCE = 1e-6
 ANSWER = [120, 121, 122, 123]
@@ -30,6 +34,7 @@ TAILS = {
     "glm4v": "<|assistant|>\n",
     "glm46v": "<|assistant|>\n",
     "llava_next": " ASSISTANT:",
+    "llava_next_video": " ASSISTANT:",
     "llava_onevision": " ASSISTANT:",
     "mistral3": "[/INST]",
     "glm4v_moe": "<|assistant|>\n",
@@ -37,11 +42,31 @@ TAILS = {
     "internvl": "<|im_end|>\n<|im_start|>assistant\n",
     "aya_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
     "cohere2_vision": "<|END_OF_TURN|><|START_OF_TURN|>assistant: ",
+    **dict.fromkeys(GRIDS, "<|im_end|>\n<|im_start|>assistant\n"),
+    **dict.fromkeys(SQUARES, " ASSISTANT:"),
+    **dict.fromkeys(TILES, " ASSISTANT:"),
+    "qianfan_ocr": "<|im_end|>\n<|im_start|>assistant\n",
+    "paligemma": "\n",
+    **dict.fromkeys(ZOO, "<|im_end|>\n<|im_start|>assistant\n"),
+    "glmga": "<|assistant|>\n",
+    "mistral_large4": "[/INST]",
+    "minimax_m3_vl": "<|turn|>assistant: ",
+    "cohere_compass": "<|END|><|START|>assistant: ",
+    "gemma4": "<turn|>\n<|turn>model\n",
+    "glm_ocr": "<|assistant|>\n",
+    "ernie4_5_vl_moe": "\nAssistant: ",
 }
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}
 """How far sdpa's own rounding strays from eager's, where linear layers and experts make it grow."""
-LAYERS = {"qwen3_5": [0, 2], "qwen3_5_moe": [0, 2]}
+LAYERS = {
+    "lfm2_vl": [0, 2],
+    "minicpmv4_6": [0, 2],
+    "minicpmv4_7": [0, 2],
+    "lfm3_vl": [0, 2],
+    "qwen3_5": [0, 2],
+    "qwen3_5_moe": [0, 2],
+}
 """Layers with attention, where not all three have it."""
 
 
@@ -186,7 +211,9 @@ def test_teacher_forcing_what_was_generated_gives_the_same_trace(family: str) ->
     np.testing.assert_array_equal(forced.factors, generated.factors)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", (*FAMILIES, "ernie4_5_vl_moe", "gemma4", "lfm2_vl", "llama4", "minicpmv4_6", "paligemma")
+)
 def test_the_forward_pass_reads_what_a_recorder_on_the_generation_reads(family: str) -> None:
     """The last token written never becomes a row of a generation, so that writes one token more."""
     model, asked = hooked(family), questions()
