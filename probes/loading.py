@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from probes.implementations import check_implementation
 from probes.inputs import InputError
 
 _CONFIG = "config.json"
@@ -50,11 +51,13 @@ def load(
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        InputError: If there is no such checkpoint, it is text-only, has no processor, is pickled or wants to run code
-            of its own without leave, misses weights, or is broken; if the attention implementation is not installed,
-            or not known.
+        InputError: If the attention implementation is not installed, or if there is no such checkpoint, it is
+            text-only, has no processor, is pickled or wants to run code of its own without leave, misses weights, or
+            is broken.
     """
     name = str(path_or_id)
+    if attn_implementation is not None:
+        check_implementation(attn_implementation)
     folder = _find_folder(name, revision, trust_remote_code)
     _refuse_remote_code(folder, name, trust_remote_code)
     config = _read_config(folder, name, trust_remote_code)
@@ -304,7 +307,7 @@ def _load_weights(
         if attn_implementation is not None and _is_about_attention(error):
             raise InputError(
                 f"model {name!r}: attention implementation {attn_implementation!r} cannot be used here "
-                f"({first_line(error)}); install what it needs, or use 'sdpa'"
+                f'({first_line(error)}); install what it needs, or load with attn_implementation="sdpa"'
             ) from error
         raise InputError(f"model {name!r}: cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"]) + [str(key) for key in sorted(report["mismatched_keys"])]

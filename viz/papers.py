@@ -9,16 +9,20 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from viz.paper_curves import causal_agreement, layer_accuracy, positions, scaling, shares
+from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
+from viz.paper_ranks import head_map, ranking
 
 __all__ = [
     "causal_agreement",
+    "differences",
     "factor_heatmap",
+    "head_map",
     "image_to_image",
     "layer_accuracy",
     "overlay",
     "positions",
+    "ranking",
     "save",
     "scaling",
     "shares",
