@@ -92,9 +92,9 @@ def enlarge_weights(model: nn.Module, sharpness: float = SHARPNESS) -> None:
                 parameter.fill_(sharpness**0.5 - (0 if parameter.any() else 1))
             elif decoder and name.endswith(_QUERY_KEY_MAPS):
                 parameter.normal_(0, sharpness**0.5 / parameter.shape[-1] ** 0.5)
-            elif decoder and name.endswith(("sinks", "rel_logits_proj.proj")):
+            elif decoder and name.endswith("sinks"):
                 parameter.normal_(0, sharpness)
-            elif "embed" in name and parameter.dim() == 2:
+            elif (decoder and name.endswith("rel_logits_proj.proj")) or ("embed" in name and parameter.dim() == 2):
                 parameter.normal_(0, 1)
             elif parameter.dim() >= 2:
                 parameter.normal_(0, 1 / parameter[0].numel() ** 0.5)
