@@ -69,7 +69,10 @@ FAMILIES: dict[str, str] = {
 RESAMPLED: frozenset[str] = frozenset({"idefics2"})
 """Model types whose image tokens have no places in the image (`probes.families.geometry.Tile.mixed`)."""
 
-UNBATCHED: dict[str, str] = {"hunyuan_vl": "numbers images over the whole batch, so that questions change each other"}
+UNBATCHED: dict[str, str] = {
+    "hunyuan_vl": "numbers images over the whole batch, so that questions change each other",
+    "minimax_m3_vl": "chooses other blocks under sdpa in a padded batch, down to none at all",
+}
 """Model types whose batches are not their questions side by side, with the reason."""
 
 ANSWER_TYPES: dict[str, int] = {"paligemma": 1}

@@ -16,8 +16,16 @@ from tests.probes.hooked import FAMILIES, FURTHER, hooked, picture, questions
 
 ANSWER = [120, 121, 122]
 TOLERANCE = 2e-4
-BESIDES_EMBEDDINGS = ("qwen3_vl", "qwen3_vl_moe")
-"""Families whose vision tower adds features between decoder layers too."""
+BESIDES_EMBEDDINGS = (
+    "cohere_compass",
+    "cosmos3_omni",
+    "gemma4",
+    "granite_docling",
+    "qwen3_omni_moe_thinker",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+)
+"""Families whose vision tower adds features between decoder layers too; Gemma 4 gives each layer embeddings of its own."""
 
 
 @pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))

@@ -17,7 +17,33 @@ WITHOUT_ADAPTER = (
     "cohere2_vision",
     "glm4v_moe",
     "vipllava",
+    "cohere_compass",
+    "cosmos3_omni",
+    "deepseek_vl",
+    "deepseek_vl_hybrid",
+    "ernie4_5_vl_moe",
+    "exaone4_5",
+    "glm_ocr",
+    "glmga",
+    "granite_docling",
+    "hyperclovax_vision_v2",
+    "janus",
+    "lfm2_vl",
+    "lfm3_vl",
+    "lighton_ocr",
+    "llava_next_video",
+    "minicpmv4_6",
+    "minicpmv4_7",
+    "mistral_large4",
+    "ovis2",
+    "paddleocr_vl",
+    "paligemma",
+    "qianfan_ocr",
+    "qwen2_5_omni_thinker",
+    "qwen3_omni_moe_thinker",
+    "video_llama_3",
 )
+"""Families that TransformerLens has no adapter for."""
 OTHER_TOWER = ("pixtral",)
 """A LLaVA by name, whose vision tower is not LLaVA's."""
 CASES = [
