@@ -146,6 +146,8 @@ def _sinks(call: AttentionCall, rows: Tensor) -> Tensor | None:
 
 def take_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Pick rows per batch row: (batch, heads, queries, size) at int64 (batch, rows) -> (batch, heads, rows, size)."""
+    if values.shape[2] == rows.shape[1] == 1:
+        return values  # A decode step: the one row there is.
     index = rows[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[-1])
     return values.gather(2, index)
 

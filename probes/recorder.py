@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention
 from probes.attention_columns import ImageColumns
 from probes.attention_rows import column_masses, pad_rows, rows_between
+from probes.decode_steps import DecodeSteps
 from probes.decoder import attention_modules
 from probes.inputs import InputError
 from probes.interface import listen, require_called, unlisten
@@ -77,6 +78,7 @@ class AttentionRecorder:
         self._per_head, self._keep_cells, self._row_chunk = per_head, cells, row_chunk
         self._ids = {id(module) for module in self._modules.values()}
         self._places = Places()
+        self._steps = DecodeSteps(self._add)
         self._active = torch.ones(batch, dtype=torch.bool)
         self._chosen: dict[tuple[int, int, torch.device], _Chosen | None] = {}
         self._sums: dict[int, Tensor] = {}
@@ -97,6 +99,8 @@ class AttentionRecorder:
         unlisten(self)
         self._state = "broken"
         if kind is None:
+            with torch.no_grad():
+                self._steps.flush_all()
             chosen = self._sets.flatten(0, 1).any(0).nonzero()
             require_called(self._modules, self._places, int(chosen.max()) + 1 if chosen.numel() else 1)
             if self._cross_spans is not None and not self._cross:
@@ -168,8 +172,8 @@ class AttentionRecorder:
             self._take_cross(call)
         place = self._places.place(call)
         chosen = self._choose(place.row, call.query.shape[2], call.query.device)
-        if chosen is not None:
-            self._add(call, place, chosen)
+        if chosen is not None and not self._steps.take(call, place, chosen.weights):
+            self._add(call, place, chosen.rows, chosen.weights)
 
     def _take_cross(self, call: AttentionCall) -> None:
         """Know the columns of a layer that attends to image features."""
@@ -203,8 +207,8 @@ class AttentionRecorder:
             self._chosen[key] = _Chosen(rows.to(device), weights.float().to(device)) if rows.numel() else None
         return self._chosen[key]
 
-    def _add(self, call: AttentionCall, place: Place, chosen: _Chosen) -> None:
-        masses = column_masses(call, place, chosen.rows, chosen.weights, self._per_head, self._row_chunk)
+    def _add(self, call: AttentionCall, place: Place, rows: Tensor, weights: Tensor) -> None:
+        masses = column_masses(call, place, rows, weights, self._per_head, self._row_chunk)
         layer = call.layer
         sums = self._cross.get(layer, self._columns).image_sums(masses.columns, place.column)
         # Not in place: a recorder may be entered inside inference mode and read outside.

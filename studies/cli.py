@@ -58,7 +58,7 @@ VERBS = {
         "sightcheck scaling runs/small runs/medium runs/large --out runs/scaling",
     ),
     "bench capture": Verb(
-        "studies.cli_bench",
+        "studies.capture.cli",
         "CaptureBench",
         "run",
         "what recording attention costs beside a plain forward pass",

@@ -9,11 +9,13 @@ import re
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from viz.screen_costs import costs
 from viz.screen_curves import causal_agreement, layer_accuracy, positions, scaling, shares
 from viz.screen_maps import factor_heatmap, image_to_image, overlay
 
 __all__ = [
     "causal_agreement",
+    "costs",
     "factor_heatmap",
     "html_fragment",
     "image_to_image",
