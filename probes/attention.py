@@ -104,6 +104,45 @@ def pairwise_factors(model: nn.Module, inputs: Mapping[str, Any], image_spans: S
         InputError: If spans do not fit.
         UnsupportedAttention: If a layer's attention cannot be read.
     """
+    asked = pairwise_question(inputs, image_spans)
+    recorder = AttentionRecorder(model, asked.columns, asked.row_sets)
+    _run(model, inputs, recorder)
+    return asked.answer({name: recorder.factors(name) for name in asked.row_sets})
+
+
+class PairwiseQuestion(NamedTuple):
+    """Row sets and columns whose factors make up pairwise factors.
+
+    Args:
+        row_sets: Per image, and last for the text, its rows.
+        columns: Per batch row its images, and last its text if it has any, in place of `image_spans`.
+        images: Per batch row, its number of images.
+        has_text: Per batch row, whether it has text.
+    """
+
+    row_sets: dict[str, Tensor]
+    columns: list[list[_TextColumns]]
+    images: list[int]
+    has_text: list[bool]
+
+    def answer(self, factors: Mapping[str, Tensor]) -> Tensor:
+        """Put the factors of the row sets, (batch, layers, columns) each, together; see `pairwise_factors`."""
+        recorded = torch.stack([factors[name] for name in self.row_sets], dim=2)
+        batch, layers, sets = recorded.shape[:3]
+        pairs = torch.full((batch, layers, sets, sets), torch.nan)
+        for index, images in enumerate(self.images):
+            pairs[index, :, :, :images] = recorded[index, :, :, :images]
+            if self.has_text[index]:
+                pairs[index, :, :, -1] = recorded[index, :, :, images]
+        return pairs
+
+
+def pairwise_question(inputs: Mapping[str, Any], image_spans: Sequence[Any]) -> PairwiseQuestion:
+    """The rows and columns of `pairwise_factors`.
+
+    Raises:
+        InputError: If spans do not fit.
+    """
     real = _real_tokens(inputs)
     batch, tokens = real.shape
     images = ImageColumns(image_spans, batch, tokens)
@@ -121,15 +160,7 @@ def pairwise_factors(model: nn.Module, inputs: Mapping[str, Any], image_spans: S
         text_runs = _runs(text)
         has_text.append(bool(text_runs))
         columns.append([_TextColumns(runs) for runs in (*spans, text_runs) if runs])
-    recorder = AttentionRecorder(model, columns, row_sets)
-    _run(model, inputs, recorder)
-    recorded = torch.stack([recorder.factors(name) for name in row_sets], dim=2)
-    factors = torch.full((batch, len(recorder.layers), len(row_sets), len(row_sets)), torch.nan)
-    for index, spans in enumerate(images.rows):
-        factors[index, :, :, : len(spans)] = recorded[index, :, :, : len(spans)]
-        if has_text[index]:
-            factors[index, :, :, -1] = recorded[index, :, :, len(spans)]
-    return factors
+    return PairwiseQuestion(row_sets, columns, [len(spans) for spans in images.rows], has_text)
 
 
 def _runs(mask: Tensor) -> Runs:

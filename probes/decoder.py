@@ -55,6 +55,26 @@ def attention_modules(model: nn.Module) -> dict[int, nn.Module]:
     return {layer: _only(layer, candidates[layer]) for layer in sorted(candidates)}
 
 
+def decoder_layers(model: nn.Module) -> dict[int, nn.Module]:
+    """The decoder's layers of every kind by true layer index, in order.
+
+    They are the list in the decoder whose entries hold the attention modules of the same index.
+
+    Raises:
+        UnsupportedAttention: If there is no such list; as `attention_modules`.
+    """
+    decoder, attentions = find_decoder(model), attention_modules(model)
+    for module in decoder.modules():
+        if not isinstance(module, nn.ModuleList) or len(module) <= max(attentions, default=-1) or not attentions:
+            continue
+        if all(any(part is own for part in module[layer].modules()) for layer, own in attentions.items()):
+            return dict(enumerate(module))
+    raise UnsupportedAttention(
+        f"{type(model).__name__}: no list of decoder layers is found that holds its attentions; knock out attention "
+        "instead of patching the residual stream"
+    )
+
+
 def _is_attention(module: nn.Module) -> bool:
     return "attention" in type(module).__name__.lower() or _calls_interface(module)
 

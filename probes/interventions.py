@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from probes.attention_columns import runs_of
+from probes.backend import Backend
+from probes.changes import Knockout
 from probes.encoding import Answer, Encoded, row_sets
 from probes.inputs import ImageRef, InputError, same_picture
-from probes.knockout import AttentionKnockout
-from probes.model import HookedModel
 from probes.prompts import Question
 
 NEUTRALS = ("gray", "white", "mean")
@@ -31,12 +31,12 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def blank_effects(
-    model: HookedModel, question: Question, answer: Answer, neutral: str = "gray", batch_size: int = 16
+    model: Backend, question: Question, answer: Answer, neutral: str = "gray", batch_size: int = 16
 ) -> FloatArray:
     """Drop in the answer's log-probability when each image in turn is replaced by a neutral one of its size.
 
     Args:
-        model: The model.
+        model: The model: `probes.HookedModel`, or another back end.
         question: Images and text.
         answer: Text, or the token ids of a trace.
         neutral: "gray", "white" or "mean".
@@ -48,21 +48,19 @@ def blank_effects(
     Raises:
         InputError: If the neutral is unknown, the answer has no tokens, or the model cannot take the question.
     """
-    if neutral not in NEUTRALS:
-        raise InputError(f"unknown neutral {neutral!r}: there are {', '.join(NEUTRALS)}")
-    images = _decoded(question)
+    images = decoded(question)
     return _replacement_effects(
         model, question, images, [blanked(each, neutral) for each in images], answer, batch_size
     )
 
 
 def swap_effects(
-    model: HookedModel, question: Question, answer: Answer, others: Sequence[Any], batch_size: int = 16
+    model: Backend, question: Question, answer: Answer, others: Sequence[Any], batch_size: int = 16
 ) -> FloatArray:
     """Drop in the answer's log-probability when each image in turn is replaced by one of another sample.
 
     Args:
-        model: The model.
+        model: The model: `probes.HookedModel`, or another back end.
         question: Images and text.
         answer: Text, or the token ids of a trace.
         others: Images of another sample, in any form that ImageRef.of takes; image i is replaced by `others[i]`,
@@ -76,19 +74,12 @@ def swap_effects(
         InputError: If there are no others, one cannot be read or shows just what it would replace, the answer has no
             tokens, or the model cannot take the question.
     """
-    if not others:
-        raise InputError("swapping needs at least one image of another sample, and none is given")
-    images = _decoded(question)
-    chosen = [ImageRef.of(others[place % len(others)]).open() for place in range(len(images))]
-    replacements = [new.resize(old.size) for old, new in zip(images, chosen, strict=True)]
-    for place, (old, new) in enumerate(zip(images, replacements, strict=True), start=1):
-        if same_picture(old, new):
-            raise InputError(f"image {place} would be swapped for one that shows the same; give another in its place")
-    return _replacement_effects(model, question, images, replacements, answer, batch_size)
+    images = decoded(question)
+    return _replacement_effects(model, question, images, swapped(images, others), answer, batch_size)
 
 
 def knockout_effects(
-    model: HookedModel,
+    model: Backend,
     question: Question,
     answer: Answer,
     windows: Sequence[Collection[int]] | None = None,
@@ -101,7 +92,7 @@ def knockout_effects(
     image still reaches the answer, and so does what layers without attention carry (as the linear ones of Qwen3.5).
 
     Args:
-        model: The model.
+        model: The model: `probes.HookedModel`, or another back end.
         question: Images and text.
         answer: Text, or the token ids of a trace.
         windows: Sets of true layer indices in which attention is cut, one set per row of the result; None is a single
@@ -126,18 +117,28 @@ def knockout_effects(
     names = [rows] if isinstance(rows, str) else list(rows)
     if not names:
         raise InputError("a knock-out needs at least one row set: see probes.encoding.row_sets")
-    baseline = _baseline(model, question, answer)
+    baseline = baseline_score(model, question, answer)
     effects = np.full((len(chosen), len(question.images)), np.nan)
     blinded = _blinded(model.encode([question], [answer]), names)
     able = blinded.any(1).nonzero().flatten().tolist()
-    for places in _chunks(len(able), batch_size):
+    for places in chunks(len(able), batch_size):
         images = [able[place] for place in places]
         encoded = model.encode([question] * len(images), [answer] * len(images))
         hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
         for window, layers in enumerate(chosen):
-            with AttentionKnockout(model.model, blinded[images], hidden, layers):
-                effects[window, images] = baseline - model.score(encoded).log_probability
+            cut = Knockout(blinded[images], hidden, tuple(layers))
+            effects[window, images] = baseline - model.score(encoded, [cut]).log_probability
     return effects
+
+
+def knocked_out(encoded: Encoded, rows: str, images: Sequence[int]) -> Knockout:
+    """In each batch row one image hidden from a row set, in every layer; the image's own rows keep seeing it."""
+    blinded = row_sets(encoded, [rows])[rows].clone()
+    hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
+    for row, (span,) in enumerate(hidden):
+        for start, stop in runs_of(span):
+            blinded[row, start:stop] = False
+    return Knockout(blinded, hidden)
 
 
 def _blinded(encoded: Encoded, rows: Sequence[str]) -> Tensor:
@@ -162,45 +163,85 @@ def layer_windows(layers: Sequence[int], size: int) -> list[tuple[int, ...]]:
 
 
 def _replacement_effects(
-    model: HookedModel,
+    model: Backend,
     question: Question,
     images: Sequence[Image.Image],
     replacements: Sequence[Image.Image],
     answer: Answer,
     batch_size: int,
 ) -> FloatArray:
-    variants = [
-        Question([*images[:place], replacement, *images[place + 1 :]], question.text)
-        for place, replacement in enumerate(replacements)
-    ]
-    baseline = _baseline(model, question, answer)
+    variants = replaced_one_by_one(question, images, replacements)
+    baseline = baseline_score(model, question, answer)
     scored = [
         model.log_probability([variants[place] for place in places], [answer] * len(places)).log_probability
-        for places in _chunks(len(variants), batch_size)
+        for places in chunks(len(variants), batch_size)
     ]
     return baseline - np.concatenate(scored)
 
 
-def _baseline(model: HookedModel, question: Question, answer: Answer) -> float:
+def replaced_one_by_one(
+    question: Question, images: Sequence[Image.Image], replacements: Sequence[Image.Image]
+) -> list[Question]:
+    """One question per image, with that image replaced."""
+    return [
+        Question([*images[:place], replacement, *images[place + 1 :]], question.text)
+        for place, replacement in enumerate(replacements)
+    ]
+
+
+def baseline_score(model: Backend, question: Question, answer: Answer) -> float:
+    """The answer's log-probability as things are.
+
+    Raises:
+        InputError: If the answer has no tokens.
+    """
     scores = model.log_probability([question], [answer])
     if not scores.tokens[0]:
         raise InputError("the answer is empty, so no intervention can change its probability")
     return float(scores.log_probability[0])
 
 
-def _decoded(question: Question) -> list[Image.Image]:
+def decoded(question: Question) -> list[Image.Image]:
+    """The question's images."""
     return [ImageRef.of(image).open() for image in question.images]
 
 
 def blanked(image: Image.Image, neutral: str = "gray") -> Image.Image:
-    """A neutral image of the same size: one of `NEUTRALS`."""
+    """A neutral image of the same size.
+
+    Raises:
+        InputError: If the neutral is none of `NEUTRALS`.
+    """
+    if neutral not in NEUTRALS:
+        raise InputError(f"unknown neutral {neutral!r}: there are {', '.join(NEUTRALS)}")
     if neutral == "mean":
         mean = np.asarray(image, dtype=np.float64).reshape(-1, 3).mean(axis=0).round().astype(int)
         return Image.new("RGB", image.size, (int(mean[0]), int(mean[1]), int(mean[2])))
     return Image.new("RGB", image.size, _GRAY if neutral == "gray" else _WHITE)
 
 
-def _chunks(count: int, size: int) -> list[list[int]]:
+def swapped(images: Sequence[Image.Image], others: Sequence[Any]) -> list[Image.Image]:
+    """For each image one of another sample, resized so that the number of tokens stays; see `swap_effects`.
+
+    Raises:
+        InputError: If there are no others, one cannot be read, or it shows just what it would replace.
+    """
+    if not others:
+        raise InputError("swapping needs at least one image of another sample, and none is given")
+    chosen = [ImageRef.of(others[place % len(others)]).open() for place in range(len(images))]
+    replacements = [new.resize(old.size) for old, new in zip(images, chosen, strict=True)]
+    for place, (old, new) in enumerate(zip(images, replacements, strict=True), start=1):
+        if same_picture(old, new):
+            raise InputError(f"image {place} would be swapped for one that shows the same; give another in its place")
+    return replacements
+
+
+def chunks(count: int, size: int) -> list[list[int]]:
+    """Cut 0 to count - 1 into lists of at most `size`.
+
+    >>> chunks(3, 2)
+    [[0, 1], [2]]
+    """
     if size < 1:
         raise InputError(f"batch_size must be at least 1, and is {size}")
     return [list(range(start, min(start + size, count))) for start in range(0, count, size)]

@@ -66,6 +66,19 @@ def load(
     return Loaded(model, processor)
 
 
+def load_processor(path_or_id: str | Path, *, trust_remote_code: bool = False, revision: str | None = None) -> Any:
+    """Load the processor of an image-text-to-text checkpoint, and none of its weights.
+
+    Raises:
+        InputError: As `load`, of everything but the weights.
+    """
+    name = str(path_or_id)
+    folder = _find_folder(name, revision, trust_remote_code)
+    _refuse_remote_code(folder, name, trust_remote_code)
+    _refuse_text_only(_read_config(folder, name, trust_remote_code), name, trust_remote_code)
+    return _load_processor(folder, name, trust_remote_code)
+
+
 def check_pair(model: Any, processor: Any) -> None:
     """Refuse a model and a processor that cannot work together.
 

@@ -11,34 +11,25 @@ This file holds no attention arithmetic and no family's details.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from probes.attention import AttentionRecorder, UnsupportedAttention, attention_layers, pairwise_factors
+from probes.backend import AnswerScores, Recorded
+from probes.changes import Change, applied
+from probes.decoder import decoder_layers
 from probes.encoding import Answer, Encoded, Encoder, row_sets, to_device
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
 from probes.loading import check_pair, first_line, load
 from probes.prompts import Question
+from probes.residuals import reading_residuals
 from probes.trace import Trace
 
 __all__ = ["AnswerScores", "HookedModel", "Question", "Trace"]
-
-
-class AnswerScores(NamedTuple):
-    """How probable answers are, given their prompts.
-
-    Attributes:
-        log_probability: (questions,) natural logarithm, summed over the answer's tokens, its end of sequence not
-            counted; NaN for an answer without tokens.
-        tokens: (questions,) how many tokens were summed.
-    """
-
-    log_probability: npt.NDArray[np.float64]
-    tokens: npt.NDArray[np.int64]
 
 
 class HookedModel:
@@ -91,6 +82,11 @@ class HookedModel:
     def layers(self) -> list[int]:
         """Decoder layers that have attention, true indices."""
         return attention_layers(self.model)
+
+    @property
+    def residual_layers(self) -> list[int]:
+        """Decoder layers of every kind, true indices: where the residual stream can be read and replaced."""
+        return list(decoder_layers(self.model))
 
     @property
     def device(self) -> torch.device:
@@ -154,13 +150,38 @@ class HookedModel:
         """
         return self.score(self.encode(questions, answers))
 
-    def score(self, encoded: Encoded) -> AnswerScores:
+    def score(self, encoded: Encoded, changes: Sequence[Change] = ()) -> AnswerScores:
         """Score the answers of an encoded batch in one forward pass.
 
+        Args:
+            encoded: Questions and answers.
+            changes: What is knocked out or patched on the way; see `probes.changes`.
+
         Raises:
-            InputError: If the model cannot take the inputs or its logits are not numbers.
+            InputError: If the model cannot take the inputs, a change does not fit, or the logits are not numbers.
+            UnsupportedAttention: If a layer's attention cannot be reached.
         """
-        logits = self._answer_logits(encoded)
+        return self._scores(encoded, self._answer_logits(encoded, changes))
+
+    def residuals(self, encoded: Encoded, tokens: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Read the residual stream of chosen tokens where it enters layers, in one forward pass.
+
+        Args:
+            encoded: Questions, with or without answers.
+            tokens: Bool (batch, tokens).
+            layers: True indices, of `residual_layers`.
+
+        Returns:
+            Per layer (chosen tokens, hidden size), in the order of `tokens` read row by row.
+
+        Raises:
+            InputError: If layers or tokens do not fit, or the decoder's residual stream has another form.
+        """
+        with reading_residuals(self.model, tokens, layers) as found:
+            self._answer_logits(encoded)
+        return found
+
+    def _scores(self, encoded: Encoded, logits: torch.Tensor) -> AnswerScores:
         totals = []
         for row, ids in enumerate(encoded.answer_ids):
             rows = logits[row, : max(len(ids), 1)].float()
@@ -223,9 +244,7 @@ class HookedModel:
         if not names:
             raise InputError("trace needs at least one row set, for example rows=('paper',)")
         encoded = self._answered(questions, answers, max_new_tokens)
-        recorder = AttentionRecorder(self.model, encoded.spans, row_sets(encoded, names), per_head=per_head, cells=maps)
-        with recorder:
-            scores = self.score(encoded)
+        recorder, scores = self._record(encoded, names, per_head, maps)
         pairwise = self._pairwise(encoded) if image_to_image else None
         factors = {name: recorder.factors(name).float().cpu().numpy() for name in names}
         recorded = {name: recorder.maps(name) for name in names} if maps else {}
@@ -249,6 +268,12 @@ class HookedModel:
             for row, ids in enumerate(encoded.answer_ids)
         ]
 
+    def _record(self, encoded: Encoded, names: Sequence[str], per_head: bool, maps: bool) -> Recorded:
+        """Score an encoded batch, and record the attention of the row sets in the same pass."""
+        recorder = AttentionRecorder(self.model, encoded.spans, row_sets(encoded, names), per_head=per_head, cells=maps)
+        with recorder:
+            return Recorded(recorder, self.score(encoded))
+
     def _answered(
         self, questions: Sequence[Question], answers: Sequence[Answer] | None, max_new_tokens: int
     ) -> Encoded:
@@ -268,10 +293,10 @@ class HookedModel:
             inputs["position_ids"] = prepare(inputs["input_ids"], dict(inputs))
         return inputs
 
-    def _answer_logits(self, encoded: Encoded) -> torch.Tensor:
+    def _answer_logits(self, encoded: Encoded, changes: Sequence[Change] = ()) -> torch.Tensor:
         """Logits of the rows that predict the answer, (batch, answer tokens + 1, vocabulary)."""
         rows = encoded.columns - encoded.prompt_stop + 1
-        with torch.inference_mode(), self._one_line_refusals():
+        with torch.inference_mode(), self._one_line_refusals(), applied(self.model, changes):
             output = self.model(**self._forward_inputs(encoded), use_cache=False, logits_to_keep=rows)
         logits: torch.Tensor = output.logits
         return logits[:, -rows:]

@@ -26,6 +26,8 @@ WITHOUT_TORCH = (
     "probes.inputs",
     "probes.estimates",
     "probes.scores",
+    "probes.bridges",
+    "probes.bridges.support",
     "studies",
     "studies.cli",
     "studies.runs",
@@ -81,6 +83,33 @@ def test_rewardmodels_use_the_public_names_of_probes_only() -> None:
 def test_viz_knows_no_torch() -> None:
     for path in sources("viz"):
         assert not {name.split(".")[0] for name in imports(path)} & {"torch", "transformers"}, path
+
+
+BRIDGED = {"transformer_lens": "probes/bridges/transformer_lens.py", "nnsight": "probes/bridges/nnsight.py"}
+"""Libraries that broke their dependants before, and the one file that knows each."""
+
+
+def test_each_bridged_library_is_known_to_one_file() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            file = path.relative_to(ROOT).as_posix()
+            for library in {name.split(".")[0] for name in imports(path)} & set(BRIDGED):
+                assert file == BRIDGED[library], f"{file} imports {library}"
+    for library, file in BRIDGED.items():
+        assert library in {name.split(".")[0] for name in imports(ROOT / file)}
+
+
+def test_the_check_of_bridges_sees_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "a.py").write_text("def f():\n    from nnsight import save")
+    with pytest.raises(AssertionError, match=r"studies/a.py imports nnsight"):
+        test_each_bridged_library_is_known_to_one_file()
+
+
+def test_models_load_no_bridged_library() -> None:
+    code = "import sys\nfrom probes import HookedModel\nimport probes.bridges, probes.patching, probes.interventions\n"
+    loaded_by(code + f"assert not {set(BRIDGED)!r} & set(sys.modules)")
 
 
 def test_app_starts_the_explorer_and_nothing_else() -> None:
