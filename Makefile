@@ -8,7 +8,7 @@ DEMO_RUN := runs/demo
 STUDY_RUN := runs/study
 STUDY := docs/study
 
-.PHONY: demo study test test-all app bench lint format clean
+.PHONY: demo study scoreboard test test-all app bench lint format clean
 
 demo: $(RUN_INSTALLED)
 	$(BIN)/sightcheck audit --out $(DEMO_RUN) --overwrite --causal 100
@@ -21,6 +21,12 @@ study: $(RUN_INSTALLED)
 	cp $(STUDY_RUN)/manifest.json $(STUDY_RUN)/metrics.json $(STUDY)/audit/
 	for figure in $(STUDY_RUN)/figures/*.png; do \
 	  ! grep -q "study/audit/$$(basename $$figure)" docs/README.md || cp $$figure $(STUDY)/audit/; done
+
+# The instruments' scoreboard, about six minutes on two cores; --out must be new.
+scoreboard: $(RUN_INSTALLED)
+	rm -rf runs/scoreboard $(STUDY)/scoreboard && mkdir -p $(STUDY)/scoreboard
+	$(BIN)/sightcheck scoreboard --out runs/scoreboard --samples 1200 --dev 600
+	cp runs/scoreboard/manifest.json runs/scoreboard/metrics.json runs/scoreboard/figures/*.png $(STUDY)/scoreboard/
 
 app: $(RUN_INSTALLED)
 	$(BIN)/python app.py

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from probes.implementations import check_implementation
 from probes.inputs import InputError
 
 _CONFIG = "config.json"
@@ -50,10 +51,13 @@ def load(
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        InputError: If there is no such checkpoint, it is text-only, has no processor, is pickled or wants to run code
-            of its own without leave, misses weights, or is broken.
+        InputError: If the attention implementation is not installed, or if there is no such checkpoint, it is
+            text-only, has no processor, is pickled or wants to run code of its own without leave, misses weights, or
+            is broken.
     """
     name = str(path_or_id)
+    if attn_implementation is not None:
+        check_implementation(attn_implementation)
     folder = _find_folder(name, revision, trust_remote_code)
     _refuse_remote_code(folder, name, trust_remote_code)
     config = _read_config(folder, name, trust_remote_code)

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 MAP_SAMPLE = 200
 """Samples whose maps are kept under `--maps sample`."""
 
-_NOT_IDENTITY = ("out", "resume", "overwrite", "model", "data", "answers", "trust_remote_code", "allow_pickle")
+_NOT_IDENTITY = (
+    "out",
+    "resume",
+    "overwrite",
+    "dry_run",
+    "model",
+    "data",
+    "answers",
+    "trust_remote_code",
+    "allow_pickle",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ class AuditConfig:
     """File of answers made elsewhere (JSON, JSONL, CSV or TSV by sample id): score these, generate none."""
     resume: bool = False
     """Go on with a run that was interrupted."""
+    dry_run: bool = False
+    """Print batches, tokens per sample, memory, time and what would be recorded, and write nothing."""
     overwrite: bool = False
     """Replace the run that --out holds, once model and data have proved usable."""
     seed: int = 0
@@ -93,7 +105,7 @@ def run(config: AuditConfig) -> int:
     """Audit a model and say what was found.
 
     Returns:
-        0 if every sample went well, 1 if some failed, 130 if interrupted.
+        0 if every sample went well, 1 if some failed (or would, under `dry_run`), 130 if interrupted.
 
     Raises:
         InputError: If arguments, model or data cannot be used; nothing has been written then.
@@ -108,6 +120,10 @@ def run(config: AuditConfig) -> int:
     check(config)
     prepared = prepare(config)
     moved = prepare_moved(prepared) if config.position_study else None
+    if config.dry_run:
+        from studies.auditing.dry_run import dry_run
+
+        return dry_run(prepared, moved)
     if config.overwrite:
         remove_run(config.out)
     with _open_folder(prepared) as folder:

@@ -3,8 +3,9 @@
 It knows the verbs and where each lives, and nothing of what they compute. Nothing heavy is imported before a verb
 is chosen, so that `--help` answers at once.
 
-Exit status: 0 finished; 1 finished, and some samples failed, or a bar of `bench` was missed; 2 bad arguments or bad
-input, with one line on stderr; 70 an error of Sightcheck's own, with its traceback; 130 interrupted by Ctrl-C.
+Exit status: 0 finished; 1 finished, and some samples failed, a bar of `bench` or `compare` was missed, or `doctor` or
+`--dry-run` found problems; 2 bad arguments or bad input, with one line on stderr; 70 an error of Sightcheck's own, with
+its traceback; 130 interrupted by Ctrl-C.
 """
 
 import contextlib
@@ -57,12 +58,33 @@ VERBS = {
         "audits of models of several sizes, side by side",
         "sightcheck scaling runs/small runs/medium runs/large --out runs/scaling",
     ),
+    "compare": Verb(
+        "studies.compare",
+        "CompareConfig",
+        "run",
+        "two audits over the same questions, sample by sample; a gate for CI",
+        "sightcheck compare runs/before runs/after --fail-under 2 --out runs/compare",
+    ),
+    "scoreboard": Verb(
+        "studies.scoreboard",
+        "ScoreboardConfig",
+        "run",
+        "which instrument names the image that the answer depends on?",
+        "sightcheck scoreboard --model path/to/model --data path/to/questions.jsonl --out runs/scoreboard",
+    ),
     "bench capture": Verb(
         "studies.capture.cli",
         "CaptureBench",
         "run",
         "what recording attention costs beside a plain forward pass",
         "sightcheck bench capture --lengths 1024 4096 --out runs/capture.json",
+    ),
+    "doctor": Verb(
+        "studies.doctor.command",
+        "DoctorConfig",
+        "run",
+        "before a long audit: machine, model, tokens, memory and time",
+        "sightcheck doctor --model path/to/model --data path/to/questions.jsonl",
     ),
     "app": Verb(
         "studies.cli_app",

@@ -25,6 +25,12 @@ WITHOUT_TORCH = (
     "probes",
     "probes.inputs",
     "probes.estimates",
+    "probes.paired",
+    "probes.instruments.arrays",
+    "probes.instruments.attention_scores",
+    "probes.instruments.heads",
+    "probes.instruments.linear_probes",
+    "probes.instruments.names",
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
@@ -46,6 +52,17 @@ WITHOUT_TORCH = (
     "studies.position",
     "studies.auditing.report",
     "studies.untrained",
+    "studies.scaling",
+    "studies.compare",
+    "studies.doctor.command",
+    "studies.doctor.memory",
+    "studies.scoreboard",
+    "studies.instruments.beside",
+    "studies.instruments.evidence",
+    "studies.instruments.figures",
+    "studies.instruments.measuring",
+    "studies.instruments.ranking",
+    "studies.instruments.report",
 )
 
 
@@ -151,8 +168,11 @@ def test_scores_of_probes_load_no_torch() -> None:
     assert not loaded_by(code) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["audit", "--help"], ["app", "--help"]])
-def test_help_loads_nothing_heavy(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "line", ["--help", "--version", "audit --help", "app --help", "compare --help", "doctor --help"]
+)
+def test_help_loads_nothing_heavy(line: str) -> None:
+    words = line.split()
     assert loaded_by(f"from studies.cli import main\nassert main({words!r}) == 0") == set()
 
 

@@ -8,7 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from viz import shapes, style
-from viz.paper_parts import add_legend, add_title, draw_dot, draw_dots, draw_lines, dress, label_axes, new_figure
+from viz.paper_parts import (
+    add_legend,
+    add_title,
+    draw_across,
+    draw_dot,
+    draw_dots,
+    draw_lines,
+    dress,
+    label_axes,
+    new_figure,
+)
 
 
 def layer_accuracy(
@@ -219,4 +229,35 @@ def scaling(
     axes.tick_params(axis="x", which="minor", length=0)
     label_axes(axes, "parameters", quantity)
     add_legend(figure, axes)
+    return figure
+
+
+def differences(
+    metrics: Sequence[str],
+    value: npt.ArrayLike,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    *,
+    title: str = "",
+    quantity: str = "difference",
+) -> Figure:
+    """Draw differences, one below the other, as dots with interval bars around a line at zero.
+
+    Args:
+        metrics: what each difference is of, from the top.
+        value: (metrics,); NaN leaves its line empty.
+        low: lower interval ends, of the shape of ``value``.
+        high: upper interval ends.
+        title: above the figure.
+        quantity: name of the horizontal axis.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    drawn = shapes.differences(metrics, value, low, high)
+    figure, axes = new_figure(5.2, 0.8 + 0.27 * len(metrics), title)
+    draw_across(axes, drawn)
+    axes.set_yticks(range(len(metrics)), metrics)
+    axes.set_ylim(len(metrics) - 0.5, -0.5)
+    label_axes(axes, quantity, "")
     return figure

@@ -44,7 +44,7 @@ def factor_heatmap(
     table, names = shapes.factor_table(factors, layers, target, per_layer)
     rows, columns = table.shape
     figure, axes = new_figure(max(style.COLUMN_WIDTH, 0.55 * columns + 1.4), min(1.4 + 0.2 * rows, 7.0), title)
-    mesh = _mesh(axes, table, shapes.color_limits([table], limits))
+    mesh = draw_mesh(axes, table, shapes.color_limits([table], limits))
     peaks = [row for row in range(rows) if np.isfinite(table[row]).any()]
     axes.plot([float(np.nanargmax(table[row])) for row in peaks], peaks, "o", ms=3.5, mfc="white", mec="black", mew=0.7)
     if target is not None:
@@ -76,7 +76,7 @@ def image_to_image(matrix: npt.ArrayLike, *, limits: tuple[float, float] | None 
     names = [*style.image_labels(size - 1), "text"]
     figure, axes = new_figure(max(style.COLUMN_WIDTH, 0.48 * size + 1.6), max(2.6, 0.42 * size + 0.9), title)
     scale = shapes.color_limits([table], limits)
-    mesh = _mesh(axes, table, scale)
+    mesh = draw_mesh(axes, table, scale)
     axes.invert_yaxis()
     if size <= _MAX_NUMBERED:
         _numbers(axes, table, scale)
@@ -146,7 +146,8 @@ def overlay(
     return figure
 
 
-def _mesh(axes: Axes, table: shapes.FloatArray, limits: tuple[float, float]) -> ScalarMappable:
+def draw_mesh(axes: Axes, table: shapes.FloatArray, limits: tuple[float, float]) -> ScalarMappable:
+    """Draw a table as a heat map, its first row at the bottom; cells of NaN stay empty."""
     rows, columns = table.shape
     edges = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
     mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(table), cmap=style.HEAT_MAP, vmin=limits[0], vmax=limits[1])

@@ -88,6 +88,26 @@ def draw_dot(axes: Axes, at: float, value: float, low: float, high: float, serie
     axes.errorbar([at], [value], yerr=reach, fmt=marker, ms=4.5, lw=1.3, capsize=2.5, color=color, label=label or None)
 
 
+def draw_across(axes: Axes, drawn: shapes.Curves) -> None:
+    """Draw a single series as dots with horizontal interval bars, one below the other, and a line at zero."""
+    bars = None
+    if drawn.low is not None and drawn.high is not None:
+        bars = np.concatenate([drawn.value - drawn.low, drawn.high - drawn.value])
+    axes.axvline(0.0, color=style.CHANCE_COLOR, linewidth=0.9, zorder=1)
+    axes.errorbar(
+        drawn.value[0],
+        drawn.x,
+        xerr=bars,
+        fmt=style.PAPER_MARKERS[0],
+        ms=4.5,
+        lw=1.3,
+        capsize=2.5,
+        color=style.series_color(0),
+    )
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
 def add_legend(figure: Figure, axes: Axes) -> None:
     """Put the legend above the figure, or below it where a title stands above; make room for its rows."""
     handles, labels = axes.get_legend_handles_labels()

@@ -10,18 +10,22 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from viz.paper_costs import costs
-from viz.paper_curves import causal_agreement, layer_accuracy, positions, scaling, shares
+from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
+from viz.paper_ranks import head_map, ranking
 from viz.shapes import FigureError
 
 __all__ = [
     "causal_agreement",
     "costs",
+    "differences",
     "factor_heatmap",
+    "head_map",
     "image_to_image",
     "layer_accuracy",
     "overlay",
     "positions",
+    "ranking",
     "save",
     "scaling",
     "shares",

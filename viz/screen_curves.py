@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from viz import shapes, style
-from viz.screen_parts import add_dot, add_dots, add_lines, house_style, new_figure, unit_axis
+from viz.screen_parts import add_across, add_dot, add_dots, add_lines, house_style, new_figure, unit_axis
 
 
 def layer_accuracy(
@@ -149,6 +149,29 @@ def scaling(
     ticks = {"tickvals": drawn.x, "ticktext": [style.short_count(count) for count in drawn.x]}
     return figure.update_layout(
         xaxis={"title": {"text": "parameters"}, "type": "log", **ticks}, yaxis=unit_axis(quantity)
+    )
+
+
+def differences(
+    metrics: Sequence[str],
+    value: npt.ArrayLike,
+    low: npt.ArrayLike | None = None,
+    high: npt.ArrayLike | None = None,
+    *,
+    title: str = "",
+    quantity: str = "difference",
+) -> go.Figure:
+    """Draw differences, one below the other, around a line at zero; see ``viz.papers.differences``.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    figure = new_figure(title, height=160 + 40 * len(metrics))
+    add_across(figure, shapes.differences(metrics, value, low, high), metrics)
+    ticks = {"tickvals": list(range(len(metrics))), "ticktext": list(metrics), "zeroline": False, "automargin": True}
+    zero = {"zeroline": True, "zerolinecolor": style.CHANCE_COLOR, "zerolinewidth": 2}
+    return figure.update_layout(
+        xaxis={"title": {"text": quantity}, **zero}, yaxis={**ticks, "range": [len(metrics) - 0.5, -0.5]}
     )
 
 

@@ -76,6 +76,15 @@ def add_dot(
     figure.add_trace(trace, **place)
 
 
+def add_across(figure: go.Figure, drawn: shapes.Curves, names: Sequence[str]) -> None:
+    """Draw a single series as dots with horizontal interval bars, one below the other."""
+    trace = go.Scatter(
+        x=drawn.value[0], y=drawn.x, mode="markers", name=drawn.labels[0], showlegend=False, marker=_marker(0),
+        error_x=_bars(drawn, 0), customdata=list(names), hovertemplate="%{customdata}: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_trace(trace)
+
+
 def heat_trace(table: shapes.FloatArray, limits: tuple[float, float], label: str, **extra: Any) -> go.Heatmap:
     """Make a heat map in the house colors; cells of NaN stay empty."""
     bar = {"title": {"text": label, "side": "right"}, "thickness": 14, "outlinewidth": 0}

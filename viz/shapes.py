@@ -77,6 +77,18 @@ def curves(
     return Curves(points, lines, ends[0], ends[1], names, _different(levels))
 
 
+def differences(
+    metrics: Sequence[str], value: npt.ArrayLike, low: npt.ArrayLike | None, high: npt.ArrayLike | None
+) -> Curves:
+    """Check a single series of differences, numbered from 0 in the order of their names.
+
+    Raises:
+        FigureError: if shapes do not match, there is more than one series, or nothing is finite.
+    """
+    drawn = curves(np.arange(len(metrics)), value, low, high, None, None, axis="metrics")
+    return replace(drawn, labels=("difference",))
+
+
 def _different(levels: FloatArray) -> tuple[float, ...]:
     """The finite levels in the order given, without those that would be drawn over one another."""
     kept: list[float] = []
@@ -200,6 +212,46 @@ def ordered(drawn: Curves) -> Curves:
     order = np.argsort(drawn.x, kind="stable")
     ends = [None if end is None else end[:, order] for end in (drawn.low, drawn.high)]
     return Curves(drawn.x[order], drawn.value[:, order], ends[0], ends[1], drawn.labels, drawn.chance)
+
+
+def ranked(
+    names: Sequence[str],
+    value: npt.ArrayLike,
+    low: npt.ArrayLike | None,
+    high: npt.ArrayLike | None,
+    chance: npt.ArrayLike | None,
+    labels: Sequence[str] | None,
+) -> tuple[Curves, list[str]]:
+    """Check series over names and sort these by their largest value, the largest first; names without any go last.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    drawn = curves(np.arange(len(names)), value, low, high, chance, labels, axis="names")
+    best = np.where(np.isfinite(drawn.value), drawn.value, -np.inf).max(axis=0)
+    order = np.argsort(-best, kind="stable")
+    ends = [None if end is None else end[:, order] for end in (drawn.low, drawn.high)]
+    ordered_curves = replace(drawn, value=drawn.value[:, order], low=ends[0], high=ends[1])
+    return ordered_curves, [names[index] for index in order]
+
+
+def head_table(
+    value: npt.ArrayLike, layers: Sequence[int], chosen: Sequence[tuple[int, int]]
+) -> tuple[FloatArray, list[tuple[int, int]]]:
+    """Check a (layers, heads) table, and turn chosen (layer, head) pairs into (row, column).
+
+    Raises:
+        FigureError: if shapes do not match, or a chosen head is not there.
+    """
+    table, names = heat(value, "head values"), list(layers)
+    if len(names) != len(table):
+        raise FigureError(f"head values have {len(table)} layers, but {len(names)} layer numbers were given")
+    places = []
+    for layer, head in chosen:
+        if layer not in names or not 0 <= head < table.shape[1]:
+            raise FigureError(f"head {head} of layer {layer} is chosen, and not in the table")
+        places.append((names.index(layer), head))
+    return table, places
 
 
 def color_limits(values: Sequence[FloatArray], limits: tuple[float, float] | None) -> tuple[float, float]:

@@ -75,7 +75,7 @@ class Counter:
     def _line(self) -> None:
         self._last_line = self._clock()
         left = (self.total - self.done) / self.rate() if self.done > self._first else None
-        when = "" if left is None else f", {_duration(left)} left"
+        when = "" if left is None else f", {duration(left)} left"
         text = f"{self.label}: {self.done}/{self.total}, {self.rate():.1f} samples/s{when}"
         print(text, file=self._stream, flush=True)
 
@@ -94,10 +94,10 @@ def _bar(stream: TextIO) -> "Progress":
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Hours, minutes and seconds.
 
-    >>> _duration(3725.2)
+    >>> duration(3725.2)
     '1:02:05'
     """
     whole = int(seconds)

@@ -193,14 +193,20 @@ def _add_effects(
 def _ask(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace | InputError]":
     """One trace per record, or the error that keeps it from having one."""
     try:
-        return list(_trace(model, records, settings))
+        return list(trace_records(model, records, settings))
     except InputError as error:
         if len(records) == 1:
             return [error]
     return [result for record in records for result in _ask(model, [record], settings)]
 
 
-def _trace(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace]":
+def trace_records(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace]":
+    """Trace a batch of samples that are alike in their task, as the settings ask.
+
+    Raises:
+        InputError: If one of them cannot be traced.
+        MemoryError: If they do not fit in memory.
+    """
     anchored = is_anchored(records[0])
     with one_line_refusal(len(records)):
         return model.trace_batch(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection, QuadMesh
+from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image
@@ -64,6 +64,12 @@ CAUSAL: dict[str, Any] = {
     "rule_low": [[0.75, 0.8], [0.6, 0.7]],
     "rule_high": [[0.85, 0.9], [0.8, 0.8]],
 }
+DIFFERENCES: dict[str, Any] = {
+    "metrics": ["answers right", "attention accuracy, paper", "nothing counted", "attention accuracy, predicting"],
+    "value": [1.0, -4.0, np.nan, 2.5],
+    "low": [-1.0, -7.0, -100.0, 1.5],
+    "high": [2.0, -2.0, 100.0, 4.5],
+}
 EVERY: dict[str, dict[str, Any]] = {
     "layer_accuracy": {"layers": LAYERS, "value": VALUE, "low": LOW, "high": HIGH, "chance": 0.25, "labels": NAMES},
     "factor_heatmap": {"factors": FACTORS, "layers": [1, 3, 5], "target": 2},
@@ -85,7 +91,17 @@ EVERY: dict[str, dict[str, Any]] = {
         "labels": ["ours", "theirs"],
         "foreseen": [[np.nan] * 3, [np.nan, np.nan, 60.0]],
     },
+    "differences": DIFFERENCES,
     "scaling": {"parameters": [4e6, 3e5, 1e6], "value": [0.9, 0.7, 0.8], "chance": 0.25},
+    "ranking": {
+        "names": ["raw factor", "rollout", "probe"],
+        "value": [[0.5, 0.2, np.nan], [0.4, 0.3, 0.9]],
+        "low": [[0.4, 0.1, np.nan], [0.3, 0.2, 0.8]],
+        "high": [[0.6, 0.3, np.nan], [0.5, 0.4, 0.95]],
+        "chance": 0.25,
+        "labels": ["paper", "predicting"],
+    },
+    "head_map": {"value": VALUE, "layers": [1, 3], "chosen": [(3, 0), (1, 2)]},
 }
 
 
@@ -343,6 +359,52 @@ def test_costs_are_logarithmic_and_hollow_where_memory_ran_out() -> None:
     assert shown.layout.yaxis.type == shown.layout.xaxis2.type == "log"
 
 
+def test_differences_lie_around_zero_from_the_top_down() -> None:
+    figure = papers.differences(**DIFFERENCES)
+    axes = figure.axes[0]
+    zero, dots = axes.get_lines()[:2]
+    assert np.asarray(zero.get_xdata()).tolist() == [0.0, 0.0]
+    assert np.asarray(dots.get_xdata())[[0, 1, 3]].tolist() == [1.0, -4.0, 2.5]
+    assert np.asarray(dots.get_ydata()).tolist() == [0, 1, 2, 3]
+    bars = [part for part in axes.collections if isinstance(part, LineCollection)]
+    drawn = [np.asarray(segment).tolist() for segment in bars[0].get_segments() if len(segment)]
+    ends = {segment[0][1]: sorted(end[0] for end in segment) for segment in drawn}
+    assert {at: ends[at] for at in (0.0, 1.0, 3.0)} == {0.0: [-1.0, 2.0], 1.0: [-7.0, -2.0], 3.0: [1.5, 4.5]}
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == DIFFERENCES["metrics"]
+    assert axes.yaxis_inverted()
+    shown = screens.differences(**DIFFERENCES)
+    trace = shown.data[0]
+    assert trace.x.tolist()[:2] == [1.0, -4.0] and trace.y.tolist() == [0, 1, 2, 3]
+    assert (trace.x - trace.error_x.arrayminus)[[0, 1, 3]].tolist() == [-1.0, -7.0, 1.5]
+    assert (trace.x + trace.error_x.array)[[0, 1, 3]].tolist() == [2.0, -2.0, 4.5]
+    assert shown.layout.yaxis.ticktext == tuple(DIFFERENCES["metrics"])
+    assert shown.layout.yaxis.range == (3.5, -0.5) and shown.layout.xaxis.zeroline
+
+
+def test_a_ranking_goes_by_the_largest_value() -> None:
+    figure = papers.ranking(**EVERY["ranking"])
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["probe", "raw factor", "rollout"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines() if line.get_marker() in ("o", "s")]
+    assert drawn[1] == [0.9, 0.4, 0.3] and np.isnan(drawn[0][0]) and drawn[0][1:] == [0.5, 0.2]
+    shown = screens.ranking(**EVERY["ranking"])
+    assert shown.layout.yaxis.ticktext == ("probe", "raw factor", "rollout")
+    assert named(shown, "predicting").x.tolist() == [0.9, 0.4, 0.3]
+    assert named(shown, "predicting").error_x.array.tolist() == pytest.approx([0.05, 0.1, 0.1])
+    assert named(shown, "chance").x == (0.25, 0.25)
+
+
+def test_a_head_map_frames_the_chosen_heads() -> None:
+    figure = papers.head_map(**EVERY["head_map"])
+    mesh = next(part for part in figure.axes[0].collections if isinstance(part, QuadMesh))
+    assert np.asarray(mesh.get_array()).reshape(2, 4).tolist() == VALUE.tolist()
+    assert [bounds(patch)[:2] for patch in figure.axes[0].patches] == [(-0.5, 0.5), (1.5, -0.5)]
+    shown = screens.head_map(**EVERY["head_map"])
+    assert traces(shown, "heatmap")[0].z.tolist() == VALUE.tolist()
+    assert [(shape.x0, shape.y0) for shape in shown.layout.shapes] == [(-0.5, 0.5), (1.5, -0.5)]
+
+
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("layer_accuracy", {"layers": [0, 1], "value": [0.1]}, "2 layers"),
     ("layer_accuracy", {"layers": [], "value": []}, "non-empty"),
@@ -381,7 +443,15 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("costs", {**EVERY["costs"], "time": [[1.0, 1.0, 1.0]]}, r"\(series, lengths\)"),
     ("costs", {**EVERY["costs"], "memory": np.zeros((2, 3))}, "logarithmic"),
     ("costs", {**EVERY["costs"], "time": np.full((2, 3), np.nan)}, "nothing to draw"),
+    ("differences", {**DIFFERENCES, "metrics": ["one"]}, "1 metrics"),
+    ("differences", {**DIFFERENCES, "value": [np.nan] * 4}, "nothing to draw"),
+    ("differences", {**DIFFERENCES, "high": None}, "both low and high"),
+    ("differences", {"metrics": ["a", "b"], "value": [[1, 2], [3, 4]]}, "each of the 2 series"),
     ("scaling", {"parameters": [0, 1], "value": [0.1, 0.2]}, "must be positive"),
+    ("ranking", {"names": ["a"], "value": [0.1, 0.2]}, "1 names"),
+    ("head_map", {"value": VALUE, "layers": [1]}, "2 layers, but 1"),
+    ("head_map", {"value": VALUE, "layers": [1, 3], "chosen": [(2, 0)]}, "not in the table"),
+    ("head_map", {"value": VALUE, "layers": [1, 3], "chosen": [(1, 4)]}, "not in the table"),
 ]
 
 
@@ -394,7 +464,8 @@ def test_wrong_arrays_are_refused(module: Any, name: str, given: dict[str, Any],
 
 
 def test_labels_do_not_collide_at_paper_size() -> None:
-    for name in ("layer_accuracy", "factor_heatmap", "image_to_image", "causal_agreement", "scaling", "costs"):
+    named_axes = ("layer_accuracy", "factor_heatmap", "image_to_image", "causal_agreement")
+    for name in (*named_axes, "scaling", "differences", "costs"):
         figure = getattr(papers, name)(**EVERY[name])
         figure.draw_without_rendering()
         for axes in figure.axes:

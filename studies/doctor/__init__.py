@@ -1,0 +1,1 @@
+"""What an engineer wants to know before a long audit: the machine, the model's attention, tokens, memory and time."""

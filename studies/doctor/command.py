@@ -1,0 +1,167 @@
+"""`sightcheck doctor`: what an engineer runs before a long audit. It writes nothing. Importing it loads no torch."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from studies.bundled import data_source, model_source
+from studies.doctor.findings import Findings
+
+if TYPE_CHECKING:
+    from probes.model import HookedModel
+    from studies.auditing.run import Settings
+    from studies.doctor.layers import LayerPath
+    from studies.multi_image import MultiImageQuestion
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Look at this machine, a model and its questions before a long audit; writes nothing.
+
+    Reports library versions, bridges and devices; with --model its family and the attention path of each layer; with
+    --data the number of questions; with both tokens per sample, memory and time to expect. Exits with 1 if something
+    was found that would keep an audit from going well.
+    """
+
+    model: str | None = None
+    """Folder or hub id of the model; bundled is the one that comes along."""
+    data: str | None = None
+    """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
+    format: str | None = None
+    """Format of the questions; recognised by its columns if not given."""
+    split: str | None = None
+    """Take only this split."""
+    subset: str | None = None
+    """Take only this configuration of a data set on the hub; by default all."""
+    image_root: Path | None = None
+    """Folder that relative image paths start from; by default the folder of the file that names them."""
+    batch_size: int = 32
+    """Samples in a batch whose memory is told."""
+    max_new_tokens: int = 32
+    """Longest answer, in tokens."""
+    attn_implementation: str | None = None
+    """Attention implementation to load the model with, such as sdpa, eager or flash_attention_2; transformers' choice
+    if not given."""
+    seed: int = 0
+    """Of the draw of questions that are encoded."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto takes the checkpoint's."""
+    device: str | None = None
+    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint brings along. Only for checkpoints that you trust."""
+    allow_pickle: bool = False
+    """Load pickled weights, which can run code. Only for checkpoints that you trust."""
+
+
+def run(config: DoctorConfig) -> int:
+    """Check everything that is named, print what was found; returns 1 if there were problems, else 0.
+
+    Raises:
+        InputError: If an option is impossible, or the model or the data cannot be found or read.
+    """
+    from studies.auditing.inputs import check_device
+    from studies.doctor.machine import check_machine
+    from studies.options import refuse_below
+
+    refuse_below(config, {"batch_size": 1, "max_new_tokens": 1, "seed": 0})
+    check_device(config.device)
+    findings = Findings()
+    check_machine(findings)
+    records = None if config.data is None else _check_data(config, findings)
+    if config.model is not None:
+        _check_model(config, findings, records)
+    print(findings.text())
+    return 1 if findings.problems else 0
+
+
+def _check_data(config: DoctorConfig, findings: Findings) -> "list[MultiImageQuestion]":
+    from probes.inputs import InputError
+    from studies.auditing.image_facts import ImageFacts
+    from studies.auditing.inputs import check_samples
+    from studies.multi_image import read_questions
+
+    assert config.data is not None
+    questions = read_questions(
+        data_source(config.data),
+        format=config.format,
+        split=config.split,
+        subset=config.subset,
+        image_root=config.image_root,
+    )
+    records, refused = check_samples(questions.records, questions.bad, ImageFacts())
+    if not records and not refused:
+        raise InputError(f"{config.data} holds no sample: give other data")
+    findings.section(f"data {config.data}", [f"{len(records)} questions; {questions.why}"])
+    if refused:
+        name, refusal = next(iter(refused.items()))
+        findings.problem(f"{len(refused)} samples cannot be read; {name!r}: {refusal.error}")
+    return records
+
+
+def _check_model(config: DoctorConfig, findings: Findings, records: "list[MultiImageQuestion] | None") -> None:
+    from probes.inputs import InputError
+    from studies.doctor.model import check_model, load_pair
+
+    assert config.model is not None
+    findings.section(f"model {config.model}")
+    pair = load_pair(
+        model_source(config.model),
+        findings,
+        dtype=config.dtype,
+        device=config.device,
+        attn_implementation=config.attn_implementation,
+        trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
+    )
+    if pair is None:
+        return
+    checked = check_model(pair, findings)
+    if checked is None or not records:
+        return
+    try:
+        examine(checked.model, checked.paths, records, config, findings)
+    except InputError as error:
+        findings.problem(f"a question that the processor takes fails in the model: {error}")
+
+
+def examine(
+    model: "HookedModel",
+    paths: "list[LayerPath]",
+    records: "list[MultiImageQuestion]",
+    config: Any,
+    findings: Findings,
+    settings: "Settings | None" = None,
+    samples: int | None = None,
+) -> None:
+    """Report tokens, memory and time for questions put to a model.
+
+    Args:
+        model: The model.
+        paths: Its layers.
+        records: The questions.
+        config: With `batch_size`, `max_new_tokens` and `seed`.
+        findings: Where to report.
+        settings: How an audit asks; by default as one without options does.
+        samples: How many samples the time is for; by default the questions.
+
+    Raises:
+        InputError: If the model fails on a question that can be put to it.
+    """
+    from studies.auditing.plan import draw
+    from studies.auditing.run import Settings
+    from studies.doctor.lengths import SAMPLE, measure_lengths, report_lengths
+    from studies.doctor.resources import report_memory, report_time
+
+    settings = settings or Settings(max_new_tokens=config.max_new_tokens)
+    kept = set(draw([record.id for record in records], SAMPLE, config.seed))
+    print("encoding questions", file=sys.stderr)
+    lengths = measure_lengths(model, [each for each in records if each.id in kept], config.max_new_tokens)
+    report_lengths(findings, lengths, model, len(records), config.max_new_tokens)
+    if not lengths.found:
+        return
+    report_memory(findings, model, paths, lengths, settings, config.batch_size)
+    print("timing a few questions", file=sys.stderr)
+    count = len(records) if samples is None else samples
+    report_time(findings, model, lengths, settings, config.batch_size, count)

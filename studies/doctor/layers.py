@@ -1,0 +1,145 @@
+"""The path that attention takes in every decoder layer: implementation, kind, heads, and whether it can be recorded.
+
+It learns them from one forward pass over a few text tokens, by listening to the calls that the model really makes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import nn
+
+from probes.attention_calls import AttentionCall, UnsupportedAttention
+from probes.decoder import attention_modules, find_decoder
+from probes.interface import listen, unlisten
+from probes.loading import first_line
+
+TOKENS = 8
+"""Length of the forward pass."""
+
+
+@dataclass(frozen=True)
+class LayerPath:
+    """One decoder layer's attention; without one, or one that was never called, all sizes are 0."""
+
+    layer: int
+    kind: str
+    """full, sliding, chunked, cross, or the configuration's name of a layer without attention."""
+    implementation: str | None = None
+    window: int | None = None
+    heads: int = 0
+    key_value_heads: int = 0
+    key_size: int = 0
+    value_size: int = 0
+    problem: str | None = None
+    """Why an attention cannot be recorded."""
+
+    @property
+    def records(self) -> bool:
+        """Whether the recorder reads this layer."""
+        return self.implementation is not None and self.problem is None
+
+    def describe(self) -> str:
+        """The layer without its number."""
+        if self.problem is not None:
+            return f"{self.kind}, not recorded: {self.problem}"
+        if not self.records:
+            return f"no attention ({self.kind}), not recorded"
+        window = "" if self.window is None else f", window {self.window}"
+        heads = f"{self.heads} heads, {self.key_value_heads} key-value heads of {self.key_size}"
+        return f"{self.implementation}, {self.kind}{window}, {heads}, recorded"
+
+
+@dataclass
+class _Watcher:
+    modules: Mapping[int, nn.Module]
+    calls: dict[int, LayerPath] = field(default_factory=dict)
+
+    def watches(self, module: nn.Module) -> bool:
+        return any(module is each for each in self.modules.values())
+
+    def change(self, call: AttentionCall) -> AttentionCall:
+        return call
+
+    def hear(self, call: AttentionCall) -> None:
+        self.calls[call.layer] = LayerPath(
+            call.layer,
+            _kind(call),
+            call.implementation,
+            call.window,
+            call.query.shape[1],
+            call.key.shape[1],
+            call.key.shape[3],
+            call.value.shape[3],
+        )
+
+
+def layer_paths(model: Any) -> list[LayerPath]:
+    """Every decoder layer in order.
+
+    Args:
+        model: A transformers model that generates text.
+
+    Raises:
+        UnsupportedAttention: If the decoder cannot be found or taken apart; names the layer.
+    """
+    modules = attention_modules(model)
+    watcher = _Watcher(modules)
+    reason = _forward(model, watcher)
+    config: Any = getattr(find_decoder(model), "config", None)
+    kinds = list(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or [])
+    count = max(getattr(config, "num_hidden_layers", 0), *(layer + 1 for layer in modules), 0)
+    paths = []
+    for layer in range(count):
+        kind = kinds[layer] if layer < len(kinds) else "none"
+        if layer in watcher.calls:
+            paths.append(watcher.calls[layer])
+        elif layer in modules:
+            why = reason or "a forward over text alone did not call it; it may need images"
+            paths.append(LayerPath(layer, kind, problem=why))
+        else:
+            paths.append(LayerPath(layer, kind))
+    return paths
+
+
+def describe_layers(paths: list[LayerPath]) -> list[str]:
+    """Lines for people; neighbours that are alike share one.
+
+    >>> describe_layers([LayerPath(0, "mamba"), LayerPath(1, "mamba")])
+    ['layers 0-1: no attention (mamba), not recorded']
+    """
+    lines = []
+    for text, group in groupby(paths, LayerPath.describe):
+        same = [path.layer for path in group]
+        named = f"layer {same[0]}" if len(same) == 1 else f"layers {same[0]}-{same[-1]}"
+        lines.append(f"{named}: {text}")
+    return lines
+
+
+def _forward(model: Any, watcher: _Watcher) -> str | None:
+    """Run a few text tokens; what went wrong, None if nothing."""
+    special = {value for name, value in vars(model.config).items() if "token" in name and isinstance(value, int)}
+    ids = [token for token in range(TOKENS + len(special)) if token not in special][:TOKENS]
+    inputs = torch.tensor([ids], device=model.device)
+    listen(watcher)
+    try:
+        with torch.inference_mode():
+            model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
+    except UnsupportedAttention as error:
+        return str(error)
+    # Families refuse text without images in ways of their own; the layers then say so.
+    except Exception as error:
+        return f"a forward over text alone fails ({first_line(error)})"
+    finally:
+        unlisten(watcher)
+    return None
+
+
+def _kind(call: AttentionCall) -> str:
+    if call.is_cross:
+        return "cross"
+    if call.window is None:
+        return "full"
+    return "chunked" if getattr(call.module, "attention_chunk_size", None) == call.window else "sliding"

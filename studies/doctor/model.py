@@ -1,0 +1,82 @@
+"""What the doctor says of a checkpoint: family, image tokens, and the attention path of each layer."""
+
+from typing import Any, NamedTuple
+
+from probes.attention_calls import UnsupportedAttention
+from probes.families import family_of
+from probes.implementations import check_implementation
+from probes.inputs import InputError
+from probes.loading import Loaded, context_length, load
+from probes.model import HookedModel
+from studies.doctor.findings import Findings
+from studies.doctor.layers import LayerPath, describe_layers, layer_paths
+
+
+class Checked(NamedTuple):
+    """A model that can be asked, and its layers."""
+
+    model: HookedModel
+    paths: list[LayerPath]
+
+
+def load_pair(path_or_id: str, findings: Findings, *, attn_implementation: str | None, **options: Any) -> Loaded | None:
+    """Load model and processor; None, with a problem, if the implementation asked for is not installed.
+
+    Raises:
+        InputError: If the checkpoint cannot be found or loaded.
+    """
+    if attn_implementation is not None:
+        try:
+            check_implementation(attn_implementation)
+        except InputError as error:
+            findings.problem(str(error))
+            return None
+    return load(path_or_id, attn_implementation=attn_implementation, **options)
+
+
+def check_model(pair: Loaded, findings: Findings) -> Checked | None:
+    """Report architecture, family and layers; None, with a problem, where no question can be put to the model."""
+    model = pair.model
+    parameters = sum(weight.numel() for weight in model.parameters())
+    precision = str(model.dtype).removeprefix("torch.")
+    findings.add(
+        f"{type(model).__name__} ({model.config.model_type}), {parameters:,} parameters, {precision} on {model.device}"
+    )
+    context = context_length(model.config)
+    findings.add(f"context: {'not said' if context is None else f'{context} tokens'}")
+    known = _check_family(model, findings)
+    paths = _check_layers(model, findings)
+    try:
+        hooked = HookedModel(model, pair.processor)
+    except InputError as error:
+        findings.problem(str(error))
+        return None
+    return Checked(hooked, paths) if known and any(path.records for path in paths) else None
+
+
+def _check_family(model: Any, findings: Findings) -> bool:
+    try:
+        module = family_of(model.config.model_type)
+    except InputError as error:
+        findings.problem(str(error))
+        return False
+    findings.add(f"image tokens: known, {module.__name__}")  # type: ignore[attr-defined]
+    return True
+
+
+def _check_layers(model: Any, findings: Findings) -> list[LayerPath]:
+    findings.section("attention of each decoder layer")
+    try:
+        paths = layer_paths(model)
+    except UnsupportedAttention as error:
+        findings.problem(str(error))
+        return []
+    findings.add(*describe_layers(paths))
+    recorded = sum(path.records for path in paths)
+    findings.add(f"{recorded} of {len(paths)} layers are recorded")
+    failed = [path for path in paths if path.problem is not None]
+    if failed:
+        findings.problem(f"{len(failed)} layers with attention cannot be recorded, layer {failed[0].layer} for one")
+    elif not recorded:
+        findings.problem("no layer has attention, so there is nothing to audit: take another model")
+    return paths

@@ -1,0 +1,72 @@
+"""Memory and time to expect, reported: closed forms for the one, a few questions really asked for the other."""
+
+from typing import TYPE_CHECKING
+
+from studies.auditing.progress import duration
+from studies.doctor.findings import Findings
+from studies.doctor.layers import LayerPath
+from studies.doctor.lengths import Length, Lengths
+from studies.doctor.machine import free_bytes
+from studies.doctor.memory import Batch, Memory, expected, readable
+from studies.doctor.timing import QUESTIONS, TOGETHER, expected_seconds, time_questions, tracer
+
+if TYPE_CHECKING:
+    from probes.model import HookedModel
+    from studies.auditing.run import Settings
+
+
+def batch_of(length: Length, settings: "Settings", samples: int) -> Batch:
+    """A batch of prompts of one length, as an audit records it."""
+    return Batch(
+        samples=samples,
+        tokens=length.tokens + settings.max_new_tokens,
+        images=len(length.image_tokens),
+        image_tokens=sum(length.image_tokens),
+        answer_tokens=settings.max_new_tokens,
+        per_head=settings.per_head,
+        maps=settings.maps != "none",
+    )
+
+
+def report_memory(
+    findings: Findings,
+    model: "HookedModel",
+    paths: list[LayerPath],
+    lengths: Lengths,
+    settings: "Settings",
+    batch_size: int,
+) -> Memory:
+    """Report what a batch of the longest prompts takes, and whether it is free."""
+    memory = expected(model.model, paths, batch_of(lengths.longest, settings, batch_size))
+    findings.section(f"memory to expect, {batch_size} of the longest prompts at once")
+    findings.add(str(memory), "activations of the forward pass come on top; sizes are closed forms")
+    free = free_bytes(model.device)
+    # The weights are loaded, so that what is free has to hold the rest.
+    if free is not None and memory.total - memory.weights > free:
+        findings.problem(
+            f"{readable(memory.total - memory.weights)} besides the weights, and {readable(free)} free on "
+            f"{model.device}: take a smaller --batch-size"
+        )
+    return memory
+
+
+def report_time(
+    findings: Findings,
+    model: "HookedModel",
+    lengths: Lengths,
+    settings: "Settings",
+    batch_size: int,
+    samples: int,
+) -> float:
+    """Report what a few questions took, and what all samples would; returns these seconds."""
+    copies = min(batch_size, TOGETHER)
+    timed = time_questions(tracer(model, settings), lengths.spread(QUESTIONS), copies)
+    seconds = expected_seconds(timed, [each.tokens for each in lengths.found], samples)
+    shown = ", ".join(f"{each.tokens} tokens {each.seconds:.3f} s" for each in timed)
+    findings.section("time to expect")
+    findings.add(
+        f"{duration(seconds)} for {samples} samples",
+        f"measured on n = {len(timed)} questions, each once in a batch of {copies} copies, so take it as an order of "
+        f"magnitude; per sample: {shown}",
+    )
+    return seconds

@@ -1,0 +1,1 @@
+"""The parts of the scoreboard: measuring samples, reading them back, ranking the instruments, drawing the ranks."""

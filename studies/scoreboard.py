@@ -1,0 +1,211 @@
+"""The scoreboard: instruments beside the attention factor, ranked by whether they name the image that matters.
+
+Each image in turn is knocked out, and the one whose loss hurts the answer most is what every instrument should have
+named. Rule and layers of each are chosen on the dev split and scored on the test samples. Attention is held in full, so
+this is for short samples. Importing it loads no torch.
+"""
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from probes.inputs import InputError
+from studies.bundled import BUNDLED, data_source, model_source
+from studies.options import refuse_below, refuse_file, resume_command
+
+if TYPE_CHECKING:
+    from probes.model import HookedModel
+    from studies.auditing.image_facts import ImageFacts
+    from studies.auditing.plan import Batch
+    from studies.multi_image import MultiImageQuestion
+    from studies.runs import RunFolder
+
+BATCH = 16
+"""Samples that are written together."""
+_NOT_IDENTITY = ("out", "resume", "trust_remote_code", "allow_pickle", "device")
+
+
+@dataclass(frozen=True)
+class ScoreboardConfig:
+    """Rank the attention factor and eight other instruments by agreement with knock-out.
+
+    Sinks removed, relative to a generic prompt, value-norm-weighted, rollout, gradient x attention, logit lens, linear
+    probes and localisation heads. Needs questions with a dev and a test split. Writes a run folder with every score,
+    metrics.json and figures.
+    """
+
+    model: str = BUNDLED
+    """Folder or hub id of the model, whose processor must lie beside it; bundled is the one that comes along."""
+    data: str = BUNDLED
+    """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
+    out: Path = Path("runs/scoreboard")
+    """The run folder to write; it must be new, unless --resume is given."""
+    resume: bool = False
+    """Go on with a run that was interrupted."""
+    samples: int = 480
+    """Test questions, drawn evenly over tasks."""
+    dev: int = 300
+    """Questions of the dev split, drawn evenly over tasks, on which rules, layers, heads and probes are chosen."""
+    max_new_tokens: int = 32
+    """Longest answer, in tokens."""
+    generic: str = "Describe the images."
+    """The question that says nothing of any one image; the relative factor divides by it."""
+    sink_threshold: float = 0.3
+    """Mean attention from the rows behind it above which a column is a sink."""
+    limit_mib: int = 1024
+    """Most MiB of attention that one sample may take, over all layers and heads; larger samples are refused."""
+    seed: int = 0
+    """Seed of the draw, and of the shuffled control of the probes."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights; auto takes the checkpoint's."""
+    device: str | None = None
+    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint ships."""
+    allow_pickle: bool = False
+    """Load pickled weights, which can run code."""
+
+
+class _Prepared(NamedTuple):
+    """What a scoreboard holds before its first batch: nothing has been written yet."""
+
+    model: "HookedModel"
+    records: dict[str, "MultiImageQuestion"]
+    plan: list["Batch"]
+    facts: "ImageFacts"
+
+
+def run(config: ScoreboardConfig) -> int:
+    """Measure, rank and draw; prints the ranks.
+
+    Returns:
+        0 if every sample went well, 1 if some failed, 130 if interrupted.
+
+    Raises:
+        InputError: If an option is out of range, model or data cannot be used, or no sample is left to rank by.
+    """
+    from studies.instruments.beside import beside
+    from studies.instruments.evidence import read_evidence
+    from studies.instruments.figures import draw_figures
+    from studies.instruments.measuring import measure
+    from studies.instruments.ranking import rank
+    from studies.instruments.report import print_ranks
+
+    check(config)
+    prepared = _prepare(config)
+    with _open_folder(config, prepared) as folder:
+        try:
+            measure(prepared.model, prepared.plan, prepared.records, _settings(config), folder, prepared.facts)
+        except KeyboardInterrupt:
+            print(
+                f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('scoreboard', config)}",
+                file=sys.stderr,
+            )
+            return 130
+        folder.compact()
+        evidence = read_evidence(folder)
+        entries = [*rank(evidence), *beside(evidence, config.seed)]
+        folder.write_metrics(entries)
+        draw_figures(folder, entries)
+        folder.finish()
+        failed = _failed(folder)
+    print_ranks(entries)
+    print(f"Written: {config.out}")
+    if failed:
+        name, error = next(iter(failed.items()))
+        print(f"{len(failed)} samples failed; the first, {name}: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def check(config: ScoreboardConfig) -> None:
+    """Refuse impossible options before anything is loaded.
+
+    Raises:
+        InputError: Naming the option and what it takes.
+    """
+    refuse_below(config, {"samples": 1, "dev": 2, "max_new_tokens": 1, "limit_mib": 1, "seed": 0})
+    if not 0 < config.sink_threshold < 1:
+        raise InputError(f"--sink-threshold is a share between 0 and 1, not {config.sink_threshold}")
+    if not config.generic.strip():
+        raise InputError("--generic is empty: give a question that says nothing of any one image")
+    refuse_file(config.out)
+    if (config.out / "manifest.json").exists() and not config.resume:
+        raise InputError(f"--out {config.out} holds a run: give --resume to go on with it, or another folder")
+
+
+def draw_records(config: ScoreboardConfig) -> list["MultiImageQuestion"]:
+    """Draw questions of two images and more, evenly over tasks, from the dev split and from the others.
+
+    Raises:
+        InputError: If the data have none on either side.
+    """
+    from studies.auditing.choices import DEV
+    from studies.auditing.plan import draw_evenly
+    from studies.multi_image import read_questions
+
+    read = [each for each in read_questions(data_source(config.data)).records if len(each.images) > 1]
+    chosen: list[MultiImageQuestion] = []
+    for count, in_dev in ((config.dev, True), (config.samples, False)):
+        side = {each.id: each for each in read if (each.split == DEV) == in_dev}
+        names = draw_evenly({name: each.task for name, each in side.items()}, count, config.seed)
+        if not names:
+            raise InputError(
+                f"{config.data} has no {'dev' if in_dev else 'test'} question with two images: instruments are chosen "
+                "on the split `dev` and scored on the others"
+            )
+        chosen += [side[name] for name in names]
+    return chosen
+
+
+def _prepare(config: ScoreboardConfig) -> _Prepared:
+    from transformers.utils.logging import disable_progress_bar
+
+    from probes.model import HookedModel
+    from studies.auditing.image_facts import ImageFacts
+    from studies.auditing.inputs import check_device, items
+    from studies.auditing.plan import plan_batches
+
+    records = draw_records(config)
+    disable_progress_bar()
+    check_device(config.device)
+    model = HookedModel.from_pretrained(
+        model_source(config.model),
+        dtype=config.dtype,
+        device=config.device,
+        trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
+    )
+    facts = ImageFacts()
+    return _Prepared(
+        model, {each.id: each for each in records}, plan_batches(items(model, records, facts), BATCH), facts
+    )
+
+
+def _settings(config: ScoreboardConfig) -> Any:
+    from studies.instruments.measuring import Settings
+
+    return Settings(config.max_new_tokens, config.generic, config.sink_threshold, config.limit_mib * 2**20)
+
+
+def _open_folder(config: ScoreboardConfig, prepared: _Prepared) -> "RunFolder":
+    from studies.auditing.inputs import data_digest, model_digest
+    from studies.runs import Manifest, RunFolder
+
+    shown = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name not in _NOT_IDENTITY}
+    parameters = sum(weight.numel() for weight in prepared.model.model.parameters())
+    manifest = Manifest(
+        config={"study": "scoreboard", **shown, "parameters": parameters},
+        batches=len(prepared.plan),
+        seeds={"seed": config.seed},
+        model_digest=model_digest(model_source(config.model), prepared.model),
+        data_digest=data_digest(prepared.records.values(), {}, prepared.facts),
+    )
+    return RunFolder.create(config.out, manifest, resume=config.resume)
+
+
+def _failed(folder: "RunFolder") -> dict[str, str]:
+    import pyarrow.compute as pc
+
+    rows = folder.read("samples", columns=["sample_id", "error"], filter=~pc.field("error").is_null()).to_pylist()
+    return {row["sample_id"]: row["error"] for row in rows}
