@@ -37,8 +37,10 @@ test: $(TEST_INSTALLED)
 test-all: $(TEST_INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: $(RUN_INSTALLED)
+# The other tools come with the test extra. About an hour on two quiet cores; README and figure are filled from it.
+bench: $(TEST_INSTALLED)
 	$(BIN)/sightcheck bench capture --out docs/bench/capture.json --overwrite
+	$(BIN)/python -m studies.capture.page
 
 lint: $(TEST_INSTALLED)
 	$(BIN)/ruff check .

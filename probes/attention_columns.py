@@ -68,6 +68,8 @@ class ImageColumns:
             if last > tokens:
                 raise InputError(f"an image span of batch row {index} ends at {last}, past {axis} {tokens} tokens")
         self._same = all(images == self.rows[0] for images in self.rows)
+        self._last = max(stop for images in self.rows for runs in images for _, stop in runs)
+        self._known: dict[torch.device, list[tuple[slice, tuple[Tensor, Tensor]]]] = {}
 
     @property
     def sizes(self) -> Tensor:
@@ -84,13 +86,19 @@ class ImageColumns:
         Columns before `first` (cut from a sliding cache) count as zero.
         """
         sums = masses.new_zeros((*masses.shape[:3], self.images))
-        groups = [(slice(None), self.rows[0])] if self._same else _each(self.rows)
-        for rows, images in groups:
-            for image, runs in enumerate(images):
-                for start, stop in runs:
-                    part = masses[rows, :, :, max(0, start - first) : max(0, stop - first)]
-                    sums[rows, :, :, image] += part.sum(-1)
+        for rows, (columns, images) in self._members(masses.device):
+            if first or self._last > masses.shape[3]:
+                there = (columns >= first) & (columns < first + masses.shape[3])
+                columns, images = columns[there] - first, images[there]
+            sums[rows].index_add_(3, images, masses[rows].index_select(3, columns))
         return sums
+
+    def _members(self, device: torch.device) -> list[tuple[slice, tuple[Tensor, Tensor]]]:
+        """Per group of batch rows with the same images: int64 columns of its images, and the image of each."""
+        if device not in self._known:
+            groups = [(slice(None), self.rows[0])] if self._same else _each(self.rows)
+            self._known[device] = [(rows, _flat(images, device)) for rows, images in groups]
+        return self._known[device]
 
     def cells(self, masses: Tensor, first: int) -> list[Tensor]:
         """Pick every image column of (batch, sets, keys): per batch row (sets, its image tokens in order)."""
@@ -118,6 +126,15 @@ def _is_index(value: Any) -> bool:
 
 def _each(rows: list[tuple[Runs, ...]]) -> list[tuple[slice, tuple[Runs, ...]]]:
     return [(slice(index, index + 1), images) for index, images in enumerate(rows)]
+
+
+def _flat(images: tuple[Runs, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    pairs = [(start, stop, image) for image, runs in enumerate(images) for start, stop in runs]
+    columns = [torch.arange(start, stop) for start, stop, _ in pairs]
+    numbers = [torch.full((stop - start,), image) for start, stop, image in pairs]
+    if not pairs:
+        columns = numbers = [torch.empty(0, dtype=torch.long)]
+    return torch.cat(columns).to(device), torch.cat(numbers).to(device)
 
 
 def _columns(masses: Tensor, start: int, stop: int) -> Tensor:

@@ -15,6 +15,7 @@ from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAtte
 from probes.attention_columns import ImageColumns
 from probes.attention_rows import column_masses, pad_rows, rows_between
 from probes.cross_attention import is_cross_attention
+from probes.decode_steps import DecodeSteps
 from probes.decoder import attention_modules, find_decoder
 from probes.inputs import InputError
 from probes.interface import listen, require_called, unlisten
@@ -95,6 +96,7 @@ class AttentionRecorder:
         self._per_head, self._keep_cells, self._row_chunk = per_head, cells, row_chunk
         self._ids = {id(module) for module in self._modules.values()}
         self._places = Places()
+        self._steps = DecodeSteps(self._add)
         self._active = torch.ones(batch, dtype=torch.bool)
         self._chosen: dict[tuple[int, int, torch.device], _Chosen | None] = {}
         self._sums: dict[int, Tensor] = {}
@@ -117,6 +119,8 @@ class AttentionRecorder:
         self._padding.stop()
         self._state = "broken"
         if kind is None:
+            with torch.no_grad():
+                self._steps.flush_all()
             chosen = self._sets.flatten(0, 1).any(0).nonzero()
             require_called(self._modules, self._places, int(chosen.max()) + 1 if chosen.numel() else 1)
             if self._cross_spans is not None and not self._cross:
@@ -192,8 +196,8 @@ class AttentionRecorder:
             if place.row and rows > 1 and not self._padding.reaches(place.row + rows):
                 raise called_afresh(call)
         chosen = self._choose(place.row, call.query.shape[2], call.query.device)
-        if chosen is not None:
-            self._add(call, place, chosen)
+        if chosen is not None and not self._steps.take(call, place, chosen.weights):
+            self._add(call, place, chosen.rows, chosen.weights)
 
     def _take_cross(self, call: AttentionCall, features: int) -> None:
         """Know the columns of a layer that attends to so many features."""
@@ -224,9 +228,9 @@ class AttentionRecorder:
             self._chosen[key] = _Chosen(rows.to(device), weights.float().to(device)) if rows.numel() else None
         return self._chosen[key]
 
-    def _add(self, call: AttentionCall, place: Place, chosen: _Chosen) -> None:
+    def _add(self, call: AttentionCall, place: Place, rows: Tensor, weights: Tensor) -> None:
         tokens = self._padding.tokens(place.row, call.query.shape[2], len(self._active))
-        masses = column_masses(call, place, chosen.rows, chosen.weights, self._per_head, self._row_chunk, tokens)
+        masses = column_masses(call, place, rows, weights, self._per_head, self._row_chunk, tokens)
         layer = call.layer
         sums = self._cross.get(layer, self._columns).image_sums(masses.columns, place.column)
         # Not in place: a recorder may be entered inside inference mode and read outside.

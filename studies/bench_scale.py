@@ -183,12 +183,12 @@ def _check(config: ScaleBench) -> None:
 
 
 def _record(config: ScaleBench, cells: Sequence[ScaleCell]) -> dict[str, Any]:
-    from studies.bench import machine
+    from studies.capture.results import this_machine
 
     settings = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _NOT_SETTINGS}
     return {
         "config": settings,
-        "machine": machine(),
+        "machine": this_machine(),
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "cells": [asdict(cell) for cell in cells],
     }

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.bench_process import resident
+from studies.capture.process import resident
 
 GENERATED, GIVEN = "generated", "given"
 WORDS = ("cat", "dog", "ball", "tree")

@@ -73,7 +73,7 @@ VERBS = {
         "sightcheck scoreboard --model path/to/model --data path/to/questions.jsonl --out runs/scoreboard",
     ),
     "bench capture": Verb(
-        "studies.cli_bench",
+        "studies.capture.cli",
         "CaptureBench",
         "run",
         "what recording attention costs beside a plain forward pass",

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from viz.paper_costs import costs
 from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
 from viz.paper_ranks import head_map, ranking
+from viz.shapes import FigureError
 
 __all__ = [
     "causal_agreement",
+    "costs",
     "differences",
     "factor_heatmap",
     "head_map",
@@ -29,16 +32,32 @@ __all__ = [
 ]
 
 
-def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> Path:
+def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 200, source: str = "") -> Path:
     """Write a figure whole or not at all; the name's ending chooses PNG, PDF or SVG.
 
     The same figure gives the same bytes as PNG and as PDF: no date is written.
+
+    Args:
+        figure: to write.
+        path: where to.
+        dpi: pixels an inch.
+        source: what the figure was drawn from, such as a digest, kept in a PNG's text under "Source".
+
+    Raises:
+        FigureError: if a source is given and the figure is no PNG.
     """
     goal = Path(path)
     draft = goal.with_name(f".{goal.stem}.{os.getpid()}{goal.suffix}")
-    plain: dict[str, dict[str, None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    kind = goal.suffix.lower()
+    if source and kind != ".png":
+        raise FigureError(f"{goal.name}: a source is kept in PNG files only; leave it out")
+    plain: dict[str, dict[str, str | None]] = {
+        ".pdf": {"CreationDate": None},
+        ".svg": {"Date": None},
+        ".png": {"Source": source} if source else {},
+    }
     try:
-        figure.savefig(draft, dpi=dpi, metadata=plain.get(goal.suffix.lower()))
+        figure.savefig(draft, dpi=dpi, metadata=plain.get(kind))
         draft.replace(goal)
     finally:
         draft.unlink(missing_ok=True)

@@ -9,12 +9,14 @@ import re
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from viz.screen_costs import costs
 from viz.screen_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
 from viz.screen_maps import factor_heatmap, image_to_image, overlay
 from viz.screen_ranks import head_map, ranking
 
 __all__ = [
     "causal_agreement",
+    "costs",
     "differences",
     "factor_heatmap",
     "head_map",

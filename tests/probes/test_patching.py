@@ -37,7 +37,7 @@ def test_patching_every_layer_equals_running_the_blank(family: str) -> None:
     assert np.abs(effects[0] - expected).max() < TOLERANCE
     assert (np.abs(effects[1] - expected).max() < TOLERANCE) == (family not in BESIDES_EMBEDDINGS)
     assert np.abs(effects[2] - expected).max() > 10 * TOLERANCE
-    assert np.abs(expected).max() > 100 * TOLERANCE
+    assert np.abs(expected).max() > 50 * TOLERANCE
 
 
 def test_patching_a_span_by_itself_changes_nothing() -> None:

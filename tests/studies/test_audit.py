@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pytest
 
 from studies.audit import AuditConfig
-from studies.bench import CaptureBench
 from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL, data_source, model_source
+from studies.capture.config import CaptureBench
 from studies.options import resume_command
 from studies.runs import RunFolder
 from tests.studies.small_audit import Small, changed

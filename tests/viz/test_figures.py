@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 from viz import papers, screens, style
 from viz.shapes import FigureError
@@ -82,6 +83,13 @@ EVERY: dict[str, dict[str, Any]] = {
         "low": LOW[:2, :3],
         "high": HIGH[:2, :3],
         "labels": ["blank", "swap"],
+    },
+    "costs": {
+        "lengths": [1024, 4096, 16384],
+        "time": [[1.1, 1.05, 1.0], [2.0, 6.0, np.nan]],
+        "memory": [[1.0, 1.0, 1.1], [1.3, 5.1, np.nan]],
+        "labels": ["ours", "theirs"],
+        "foreseen": [[np.nan] * 3, [np.nan, np.nan, 60.0]],
     },
     "differences": DIFFERENCES,
     "scaling": {"parameters": [4e6, 3e5, 1e6], "value": [0.9, 0.7, 0.8], "chance": 0.25},
@@ -338,6 +346,19 @@ def test_scaling_is_sorted_and_logarithmic() -> None:
     assert shown.layout.xaxis.type == "log"
 
 
+def test_costs_are_logarithmic_and_hollow_where_memory_ran_out() -> None:
+    figure = papers.costs(**EVERY["costs"])
+    assert [(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes] == [("log", "log")] * 2
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["1k", "4k", "16k"]
+    assert lines(figure)["theirs"].get_ydata().tolist()[:2] == [2.0, 6.0]
+    hollow = [line for line in figure.axes[1].get_lines() if line.get_markerfacecolor() == "none"]
+    assert [np.nanmax(line.get_ydata(), initial=0) for line in hollow] == [0, 60, 0]
+    assert not [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "none"]
+    shown = screens.costs(**EVERY["costs"])
+    assert [trace.y.tolist()[2] for trace in shown.data if trace.marker.symbol.endswith("-open")] == [60.0]
+    assert shown.layout.yaxis.type == shown.layout.xaxis2.type == "log"
+
+
 def test_differences_lie_around_zero_from_the_top_down() -> None:
     figure = papers.differences(**DIFFERENCES)
     axes = figure.axes[0]
@@ -418,6 +439,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("positions", {**POSITIONS, "answer_spread": [0.1, 0.2]}, "as long as|value, low, high"),
     ("causal_agreement", {**CAUSAL, "rule_value": None}, "belong together"),
     ("causal_agreement", {**CAUSAL, "rules": ["LND"]}, "1 rules"),
+    ("costs", {**EVERY["costs"], "lengths": [4, 2, 8]}, "increase"),
+    ("costs", {**EVERY["costs"], "time": [[1.0, 1.0, 1.0]]}, r"\(series, lengths\)"),
+    ("costs", {**EVERY["costs"], "memory": np.zeros((2, 3))}, "logarithmic"),
+    ("costs", {**EVERY["costs"], "time": np.full((2, 3), np.nan)}, "nothing to draw"),
     ("differences", {**DIFFERENCES, "metrics": ["one"]}, "1 metrics"),
     ("differences", {**DIFFERENCES, "value": [np.nan] * 4}, "nothing to draw"),
     ("differences", {**DIFFERENCES, "high": None}, "both low and high"),
@@ -439,7 +464,8 @@ def test_wrong_arrays_are_refused(module: Any, name: str, given: dict[str, Any],
 
 
 def test_labels_do_not_collide_at_paper_size() -> None:
-    for name in ("layer_accuracy", "factor_heatmap", "image_to_image", "causal_agreement", "scaling", "differences"):
+    named_axes = ("layer_accuracy", "factor_heatmap", "image_to_image", "causal_agreement")
+    for name in (*named_axes, "scaling", "differences", "costs"):
         figure = getattr(papers, name)(**EVERY[name])
         figure.draw_without_rendering()
         for axes in figure.axes:
@@ -458,6 +484,11 @@ def test_saving_is_whole_repeatable_and_leaves_nothing_behind(tmp_path: Path) ->
         )
         if kind != "svg":
             assert once.read_bytes() == again.read_bytes()
+    kept = papers.save(papers.layer_accuracy(LAYERS, VALUE[0]), tmp_path / "a.png", source="digest")
+    with Image.open(kept) as image:
+        assert image.info["Source"] == "digest"
+    with pytest.raises(FigureError, match="PNG files only"):
+        papers.save(papers.layer_accuracy(LAYERS, VALUE[0]), tmp_path / "a.pdf", source="digest")
     with pytest.raises(ValueError, match="nonsense"):
         papers.save(papers.layer_accuracy(LAYERS, VALUE[0]), tmp_path / "c.nonsense")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pdf", ".pdf", ".png", ".png", ".svg", ".svg"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from studies.bench import CaptureBench
+from studies.capture.config import CaptureBench
 
 __all__ = ["CaptureBench", "run"]
 
@@ -14,11 +14,11 @@ def run(config: CaptureBench) -> int:
         InputError: If lengths, rows or repeats are empty or not positive.
     """
     from probes.inputs import InputError
-    from studies.bench import run_capture
+    from studies.capture.bench import run_capture
     from studies.options import resume_command
 
     try:
-        results = run_capture(config=config)
+        results = run_capture(config)
     except KeyboardInterrupt:
         if config.out is not None and config.out.is_file():
             print(f"\nInterrupted; go on with:\n  {resume_command('bench capture', config)}", file=sys.stderr)

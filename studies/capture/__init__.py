@@ -1,0 +1,1 @@
+"""`sightcheck bench capture`: what looking costs, ours and other tools' side by side."""

@@ -1,0 +1,235 @@
+"""What the capture bench found: cells, their bars, and the JSON file that holds them.
+
+Knows nothing of processes, forwards or tables. No torch.
+"""
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from probes.inputs import InputError
+from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, plan, predicted_bytes
+from studies.capture.process import OUT_OF_MEMORY, Run
+from studies.run_folder.files import write_bytes
+
+__all__ = ["CaptureCell", "CaptureResults", "make_cell", "read_results", "write_results"]
+
+
+@dataclass(frozen=True)
+class CaptureCell:
+    """A kind of forward at one length against its plain sdpa forward, medians over paired runs.
+
+    Args:
+        kind: A name of `KINDS`.
+        length: Tokens.
+        rows: Recorded rows; 0 where the kind fixes them.
+        time_ratio: Wall-clock seconds over the plain forward's right before or after it, median over pairs.
+        cpu_ratio: The same in processor time, which other work on the machine disturbs less.
+        peak_ratio: Median peak resident memory of the cell's processes over that of those that ran plain.
+        increment_ratio: The same for peak minus what was resident before the forward.
+        seconds: Median seconds of the cell's own forwards.
+        plain_seconds: Of the plain ones.
+        peak: Median peak bytes of the cell's own processes.
+        plain_peak: Of the plain ones.
+        increment: Median bytes by which its processes' peaks exceed what was resident before the forward.
+        pairs: Timed pairs that ran through.
+        predicted: Bytes of attention that the kind must hold at once, by `predicted_bytes`.
+        error: The first failure, None when all ran; `out of memory` is a result of its own.
+        passes: Whether the bars hold; None where there is none.
+    """
+
+    kind: str
+    length: int
+    rows: int
+    time_ratio: float
+    cpu_ratio: float
+    peak_ratio: float
+    increment_ratio: float
+    seconds: float
+    plain_seconds: float
+    peak: float
+    plain_peak: float
+    increment: float
+    pairs: int
+    predicted: int
+    error: str | None = None
+    passes: bool | None = None
+
+    @property
+    def key(self) -> CellKey:
+        """Which cell of the plan this is."""
+        return CellKey(self.kind, self.length, self.rows)
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it met its memory limit."""
+        return self.error == OUT_OF_MEMORY
+
+
+@dataclass(frozen=True)
+class CaptureResults:
+    """Every cell, with the configuration and the machine it was measured on."""
+
+    config: CaptureBench
+    cells: tuple[CaptureCell, ...]
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passes(self) -> bool:
+        """Whether every cell that has a bar holds it, and none failed but by memory."""
+        return all(cell.passes is not False and (not cell.error or cell.out_of_memory) for cell in self.cells)
+
+
+def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Sequence[Run]) -> CaptureCell:
+    """A cell from its own processes and those of its plain forward."""
+    error = next((run.error for run in (*ours, *plain) if run.error), None)
+    ours, plain = [run for run in ours if not run.error], [run for run in plain if not run.error]
+
+    def pooled(name: str) -> list[float]:
+        return [value for run in ours for value in getattr(run, name)]
+
+    time_ratio = _median_ratio(pooled("seconds"), pooled("plain_seconds"))
+    peak, plain_peak = _median([run.peak for run in ours]), _median([run.peak for run in plain])
+    increment = _median([run.peak - run.loaded for run in ours])
+    plain_increment = _median([run.peak - run.loaded for run in plain])
+    peak_ratio = _over(peak, plain_peak)
+    bar = next((bar for start, bar in KINDS[key.kind].time_bars if key.length >= start), None)
+    return CaptureCell(
+        kind=key.kind,
+        length=key.length,
+        rows=key.rows,
+        time_ratio=time_ratio,
+        cpu_ratio=_median_ratio(pooled("cpu_seconds"), pooled("plain_cpu_seconds")),
+        peak_ratio=peak_ratio,
+        increment_ratio=_over(increment, plain_increment),
+        seconds=_median(pooled("seconds")),
+        plain_seconds=_median(pooled("plain_seconds")),
+        peak=peak,
+        plain_peak=plain_peak,
+        increment=increment,
+        pairs=len(pooled("seconds")),
+        predicted=predicted_bytes(config, key),
+        error=error,
+        passes=None if bar is None else error is None and time_ratio <= bar and peak_ratio <= MEMORY_BAR,
+    )
+
+
+def closest_peer(cells: Sequence[CaptureCell], length: int) -> dict[str, tuple[CaptureCell, float]]:
+    """The peer nearest to ours at a length, in time and in memory, with how many times ours it takes.
+
+    Ours is the cell of the most recorded rows; peers that ran out of memory are out of the contest.
+
+    Returns:
+        {"time": (cell, multiple), "memory": (cell, multiple)}; empty where ours or every peer is missing.
+    """
+    here = [cell for cell in cells if cell.length == length and not cell.error]
+    ours = max((cell for cell in here if cell.kind == "rows"), key=lambda cell: cell.rows, default=None)
+    peers = [cell for cell in here if KINDS[cell.kind].tool != OURS]
+    if ours is None or not peers:
+        return {}
+    found = {}
+    for name, measure in (("time", "time_ratio"), ("memory", "peak_ratio")):
+        nearest = min(peers, key=lambda cell: getattr(cell, measure))
+        found[name] = (nearest, getattr(nearest, measure) / getattr(ours, measure))
+    return found
+
+
+def _over(ours: float, plain: float) -> float:
+    return ours / plain if plain > 0 else math.nan
+
+
+def _median_ratio(ours: Sequence[float], plain: Sequence[float]) -> float:
+    return _median([mine / theirs for mine, theirs in zip(ours, plain, strict=True) if theirs > 0])
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else math.nan
+
+
+def this_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    packages = ("torch", "transformers", "transformer-lens", "nnsight")
+    return {
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: installed(name) for name in packages},
+    }
+
+
+def write_results(results: CaptureResults, out: Path) -> None:
+    """Write the results as JSON, whole or not at all; `passes` stays null until every planned cell is there."""
+    write_bytes(out, f"{json.dumps(_record(results), indent=2)}\n".encode())
+
+
+def _record(results: CaptureResults) -> dict[str, Any]:
+    settings = {
+        name: value for name, value in asdict(results.config).items() if name not in ("out", "resume", "overwrite")
+    }
+    return {
+        "config": settings,
+        "machine": results.machine,
+        "cells": [_without_nan(asdict(cell)) for cell in results.cells],
+        "passes": results.passes if len(results.cells) == len(plan(results.config)) else None,
+    }
+
+
+def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if value != value else value for name, value in record.items()}
+
+
+def read_results(path: Path) -> CaptureResults:
+    """Read what `write_results` wrote.
+
+    Raises:
+        InputError: If the file is no result of this bench.
+    """
+    try:
+        found = json.loads(path.read_text())
+        settings: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in found["config"].items()}
+        cells = tuple(_read_cell(row) for row in found["cells"])
+        return CaptureResults(CaptureBench(**settings), cells, dict(found["machine"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no result of bench capture ({error}): choose another file") from None
+
+
+def _read_cell(row: dict[str, Any]) -> CaptureCell:
+    words = ("error", "passes")
+    given: dict[str, Any] = {name: math.nan if v is None and name not in words else v for name, v in row.items()}
+    return CaptureCell(**given)
+
+
+def measured_before(config: CaptureBench) -> list[CaptureCell]:
+    """The cells that an interrupted bench left; those that failed for another reason than memory are left out.
+
+    Raises:
+        InputError: If there is nothing, or it was measured with other settings or on another machine.
+    """
+    if config.out is None or not config.out.is_file():
+        raise InputError(f"there is nothing to resume at {config.out}: give --out of the bench that was interrupted")
+    before = read_results(config.out)
+    same = _record(before)
+    ours = json.loads(json.dumps(_record(CaptureResults(config, (), this_machine()))))
+    for name in ("config", "machine"):
+        found = json.loads(json.dumps(same[name]))
+        differing = [key for key in ours[name] if found.get(key) != ours[name][key]]
+        if differing:
+            raise InputError(
+                f"{config.out} was measured with another {name} ({', '.join(differing)}): start again with --overwrite"
+            )
+    return [cell for cell in before.cells if cell.error is None or cell.out_of_memory]
