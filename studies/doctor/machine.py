@@ -88,7 +88,7 @@ def _version(name: str) -> str | None:
 def _bridge(name: str, module: str, load: Callable[[str], Any]) -> str:
     found = _version(name)
     if found is None:
-        return f"{name}: not installed (optional bridge; pip install {name})"
+        return f"{name}: not installed (optional bridge; pip install 'sightcheck[bridges]')"
     try:
         load(module)
     # A bridge that breaks at its import raises whatever its own dependencies raise.
