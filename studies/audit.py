@@ -16,7 +16,7 @@ from studies.bundled import BUNDLED, data_source, model_source
 if TYPE_CHECKING:
     from probes.model import HookedModel
     from studies.auditing.run import Work
-    from studies.runs import RunFolder
+    from studies.runs import Manifest, RunFolder
 
 MAP_SAMPLE = 200
 """Samples whose maps are kept under `--maps sample`."""
@@ -123,7 +123,7 @@ def run(config: AuditConfig) -> int:
     if config.dry_run:
         from studies.auditing.dry_run import dry_run
 
-        return dry_run(prepared, moved)
+        return dry_run(prepared, moved, done_batches(prepared))
     if config.overwrite:
         remove_run(config.out)
     with _open_folder(prepared) as folder:
@@ -242,20 +242,43 @@ def prepare(config: AuditConfig) -> Prepared:
     return Prepared(config, model, work, identity)
 
 
+def done_batches(prepared: Prepared) -> frozenset[int]:
+    """Numbers of the batches that the run to go on with has. Writes nothing.
+
+    Raises:
+        InputError: If --out holds other files, or a run that this one cannot go on with.
+    """
+    from studies.run_folder.start import refuse_foreign, taken_up
+    from studies.runs import RunFolder
+
+    config = prepared.config
+    refuse_foreign(config.out)
+    if not config.resume:
+        return frozenset()
+    taken_up(config.out, _manifest(prepared), resume=True)
+    return RunFolder.open(config.out).done_batches()
+
+
 def _open_folder(prepared: Prepared, path: Path | None = None) -> "RunFolder":
-    from studies.runs import Manifest, RunFolder
+    from studies.runs import RunFolder
+
+    config = prepared.config
+    return RunFolder.create(config.out if path is None else path, _manifest(prepared), resume=config.resume)
+
+
+def _manifest(prepared: Prepared) -> "Manifest":
+    from studies.runs import Manifest
 
     config = prepared.config
     shown = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name not in _NOT_IDENTITY}
     named = {key: value for key, value in prepared.identity.items() if key not in ("model_digest", "data_digest")}
-    manifest = Manifest(
+    return Manifest(
         config={"study": "audit", **shown, **named},
         batches=len(prepared.work.plan),
         seeds={"seed": config.seed},
         model_digest=prepared.identity["model_digest"],
         data_digest=prepared.identity["data_digest"],
     )
-    return RunFolder.create(config.out if path is None else path, manifest, resume=config.resume)
 
 
 def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder") -> None:

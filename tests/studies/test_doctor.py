@@ -11,19 +11,24 @@ import pytest
 import torch
 
 from probes.attention import AttentionRecorder
+from probes.attention_calls import UnsupportedAttention
 from probes.encoding import row_sets
 from probes.families import FAMILIES
+from probes.inputs import InputError
 from probes.model import HookedModel, Question
+from studies.auditing.run import Settings
 from studies.cli import main
 from studies.doctor.findings import Findings
 from studies.doctor.layers import LayerPath, layer_paths
 from studies.doctor.lengths import Length, measure_lengths
 from studies.doctor.machine import check_imports, check_machine
 from studies.doctor.memory import Batch, Memory, cache_bytes, logits_bytes, recorder_bytes, weights_bytes
+from studies.doctor.resources import batch_of
 from studies.doctor.timing import Timed, expected_seconds, time_questions
 from studies.multi_image import read_questions
 from studies.runs import RunFolder
 from tests.probes.processors import build_model, build_processor
+from tests.probes.zoo.verifying import build_model as build_zoo_model
 from tests.studies.small_audit import read_rows, save_model, save_questions, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -73,7 +78,30 @@ def test_layers_that_are_not_called_are_not_recorded(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(network, "forward", lambda **_: (_ for _ in ()).throw(ValueError("no images given")))
     paths = layer_paths(network)
     assert paths and not any(path.records for path in paths)
-    assert "no images given" in str(paths[0].problem)
+    assert "no images given" in str(paths[0].unseen) and not any(path.problem for path in paths)
+
+
+def test_an_attention_that_cannot_be_recorded_is_told_from_one_that_was_not_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = tiny("llava")
+    monkeypatch.setattr(network, "forward", lambda **_: (_ for _ in ()).throw(UnsupportedAttention("of its own kind")))
+    assert {(path.problem, path.unseen) for path in layer_paths(network)} == {("of its own kind", None)}
+
+
+def test_cross_attention_that_text_alone_does_not_call_is_no_problem() -> None:
+    paths = layer_paths(build_zoo_model("mllama", "sdpa"))
+    assert [path.records for path in paths] == [True, False, True]
+    assert "as where images are needed" in paths[1].describe() and paths[1].problem is None
+
+
+def test_layers_that_were_not_seen_keep_nothing_from_being_examined(
+    model: Path, data: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.doctor.layers._forward", lambda *_: (None, "no images given"))
+    assert doctor("--model", model, "--data", data) == 0
+    text = capsys.readouterr().out
+    assert "attention, not seen: no images given" in text and "recorded attention of 3 layers, whose sizes" in text
 
 
 def test_layers_without_attention_are_named() -> None:
@@ -275,6 +303,35 @@ def test_memory_that_is_not_there_is_a_problem(
     assert "1000 B free on cpu: take a smaller --batch-size" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("no room"), "out of memory with 8 samples at once: take a smaller --batch-size"),
+        (InputError("an odd question"), "fails in the model: an odd question"),
+    ],
+)
+def test_questions_that_fail_while_timed_are_a_problem_beside_all_that_was_found(
+    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("studies.auditing.run.trace_records", fail)
+    assert doctor("--model", model, "--data", data) == 1
+    text = capsys.readouterr().out
+    assert said in text and "layers are recorded" in text and "1 problem found" in text
+    assert audit(model, data, tmp_path / "run", "--dry-run") == 1
+    text = capsys.readouterr().out
+    assert said.split(" with ")[0] in text and "12 samples in" in text
+
+
+def test_the_memory_of_image_to_image_questions_counts_the_rows_of_the_last_image(data: Path) -> None:
+    record = read_questions(data).records[0]
+    anchored = replace(record, meta={**record.meta, "last_fixed": True})
+    row_sets = [batch_of(Length(each, 9, (4,)), Settings(), 2).row_sets for each in (record, anchored)]
+    assert row_sets == [2, 3]
+
+
 def test_broken_images_are_a_problem(data: Path, tmp_path: Path, capsys: Any) -> None:
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "4-0.png").write_text("no image")
@@ -332,3 +389,56 @@ def test_a_dry_run_of_samples_that_would_fail_is_status_1(model: Path, data: Pat
 def test_a_dry_run_is_refused_like_the_audit(model: Path, tmp_path: Path, capsys: Any) -> None:
     assert audit(model, tmp_path / "absent", tmp_path / "run", "--dry-run") == 2
     assert "absent" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_what_is_left_of_a_run_to_go_on_with(
+    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("studies.audit._compute", interrupt)
+    assert audit(model, data, out) == 130
+    capsys.readouterr()
+    assert audit(model, data, out, "--resume", "--dry-run") == 0
+    batches = RunFolder.open(out).manifest.batches
+    text = capsys.readouterr().out
+    assert f"0 of {batches} batches are there" in text and f"12 samples in {batches} batches" in text
+    monkeypatch.undo()
+    monkeypatch.setattr("studies.auditing.figures.draw_figures", lambda *_: [])
+    assert audit(model, data, out, "--resume") == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    capsys.readouterr()
+    assert audit(model, data, out, "--resume", "--dry-run") == 0
+    text = capsys.readouterr().out
+    assert f"{batches} of {batches} batches are there" in text and "0 samples in 0 batches" in text
+    assert "time to expect" not in text
+    assert audit(model, data, out, "--resume", "--dry-run", "--limit", "3") == 2
+    assert "config.limit" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_a_dry_run_into_a_folder_of_something_else_is_refused(
+    model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert audit(model, data, tmp_path, "--dry-run") == 2
+    assert "holds other files (thesis.tex)" in capsys.readouterr().err
+
+
+def test_given_answers_take_no_room_for_new_ones(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    ids = [record.id for record in read_questions(data).records]
+    write_rows(tmp_path / "answers.jsonl", [{"id": name, "answer": "a"} for name in ids])
+    words = ("--answers", str(tmp_path / "answers.jsonl"), "--dry-run", "--max-new-tokens", "100000")
+    assert audit(model, data, tmp_path / "run", *words) == 0
+    text = capsys.readouterr().out
+    assert "cannot be put to the model" not in text and "answers: given" in text
+
+
+def test_the_memory_of_a_dry_run_is_that_of_the_largest_batch_planned(
+    model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert audit(model, data, tmp_path / "run", "--dry-run", "--limit", "2", "--batch-size", "9") == 0
+    assert re.search(r"memory to expect, [12] of the longest", capsys.readouterr().out)
