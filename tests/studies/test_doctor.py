@@ -1,7 +1,5 @@
-"""The doctor and the dry run: layers, lengths, memory and time against what is measured, and every problem by name."""
+"""The doctor: lengths, memory and time against what is measured, and every problem by name."""
 
-import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,6 @@ import pytest
 import torch
 
 from probes.attention import AttentionRecorder
-from probes.attention_calls import UnsupportedAttention
 from probes.encoding import row_sets
 from probes.families import FAMILIES
 from probes.inputs import InputError
@@ -21,14 +18,12 @@ from studies.cli import main
 from studies.doctor.findings import Findings
 from studies.doctor.layers import LayerPath, layer_paths
 from studies.doctor.lengths import Length, measure_lengths
-from studies.doctor.machine import check_imports, check_machine
+from studies.doctor.machine import check_imports, check_machine, devices, free_bytes, group_room
 from studies.doctor.memory import Batch, Memory, cache_bytes, logits_bytes, recorder_bytes, weights_bytes
 from studies.doctor.resources import batch_of
 from studies.doctor.timing import Timed, expected_seconds, time_questions
 from studies.multi_image import read_questions
-from studies.runs import RunFolder
 from tests.probes.processors import build_model, build_processor
-from tests.probes.zoo.verifying import build_model as build_zoo_model
 from tests.studies.small_audit import read_rows, save_model, save_questions, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -52,49 +47,6 @@ def tokens_of(network: Any, count: int) -> torch.Tensor:
     return torch.full((2, count), 5, device=network.device)
 
 
-@pytest.mark.parametrize("family", ["llava", "gemma3", "qwen2_vl"])
-def test_layers_are_those_of_the_configuration(family: str) -> None:
-    network = tiny(family)
-    config = network.config.get_text_config()
-    paths = layer_paths(network)
-    assert [path.layer for path in paths] == list(range(config.num_hidden_layers))
-    for path in paths:
-        assert path.records and path.implementation == network.config._attn_implementation
-        assert (path.heads, path.key_value_heads) == (config.num_attention_heads, config.num_key_value_heads)
-        kinds = getattr(config, "layer_types", None)
-        sliding = kinds is not None and kinds[path.layer] == "sliding_attention"
-        assert path.kind == ("sliding" if sliding else "full")
-        assert path.window == (config.sliding_window if sliding else None)
-
-
-def test_the_implementation_is_the_one_that_is_called() -> None:
-    network = tiny("llava")
-    network.set_attn_implementation("eager")
-    assert {path.implementation for path in layer_paths(network)} == {"eager"}
-
-
-def test_layers_that_are_not_called_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = tiny("llava")
-    monkeypatch.setattr(network, "forward", lambda **_: (_ for _ in ()).throw(ValueError("no images given")))
-    paths = layer_paths(network)
-    assert paths and not any(path.records for path in paths)
-    assert "no images given" in str(paths[0].unseen) and not any(path.problem for path in paths)
-
-
-def test_an_attention_that_cannot_be_recorded_is_told_from_one_that_was_not_seen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    network = tiny("llava")
-    monkeypatch.setattr(network, "forward", lambda **_: (_ for _ in ()).throw(UnsupportedAttention("of its own kind")))
-    assert {(path.problem, path.unseen) for path in layer_paths(network)} == {("of its own kind", None)}
-
-
-def test_cross_attention_that_text_alone_does_not_call_is_no_problem() -> None:
-    paths = layer_paths(build_zoo_model("mllama", "sdpa"))
-    assert [path.records for path in paths] == [True, False, True]
-    assert "as where images are needed" in paths[1].describe() and paths[1].problem is None
-
-
 def test_layers_that_were_not_seen_keep_nothing_from_being_examined(
     model: Path, data: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,19 +54,6 @@ def test_layers_that_were_not_seen_keep_nothing_from_being_examined(
     assert doctor("--model", model, "--data", data) == 0
     text = capsys.readouterr().out
     assert "attention, not seen: no images given" in text and "recorded attention of 3 layers, whose sizes" in text
-
-
-def test_layers_without_attention_are_named() -> None:
-    from transformers import JambaConfig, JambaForCausalLM
-
-    config = JambaConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=4, num_attention_heads=2,
-        num_key_value_heads=1, attn_layer_period=2, attn_layer_offset=1, num_experts=2, use_mamba_kernels=False,
-        mamba_dt_rank=2,
-    )  # fmt: skip
-    paths = layer_paths(JambaForCausalLM(config).eval())
-    assert [path.records for path in paths] == [False, True, False, True]
-    assert "no attention" in paths[0].describe() and "recorded" in paths[1].describe()
 
 
 @pytest.mark.parametrize(("family", "count"), [("llava", 9), ("gemma3", 63), ("gemma3", 64), ("gemma3", 90)])
@@ -216,6 +155,25 @@ def test_the_machine_is_reported_and_a_broken_bridge_is_no_problem() -> None:
     assert "made for another torch" in text or "not installed" in text
 
 
+def test_memory_is_what_the_control_group_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, own = tmp_path / "groups", tmp_path / "own"
+    own.write_text("1:name=old:/\n0::/outer/inner\n")
+    for group, limit, used, pages in (("outer", "9000", 5000, 1500), ("outer/inner", "max", 4000, 0)):
+        (root / group).mkdir(parents=True)
+        for name, text in (("max", limit), ("current", used), ("stat", f"anon 1\ninactive_file {pages}")):
+            (root / group / f"memory.{name}").write_text(f"{text}\n")
+    assert group_room(root, own) == 9000 - 5000 + 1500
+    (root / "outer" / "memory.current").write_text("20000\n")
+    assert group_room(root, own) == 0
+    (root / "outer" / "memory.max").write_text("max\n")
+    assert group_room(root, own) is None and group_room(root, tmp_path / "absent") is None
+    (root / "outer" / "memory.max").write_text("not a number\n")
+    assert group_room(root, own) is None
+    monkeypatch.setattr("studies.doctor.machine.group_room", lambda: 5500)
+    assert free_bytes(torch.device("cpu")) == 5500
+    assert "5.4 KiB of" in devices()[0] and "control group" in devices()[1]
+
+
 def test_a_missing_library_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.doctor.machine.LIBRARIES", ("no-such-library",))
     monkeypatch.setattr("studies.doctor.machine.BRIDGES", {"no-such-bridge": "no_such_bridge"})
@@ -311,7 +269,7 @@ def test_memory_that_is_not_there_is_a_problem(
     ],
 )
 def test_questions_that_fail_while_timed_are_a_problem_beside_all_that_was_found(
-    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    model: Path, data: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     def fail(*_: Any) -> None:
         raise error
@@ -320,9 +278,6 @@ def test_questions_that_fail_while_timed_are_a_problem_beside_all_that_was_found
     assert doctor("--model", model, "--data", data) == 1
     text = capsys.readouterr().out
     assert said in text and "layers are recorded" in text and "1 problem found" in text
-    assert audit(model, data, tmp_path / "run", "--dry-run") == 1
-    text = capsys.readouterr().out
-    assert said.split(" with ")[0] in text and "12 samples in" in text
 
 
 def test_the_memory_of_image_to_image_questions_counts_the_rows_of_the_last_image(data: Path) -> None:
@@ -353,92 +308,3 @@ def test_bad_arguments_are_status_2(words: tuple[str, ...], capsys: Any) -> None
     assert doctor(*words) == 2
     said = capsys.readouterr().err
     assert said.startswith("sightcheck: ") and said.count("\n") == 1
-
-
-def audit(model: Path, data: Path, out: Path, *words: str) -> int:
-    named = ["--model", str(model), "--data", str(data), "--out", str(out), "--max-new-tokens", "4"]
-    return main(["audit", *named, "--batch-size", "4", *words])
-
-
-def test_a_dry_run_writes_nothing_and_plans_what_the_audit_does(
-    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ("--causal", "3", "--position-study", "--per-head")
-    before = sorted(tmp_path.rglob("*"))
-    assert audit(model, data, tmp_path / "run", *words, "--dry-run") == 0
-    assert sorted(tmp_path.rglob("*")) == before
-    text = capsys.readouterr().out
-    monkeypatch.setattr("studies.auditing.figures.draw_figures", lambda *_: [])
-    assert audit(model, data, tmp_path / "run", *words) == 0
-    run = RunFolder.open(tmp_path / "run")
-    found = re.search(r"(\d+) samples in (\d+) batches", text)
-    assert found is not None and [int(each) for each in found.groups()] == [12, run.manifest.batches]
-    inner = json.loads((tmp_path / "run" / "position" / "manifest.json").read_text())
-    assert f"{inner['batches']} more batches" in text
-    assert "of every head" in text and "causal check: 3 samples" in text and "key-value cache" in text
-
-
-def test_a_dry_run_of_samples_that_would_fail_is_status_1(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
-    shutil.copytree(data, tmp_path / "data")
-    (tmp_path / "data" / "4-0.png").write_text("no image")
-    assert audit(model, tmp_path / "data", tmp_path / "run", "--dry-run") == 1
-    assert "1 samples would have no trace; 'q4'" in capsys.readouterr().out
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_dry_run_is_refused_like_the_audit(model: Path, tmp_path: Path, capsys: Any) -> None:
-    assert audit(model, tmp_path / "absent", tmp_path / "run", "--dry-run") == 2
-    assert "absent" in capsys.readouterr().err
-
-
-def test_a_dry_run_tells_what_is_left_of_a_run_to_go_on_with(
-    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("studies.audit._compute", interrupt)
-    assert audit(model, data, out) == 130
-    capsys.readouterr()
-    assert audit(model, data, out, "--resume", "--dry-run") == 0
-    batches = RunFolder.open(out).manifest.batches
-    text = capsys.readouterr().out
-    assert f"0 of {batches} batches are there" in text and f"12 samples in {batches} batches" in text
-    monkeypatch.undo()
-    monkeypatch.setattr("studies.auditing.figures.draw_figures", lambda *_: [])
-    assert audit(model, data, out, "--resume") == 0
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    capsys.readouterr()
-    assert audit(model, data, out, "--resume", "--dry-run") == 0
-    text = capsys.readouterr().out
-    assert f"{batches} of {batches} batches are there" in text and "0 samples in 0 batches" in text
-    assert "time to expect" not in text
-    assert audit(model, data, out, "--resume", "--dry-run", "--limit", "3") == 2
-    assert "config.limit" in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
-
-
-def test_a_dry_run_into_a_folder_of_something_else_is_refused(
-    model: Path, data: Path, tmp_path: Path, capsys: Any
-) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
-    assert audit(model, data, tmp_path, "--dry-run") == 2
-    assert "holds other files (thesis.tex)" in capsys.readouterr().err
-
-
-def test_given_answers_take_no_room_for_new_ones(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
-    ids = [record.id for record in read_questions(data).records]
-    write_rows(tmp_path / "answers.jsonl", [{"id": name, "answer": "a"} for name in ids])
-    words = ("--answers", str(tmp_path / "answers.jsonl"), "--dry-run", "--max-new-tokens", "100000")
-    assert audit(model, data, tmp_path / "run", *words) == 0
-    text = capsys.readouterr().out
-    assert "cannot be put to the model" not in text and "answers: given" in text
-
-
-def test_the_memory_of_a_dry_run_is_that_of_the_largest_batch_planned(
-    model: Path, data: Path, tmp_path: Path, capsys: Any
-) -> None:
-    assert audit(model, data, tmp_path / "run", "--dry-run", "--limit", "2", "--batch-size", "9") == 0
-    assert re.search(r"memory to expect, [12] of the longest", capsys.readouterr().out)
