@@ -29,7 +29,7 @@ def reading_residuals(model: nn.Module, tokens: Tensor, layers: Sequence[int]) -
 
     Raises:
         InputError: If there is no such layer, nothing is chosen, or the residual stream has another form than (batch,
-            tokens, hidden size).
+            tokens, hidden size); on leaving, if a layer never ran.
     """
     check_tokens(tokens)
     found: dict[int, Tensor] = {}
@@ -66,16 +66,19 @@ def replacing_residuals(model: nn.Module, tokens: Tensor, residuals: Mapping[int
 def _hooked(model: nn.Module, layers: Sequence[int], act: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
     modules = decoder_layers(model)
     check_layers(layers, list(modules))
-    handles = []
+    handles, silent = [], set(layers)
     for layer in layers:
 
         def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int = layer) -> Any:
+            silent.discard(layer)
             new = act(layer, residual_of(args, named))
             return None if new is None else with_residual(args, named, new)
 
         handles.append(modules[layer].register_forward_pre_hook(hook, with_kwargs=True))
     try:
         yield
+        if silent:
+            raise InputError(f"decoder layers {sorted(silent)} never ran, so their residual stream was left alone")
     finally:
         for handle in handles:
             handle.remove()

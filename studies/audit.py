@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probes.model import HookedModel
     from studies.auditing.processes import Processes
     from studies.auditing.run import Work
-    from studies.runs import RunFolder
+    from studies.runs import Manifest, RunFolder
 
 MAP_SAMPLE = 200
 """Samples whose maps are kept under `--maps sample`."""
@@ -127,7 +127,9 @@ def run(config: AuditConfig) -> int:
     if config.dry_run:
         from studies.auditing.dry_run import dry_run
 
-        status = processes.agreed(dry_run(prepared, moved) if processes.is_main else 0)
+        with processes.together():
+            status = dry_run(prepared, moved, done_batches(prepared)) if processes.is_main else 0
+        status = processes.agreed(status)
         processes.leave()
         return status
     with processes.together():
@@ -273,27 +275,49 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     return Prepared(config, model, work, identity)
 
 
+def done_batches(prepared: Prepared) -> frozenset[int]:
+    """Numbers of the batches that the run to go on with has. Writes nothing.
+
+    Raises:
+        InputError: If --out holds other files, or a run that this one cannot go on with.
+    """
+    from studies.run_folder.start import refuse_foreign, taken_up
+    from studies.runs import RunFolder
+
+    config = prepared.config
+    refuse_foreign(config.out)
+    if not config.resume:
+        return frozenset()
+    taken_up(config.out, _manifest(prepared), resume=True)
+    return RunFolder.open(config.out).done_batches()
+
+
 def _open_folder(prepared: Prepared, processes: "Processes", path: Path | None = None) -> "RunFolder":
     """Start or resume the run in the main process, then let the others help to write it."""
-    from studies.runs import Manifest, RunFolder
+    from studies.runs import RunFolder
+
+    out, manifest = prepared.config.out if path is None else path, _manifest(prepared)
+    with processes.together():
+        folder = RunFolder.create(out, manifest, resume=prepared.config.resume) if processes.is_main else None
+    with processes.together():
+        folder = RunFolder.help_write(out, manifest, processes.index) if folder is None else folder
+    assert folder is not None
+    return folder
+
+
+def _manifest(prepared: Prepared) -> "Manifest":
+    from studies.runs import Manifest
 
     config = prepared.config
     shown = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name not in _NOT_IDENTITY}
     named = {key: value for key, value in prepared.identity.items() if key not in ("model_digest", "data_digest")}
-    manifest = Manifest(
+    return Manifest(
         config={"study": "audit", **shown, **named},
         batches=len(prepared.work.plan),
         seeds={"seed": config.seed},
         model_digest=prepared.identity["model_digest"],
         data_digest=prepared.identity["data_digest"],
     )
-    out = config.out if path is None else path
-    with processes.together():
-        folder = RunFolder.create(out, manifest, resume=config.resume) if processes.is_main else None
-    with processes.together():
-        folder = RunFolder.help_write(out, manifest, processes.index) if folder is None else folder
-    assert folder is not None
-    return folder
 
 
 def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder", processes: "Processes") -> None:

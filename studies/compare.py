@@ -59,7 +59,8 @@ def run(config: CompareConfig) -> int:
     check(config)
     pair = paired(*(audited(RunFolder.open(path)) for path in (config.baseline, config.candidate)))
     compared = list(compare(pair, config.seed))
-    verdict = None if config.fail_under is None else judge(compared, config.rows, config.fail_under)
+    bar = config.fail_under
+    verdict = None if bar is None else judge(compared, config.rows, bar, pair.only_baseline)
     print_comparison(pair, compared)
     if config.out is not None:
         write(config.out, config, pair, compared, verdict)

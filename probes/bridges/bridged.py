@@ -17,13 +17,14 @@ from torch import Tensor
 from probes.attention import pairwise_question
 from probes.attention_calls import UnsupportedAttention
 from probes.backend import Recorded
-from probes.bridges.passes import BridgedReadings, Pass, Plan, planned
+from probes.bridges.passes import BridgedReadings, Pass, Plan, check_places, planned
 from probes.bridges.runner import Runner, UnsupportedBridge, twin
-from probes.changes import Change, Knockout
+from probes.changes import Change, Knockout, Patch
 from probes.encoding import Encoded, row_sets
 from probes.inputs import InputError
 from probes.interventions import knocked_out
 from probes.model import HookedModel
+from probes.patching import image_tokens
 from probes.prompts import Question
 from probes.residuals import check_layers, check_tokens
 
@@ -54,7 +55,7 @@ class BridgedModel(HookedModel):
     def __init__(self, model: Any, processor: Any) -> None:
         super().__init__(model, processor)
         self._plain = HookedModel(model, processor)
-        self._knockouts_agree = False
+        self._trusted: set[type] = set()
         self.runner: Runner = self.runner_class(twin(model))
         """What runs the passes."""
         self._check_against_plain()
@@ -69,8 +70,12 @@ class BridgedModel(HookedModel):
 
         Raises:
             UnsupportedBridge: As the class.
-            InputError: As `HookedModel.from_pretrained`.
+            InputError: As `HookedModel.from_pretrained`, and for settings of a model that is loaded already.
         """
+        if isinstance(source, HookedModel) and settings:
+            raise InputError(
+                f"{', '.join(settings)} cannot be set on a model that is loaded: load it with them, or give its path"
+            )
         if isinstance(source, HookedModel):
             return cls(source.model, source.processor)
         plain = HookedModel.from_pretrained(source, **settings)
@@ -83,6 +88,7 @@ class BridgedModel(HookedModel):
         """Read the residual stream of chosen tokens where it enters layers; see `HookedModel.residuals`."""
         check_tokens(tokens)
         check_layers(layers, self.residual_layers)
+        self._trust(Patch)
         return self._pass(encoded, Plan(tokens=tokens, layers=tuple(layers))).residuals
 
     def _pass(self, encoded: Encoded, plan: Plan) -> Pass:
@@ -98,8 +104,9 @@ class BridgedModel(HookedModel):
         return found._replace(logits=found.logits[:, -rows:])
 
     def _answer_logits(self, encoded: Encoded, changes: Sequence[Change] = ()) -> Tensor:
-        if not self._knockouts_agree and any(isinstance(change, Knockout) for change in changes):
-            self._check_knockouts()
+        check_places(changes, (len(encoded), encoded.columns))
+        for change in changes:
+            self._trust(type(change))
         return self._pass(encoded, self._planned(changes)).logits
 
     def _planned(self, changes: Sequence[Change]) -> Plan:
@@ -145,14 +152,31 @@ class BridgedModel(HookedModel):
         self._compare("logits", bridged, logits)
         self._compare("attention", found.readings.factors("predicting"), expected.readings.factors("predicting"))
 
+    def _trust(self, kind: type) -> None:
+        """Hold one kind of change against the plain model's before the first of it is trusted."""
+        if kind not in self._trusted:
+            (self._check_knockouts if kind is Knockout else self._check_patches)()
+            self._trusted.add(kind)
+
     def _check_knockouts(self) -> None:
-        """Hold a knock-out against the plain model's before the first one is trusted."""
+        """Hold a knock-out in every layer against the plain model's."""
         encoded = _probe(self._plain)
         cut = knocked_out(encoded, "after", [0] * len(encoded))
         expected = self._plain._answer_logits(encoded, [cut])
         found = self._pass(encoded, self._planned([cut])).logits
         self._compare("logits under a knock-out", found, expected)
-        self._knockouts_agree = True
+
+    def _check_patches(self) -> None:
+        """Hold what is read of every layer's residual stream, and a patch of them all, against the plain model's."""
+        encoded = _probe(self._plain)
+        tokens, layers = image_tokens(encoded, [0] * len(encoded)), self.residual_layers
+        expected = self._plain.residuals(encoded, tokens, layers)
+        found = self._pass(encoded, Plan(tokens=tokens, layers=tuple(layers))).residuals
+        for layer in layers:
+            self._compare(f"residual stream before layer {layer}", found[layer], expected[layer])
+        turned = Patch(tokens, {layer: values.flip(0) for layer, values in expected.items()})
+        logits = self._pass(encoded, self._planned([turned])).logits
+        self._compare("logits under a patch", logits, self._plain._answer_logits(encoded, [turned]))
 
     def _compare(self, what: str, found: Tensor, expected: Tensor) -> None:
         difference = float((found.float() - expected.float()).abs().max() / expected.float().abs().max())

@@ -15,6 +15,7 @@ from torch import Tensor
 from probes.bridges.bridged import BridgedModel
 from probes.bridges.passes import Pass, Plan, hidden_by, place_of_mask, refuse_blind, row_sums, with_hidden
 from probes.bridges.runner import Runner
+from probes.changes import Knockout, Patch
 from probes.decoder import attention_modules, decoder_layers
 from probes.encoding import Encoded
 from probes.inputs import InputError
@@ -212,7 +213,7 @@ class ServedModel(BridgedModel):
                 f"model {str(repo_id)!r}: cannot be prepared for a server ({first_line(error)})"
             ) from error
         HookedModel.__init__(self, envoy._module, processor)
-        self._knockouts_agree = True
+        self._trusted = {Knockout, Patch}
         self.runner = ServedRunner(envoy, remote)
 
     @classmethod

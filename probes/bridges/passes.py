@@ -102,6 +102,24 @@ def _check_patch(change: Patch, layers: Sequence[int]) -> None:
     check_layers(list(change.residuals), layers)
 
 
+def check_places(changes: Sequence[Change], shape: tuple[int, int]) -> None:
+    """Refuse changes for another batch than the one that runs; a mask of one row would else be spread over all.
+
+    Args:
+        changes: Knock-outs and patches.
+        shape: (batch, tokens) of what runs.
+
+    Raises:
+        InputError: If a change's rows or tokens have another shape.
+    """
+    for change in changes:
+        given = tuple((change.rows if isinstance(change, Knockout) else change.tokens).shape)
+        if given != shape:
+            raise InputError(
+                f"a change for (batch, tokens) {given} does not fit a run of {shape}: give a mask of the encoded batch"
+            )
+
+
 def block_of(change: Knockout) -> Block:
     """Rows and columns of a knock-out as masks.
 

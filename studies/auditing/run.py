@@ -262,11 +262,16 @@ def trace_records(model: "HookedModel", records: list[MultiImageQuestion], setti
             [_question(record) for record in records],
             answers=None if settings.answers is None else [settings.answers[record.id] for record in records],
             max_new_tokens=settings.max_new_tokens,
-            rows=(*TEXT_ROWS, "anchor") if anchored else TEXT_ROWS,
+            rows=recorded_rows(records[0]),
             per_head=settings.per_head,
             maps=settings.maps != "none" or any(record.boxes for record in records),
             image_to_image=anchored,
         )
+
+
+def recorded_rows(record: MultiImageQuestion) -> tuple[str, ...]:
+    """The row sets that are recorded of a sample."""
+    return (*TEXT_ROWS, "anchor") if is_anchored(record) else TEXT_ROWS
 
 
 def keeps_maps(record: MultiImageQuestion, trace: "Trace", settings: Settings) -> bool:

@@ -86,11 +86,17 @@ def compare(pair: Pair, seed: int = 0) -> Iterator[Compared]:
         yield Compared("attention_overall", rows, ALL, share_difference(hits[0], hits[1], groups, seed=seed))
 
 
-def judge(compared: Sequence[Compared], rows: str, points: float) -> Verdict:
+def judge(compared: Sequence[Compared], rows: str, points: float, lost: int = 0) -> Verdict:
     """Hold attention accuracy on the samples that both answer right against a bar, in points.
 
     It fails when the difference B - A is below minus the bar. The interval does not decide, since a small audit would
     then pass whatever it found; the line says what the interval leaves open.
+
+    Args:
+        compared: As `compare` gives them.
+        rows: The row set.
+        points: The bar, 0 or more.
+        lost: Samples that went well in the baseline alone: they are in no difference, and the line says so.
 
     Raises:
         InputError: If no sample was answered right by both.
@@ -104,7 +110,8 @@ def judge(compared: Sequence[Compared], rows: str, points: float) -> Verdict:
         )
     bar = f"{-points:g}" if points else "0"
     failed = 100 * estimate.value < -points - _SLACK
-    said = f"B - A of {entry.label}: {in_points(entry)} points, n = {estimate.n}"
+    without = f" (without {lost} samples that failed in B alone)" if lost else ""
+    said = f"B - A of {entry.label}: {in_points(entry)} points, n = {estimate.n}{without}"
     if failed:
         beyond = 100 * estimate.high < -points - _SLACK
         interval = "lies wholly below it" if beyond else "reaches up to it, so chance alone could have done this"

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from studies.bundled import data_source, model_source
 from studies.doctor.findings import Findings
@@ -55,6 +55,14 @@ class DoctorConfig:
     """Load pickled weights, which can run code. Only for checkpoints that you trust."""
 
 
+class Asked(NamedTuple):
+    """How many samples an audit asks, and how many of them at once."""
+
+    samples: int
+    largest_batch: int
+    mean_batch: int
+
+
 def run(config: DoctorConfig) -> int:
     """Check everything that is named, print what was found; returns 1 if there were problems, else 0.
 
@@ -101,7 +109,7 @@ def _check_data(config: DoctorConfig, findings: Findings) -> "list[MultiImageQue
 
 
 def _check_model(config: DoctorConfig, findings: Findings, records: "list[MultiImageQuestion] | None") -> None:
-    from probes.inputs import InputError
+    from studies.auditing.run import Settings
     from studies.doctor.model import check_model, load_pair
 
     assert config.model is not None
@@ -120,48 +128,42 @@ def _check_model(config: DoctorConfig, findings: Findings, records: "list[MultiI
     checked = check_model(pair, findings)
     if checked is None or not records:
         return
-    try:
-        examine(checked.model, checked.paths, records, config, findings)
-    except InputError as error:
-        findings.problem(f"a question that the processor takes fails in the model: {error}")
+    settings = Settings(max_new_tokens=config.max_new_tokens)
+    asked = Asked(len(records), config.batch_size, config.batch_size)
+    examine(checked.model, checked.paths, records, settings, findings, asked, config.seed)
 
 
 def examine(
     model: "HookedModel",
     paths: "list[LayerPath]",
     records: "list[MultiImageQuestion]",
-    config: Any,
+    settings: "Settings",
     findings: Findings,
-    settings: "Settings | None" = None,
-    samples: int | None = None,
+    asked: "Asked",
+    seed: int,
 ) -> None:
-    """Report tokens, memory and time for questions put to a model.
+    """Report tokens, memory and time for questions put to a model; what fails is a problem.
 
     Args:
         model: The model.
         paths: Its layers.
         records: The questions.
-        config: With `batch_size`, `max_new_tokens` and `seed`.
+        settings: How an audit asks.
         findings: Where to report.
-        settings: How an audit asks; by default as one without options does.
-        samples: How many samples the time is for; by default the questions.
-
-    Raises:
-        InputError: If the model fails on a question that can be put to it.
+        asked: How many samples, and how many at once.
+        seed: Of the draw of questions that are encoded.
     """
     from studies.auditing.plan import draw
-    from studies.auditing.run import Settings
     from studies.doctor.lengths import SAMPLE, measure_lengths, report_lengths
     from studies.doctor.resources import report_memory, report_time
 
-    settings = settings or Settings(max_new_tokens=config.max_new_tokens)
-    kept = set(draw([record.id for record in records], SAMPLE, config.seed))
+    kept = set(draw([record.id for record in records], SAMPLE, seed))
     print("encoding questions", file=sys.stderr)
-    lengths = measure_lengths(model, [each for each in records if each.id in kept], config.max_new_tokens)
-    report_lengths(findings, lengths, model, len(records), config.max_new_tokens)
+    encoded = [each for each in records if each.id in kept]
+    lengths = measure_lengths(model, encoded, settings.max_new_tokens, settings.answers)
+    report_lengths(findings, lengths, model, len(records))
     if not lengths.found:
         return
-    report_memory(findings, model, paths, lengths, settings, config.batch_size)
+    report_memory(findings, model, paths, lengths, settings, asked.largest_batch)
     print("timing a few questions", file=sys.stderr)
-    count = len(records) if samples is None else samples
-    report_time(findings, model, lengths, settings, config.batch_size, count)
+    report_time(findings, model, lengths, settings, asked.mean_batch, asked.samples)

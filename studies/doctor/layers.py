@@ -35,16 +35,20 @@ class LayerPath:
     value_size: int = 0
     problem: str | None = None
     """Why an attention cannot be recorded."""
+    unseen: str | None = None
+    """Why an attention was not called, so that nothing is known of it."""
 
     @property
     def records(self) -> bool:
-        """Whether the recorder reads this layer."""
+        """Whether the recorder was seen to read this layer."""
         return self.implementation is not None and self.problem is None
 
     def describe(self) -> str:
         """The layer without its number."""
         if self.problem is not None:
             return f"{self.kind}, not recorded: {self.problem}"
+        if self.unseen is not None:
+            return f"attention, not seen: {self.unseen}"
         if not self.records:
             return f"no attention ({self.kind}), not recorded"
         window = "" if self.window is None else f", window {self.window}"
@@ -87,7 +91,7 @@ def layer_paths(model: Any) -> list[LayerPath]:
     """
     modules = attention_modules(model)
     watcher = _Watcher(modules)
-    reason = _forward(model, watcher)
+    unsupported, failed = _forward(model, watcher)
     config: Any = getattr(find_decoder(model), "config", None)
     kinds = list(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or [])
     count = max(getattr(config, "num_hidden_layers", 0), *(layer + 1 for layer in modules), 0)
@@ -96,9 +100,11 @@ def layer_paths(model: Any) -> list[LayerPath]:
         kind = kinds[layer] if layer < len(kinds) else "none"
         if layer in watcher.calls:
             paths.append(watcher.calls[layer])
+        elif layer in modules and unsupported is not None:
+            paths.append(LayerPath(layer, kind, problem=unsupported))
         elif layer in modules:
-            why = reason or "a forward over text alone did not call it; it may need images"
-            paths.append(LayerPath(layer, kind, problem=why))
+            unseen = failed or "a forward over text alone does not call it, as where images are needed"
+            paths.append(LayerPath(layer, kind, unseen=unseen))
         else:
             paths.append(LayerPath(layer, kind))
     return paths
@@ -118,8 +124,8 @@ def describe_layers(paths: list[LayerPath]) -> list[str]:
     return lines
 
 
-def _forward(model: Any, watcher: _Watcher) -> str | None:
-    """Run a few text tokens; what went wrong, None if nothing."""
+def _forward(model: Any, watcher: _Watcher) -> tuple[str | None, str | None]:
+    """Run a few text tokens: why attention cannot be recorded, and why the forward fails; None where it does not."""
     special = {value for name, value in vars(model.config).items() if "token" in name and isinstance(value, int)}
     ids = [token for token in range(TOKENS + len(special)) if token not in special][:TOKENS]
     inputs = torch.tensor([ids], device=model.device)
@@ -128,13 +134,13 @@ def _forward(model: Any, watcher: _Watcher) -> str | None:
         with torch.inference_mode():
             model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
     except UnsupportedAttention as error:
-        return str(error)
+        return str(error), None
     # Families refuse text without images in ways of their own; the layers then say so.
     except Exception as error:
-        return f"a forward over text alone fails ({first_line(error)})"
+        return None, f"a forward over text alone fails ({first_line(error)})"
     finally:
         unlisten(watcher)
-    return None
+    return None, None
 
 
 def _kind(call: AttentionCall) -> str:

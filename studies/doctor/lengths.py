@@ -1,6 +1,6 @@
 """How long prompts are: exact tokens of a sample of questions, and what does not fit the model. Runs no model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,18 @@ class Length:
     tokens: int
     image_tokens: tuple[int, ...]
     """Of each image."""
+    answer_tokens: int = 0
+    """Of the answer that is given, or the room for one that is generated."""
+
+    @property
+    def total(self) -> int:
+        """Prompt and answer."""
+        return self.tokens + self.answer_tokens
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Prompts that fit, shortest first, and why the others do not."""
+    """Prompts that fit with their answers, shortest first, and why the others do not."""
 
     found: list[Length]
     refused: dict[str, str]
@@ -38,7 +45,7 @@ class Lengths:
 
     @property
     def longest(self) -> Length:
-        """The prompt with most tokens."""
+        """The prompt and answer with most tokens."""
         return self.found[-1]
 
     def spread(self, count: int) -> list[Length]:
@@ -47,29 +54,40 @@ class Lengths:
         return [self.found[place] for place in places.tolist()]
 
 
-def measure_lengths(model: "HookedModel", records: Sequence[MultiImageQuestion], reserve: int) -> Lengths:
+def measure_lengths(
+    model: "HookedModel",
+    records: Sequence[MultiImageQuestion],
+    reserve: int,
+    answers: Mapping[str, str] | None = None,
+) -> Lengths:
     """Encode questions one at a time.
 
     Args:
         model: Its processor is used, its weights are not.
         records: The questions.
-        reserve: Tokens that an answer may take.
+        reserve: Tokens that a generated answer may take.
+        answers: Given answers by sample id; None generates them.
     """
     from probes.model import Question
 
     found, refused = [], {}
     for record in records:
         try:
-            encoded = model.encode([Question(record.images, record.question)], reserve=reserve)
+            question = Question(record.images, record.question)
+            if answers is None:
+                encoded = model.encode([question], reserve=reserve)
+            else:
+                encoded = model.encode([question], [answers[record.id]])
         except InputError as error:
             refused[record.id] = str(error)
             continue
         images = tuple(len(span.tokens) for span in encoded.spans[0])
-        found.append(Length(record, encoded.prompt_lengths[0], images))
-    return Lengths(sorted(found, key=lambda length: length.tokens), refused)
+        answer_tokens = reserve if answers is None else len(encoded.answer_ids[0])
+        found.append(Length(record, encoded.prompt_lengths[0], images, answer_tokens))
+    return Lengths(sorted(found, key=lambda length: length.total), refused)
 
 
-def report_lengths(findings: Findings, lengths: Lengths, model: "HookedModel", total: int, reserve: int) -> None:
+def report_lengths(findings: Findings, lengths: Lengths, model: "HookedModel", total: int) -> None:
     """Report the distribution of lengths, and prompts that do not fit."""
     n = len(lengths.found) + len(lengths.refused)
     findings.section("tokens per sample")
@@ -80,7 +98,7 @@ def report_lengths(findings: Findings, lengths: Lengths, model: "HookedModel", t
         findings.add(f"image tokens per image: {_distribution(per_image)}")
         context = context_length(model.model.config)
         room = "the model does not say how many it has positions for" if context is None else f"{context} positions"
-        findings.add(f"longest prompt and answer: {lengths.longest.tokens + reserve} tokens; {room}")
+        findings.add(f"longest prompt and answer: {lengths.longest.total} tokens; {room}")
     if lengths.refused:
         name, reason = next(iter(lengths.refused.items()))
         findings.problem(f"{len(lengths.refused)} of {n} questions cannot be put to the model; {name!r}: {reason}")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
 
 from studies.doctor.findings import Findings
@@ -59,7 +60,9 @@ def devices() -> list[str]:
 
     memory = psutil.virtual_memory()
     threads = torch.get_num_threads()
-    lines = [f"cpu: {threads} threads, {readable(memory.available)} of {readable(memory.total)} free"]
+    lines = [f"cpu: {threads} threads, {readable(free_memory())} of {readable(memory.total)} free"]
+    if group_room() is not None:
+        lines.append("cpu: memory is limited by a control group, as containers and batch systems do")
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         lines.append(f"cuda:{index}: {torch.cuda.get_device_name(index)}, {readable(free)} of {readable(total)} free")
@@ -70,12 +73,52 @@ def devices() -> list[str]:
 
 def free_bytes(device: Any) -> int | None:
     """Memory that is free on a device; None where it does not say."""
-    import psutil
     import torch
 
     if device.type == "cpu":
-        return int(psutil.virtual_memory().available)
+        return free_memory()
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process can still have: what the machine has free, under its group's limit."""
+    import psutil
+
+    room = group_room()
+    available = int(psutil.virtual_memory().available)
+    return available if room is None else min(available, room)
+
+
+def group_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes left under the limits of this process's control groups (version 2); None where nothing is limited.
+
+    File pages that the kernel would give back count as free, as in the memory that a machine has available.
+
+    Args:
+        root: Where the groups are mounted.
+        own: The file that names this process's group.
+    """
+    try:
+        groups = [line.removeprefix("0::") for line in own.read_text().splitlines() if line.startswith("0::")]
+    except OSError:
+        return None
+    rooms = []
+    for group in groups:
+        folder = root / group.lstrip("/")
+        for each in (folder, *(parent for parent in folder.parents if parent.is_relative_to(root))):
+            rooms += _room_of(each)
+    return min(rooms, default=None)
+
+
+def _room_of(group: Path) -> list[int]:
+    """Bytes left under one group's limit; empty where it has none."""
+    try:
+        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return [] if limit == "max" else [max(int(limit) - int(used) + int(stat.get("inactive_file", 0)), 0)]
+    # Groups differ between systems, and one that does not tell limits nothing that could be told.
+    except (OSError, ValueError):
+        return []
 
 
 def _version(name: str) -> str | None:
@@ -88,7 +131,7 @@ def _version(name: str) -> str | None:
 def _bridge(name: str, module: str, load: Callable[[str], Any]) -> str:
     found = _version(name)
     if found is None:
-        return f"{name}: not installed (optional bridge; pip install {name})"
+        return f"{name}: not installed (optional bridge; pip install 'sightcheck[bridges]')"
     try:
         load(module)
     # A bridge that breaks at its import raises whatever its own dependencies raise.

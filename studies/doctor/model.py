@@ -51,7 +51,8 @@ def check_model(pair: Loaded, findings: Findings) -> Checked | None:
     except InputError as error:
         findings.problem(str(error))
         return None
-    return Checked(hooked, paths) if known and any(path.records for path in paths) else None
+    attended = any(path.records or path.unseen is not None for path in paths)
+    return Checked(hooked, paths) if known and attended else None
 
 
 def _check_family(model: Any, findings: Findings) -> bool:
@@ -72,11 +73,12 @@ def _check_layers(model: Any, findings: Findings) -> list[LayerPath]:
         findings.problem(str(error))
         return []
     findings.add(*describe_layers(paths))
-    recorded = sum(path.records for path in paths)
-    findings.add(f"{recorded} of {len(paths)} layers are recorded")
+    recorded, unseen = sum(path.records for path in paths), sum(path.unseen is not None for path in paths)
+    more = f"; whether {unseen} more are, a question with images tells" if unseen else ""
+    findings.add(f"{recorded} of {len(paths)} layers are recorded{more}")
     failed = [path for path in paths if path.problem is not None]
     if failed:
         findings.problem(f"{len(failed)} layers with attention cannot be recorded, layer {failed[0].layer} for one")
-    elif not recorded:
+    elif not recorded and not unseen:
         findings.problem("no layer has attention, so there is nothing to audit: take another model")
     return paths

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from probes.inputs import InputError
 from studies.auditing.progress import duration
+from studies.auditing.run import recorded_rows
 from studies.doctor.findings import Findings
 from studies.doctor.layers import LayerPath
 from studies.doctor.lengths import Length, Lengths
@@ -19,10 +21,11 @@ def batch_of(length: Length, settings: "Settings", samples: int) -> Batch:
     """A batch of prompts of one length, as an audit records it."""
     return Batch(
         samples=samples,
-        tokens=length.tokens + settings.max_new_tokens,
+        tokens=length.total,
         images=len(length.image_tokens),
         image_tokens=sum(length.image_tokens),
-        answer_tokens=settings.max_new_tokens,
+        answer_tokens=length.answer_tokens,
+        row_sets=len(recorded_rows(length.record)),
         per_head=settings.per_head,
         maps=settings.maps != "none",
     )
@@ -40,6 +43,9 @@ def report_memory(
     memory = expected(model.model, paths, batch_of(lengths.longest, settings, batch_size))
     findings.section(f"memory to expect, {batch_size} of the longest prompts at once")
     findings.add(str(memory), "activations of the forward pass come on top; sizes are closed forms")
+    unseen = sum(path.unseen is not None for path in paths)
+    if unseen:
+        findings.add(f"without the keys, values and recorded attention of {unseen} layers, whose sizes are not known")
     free = free_bytes(model.device)
     # The weights are loaded, so that what is free has to hold the rest.
     if free is not None and memory.total - memory.weights > free:
@@ -57,15 +63,22 @@ def report_time(
     settings: "Settings",
     batch_size: int,
     samples: int,
-) -> float:
-    """Report what a few questions took, and what all samples would; returns these seconds."""
+) -> float | None:
+    """Report what a few questions took, and what all samples would; returns these seconds, None if one failed."""
+    findings.section("time to expect")
     copies = min(batch_size, TOGETHER)
-    timed = time_questions(tracer(model, settings), lengths.spread(QUESTIONS), copies)
+    try:
+        timed = time_questions(tracer(model, settings), lengths.spread(QUESTIONS), copies)
+    except InputError as error:
+        findings.problem(f"a question that the processor takes fails in the model: {error}")
+        return None
+    except MemoryError:
+        findings.problem(f"out of memory with {copies} samples at once: take a smaller --batch-size")
+        return None
     seconds = expected_seconds(timed, [each.tokens for each in lengths.found], samples)
     shown = ", ".join(f"{each.tokens} tokens {each.seconds:.3f} s" for each in timed)
-    findings.section("time to expect")
     findings.add(
-        f"{duration(seconds)} for {samples} samples",
+        f"{duration(seconds)} for {samples} samples; numbers and figures at the end come on top",
         f"measured on n = {len(timed)} questions, each once in a batch of {copies} copies, so take it as an order of "
         f"magnitude; per sample: {shown}",
     )

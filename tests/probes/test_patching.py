@@ -11,7 +11,7 @@ from probes.inputs import InputError
 from probes.interventions import blank_effects, blanked, swap_effects
 from probes.model import Question
 from probes.patching import image_tokens, patch_effects
-from probes.residuals import picked
+from probes.residuals import picked, reading_residuals
 from tests.probes.hooked import FAMILIES, FURTHER, hooked, picture, questions
 
 ANSWER = [120, 121, 122]
@@ -25,7 +25,7 @@ BESIDES_EMBEDDINGS = (
     "qwen3_vl",
     "qwen3_vl_moe",
 )
-"""Families whose vision tower adds features between decoder layers too; Gemma 4 gives each layer embeddings of its own."""
+"""Families whose vision tower adds features between layers too; Gemma 4 gives each layer embeddings of its own."""
 
 
 @pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
@@ -106,6 +106,13 @@ def test_hooks_are_gone_afterwards() -> None:
     before = model.score(encoded).log_probability
     patch_effects(model, question, ANSWER)
     np.testing.assert_array_equal(model.score(encoded).log_probability, before)
+
+
+def test_a_layer_that_never_runs_is_named() -> None:
+    model = hooked("llava")
+    tokens = torch.ones((1, 4), dtype=torch.bool)
+    with pytest.raises(InputError, match=r"layers \[0, 2\] never ran"), reading_residuals(model.model, tokens, [0, 2]):
+        pass
 
 
 def test_patches_that_do_not_fit_are_refused() -> None:

@@ -108,6 +108,34 @@ def test_a_gain_passes_every_bar() -> None:
     assert not judge(list(compare(pair)), "paper", 0.0).failed
 
 
+def test_a_bar_that_is_held_because_samples_failed_says_so(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = missing_the_target(small.out, tmp_path / "worse")
+    hits = from_files(small.out, "predicting")
+    held = hits[hits["focus"].ne(hits["target"]) & hits["correct"].eq(True)].index
+    assert 0 < len(held) < len(hits)
+    fail_all_but(worse, set(held))
+    capsys.readouterr()
+    assert main(["compare", str(small.out), str(worse), "--fail-under", "0"]) == 0
+    assert (
+        f"(without {len(hits) - len(held)} samples that failed in B alone)" in capsys.readouterr().out.splitlines()[-1]
+    )
+
+
+def fail_all_but(run: Path, kept: set[str]) -> None:
+    """Give every test sample of a run but some an error."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in (run / "samples").glob("*.parquet"):
+        table = pq.read_table(path)
+        place = table.schema.get_field_index("error")
+        names, splits = (table.column(name).to_pylist() for name in ("sample_id", "split"))
+        errors = ["broken" if s == "test" and n not in kept else None for n, s in zip(names, splits, strict=True)]
+        pq.write_table(table.set_column(place, table.schema.field("error"), pa.array(errors, pa.string())), path)
+
+
 def test_a_bar_over_no_common_right_answer_is_refused() -> None:
     pair = paired(made("a", [0, 0], [1, 0], [0, 0]), made("b", [0, 0], [0, 1], [0, 0]))
     with pytest.raises(InputError, match="no sample with paper rows was answered right in both"):

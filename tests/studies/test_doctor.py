@@ -1,7 +1,5 @@
-"""The doctor and the dry run: layers, lengths, memory and time against what is measured, and every problem by name."""
+"""The doctor: lengths, memory and time against what is measured, and every problem by name."""
 
-import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +11,18 @@ import torch
 from probes.attention import AttentionRecorder
 from probes.encoding import row_sets
 from probes.families import FAMILIES
+from probes.inputs import InputError
 from probes.model import HookedModel, Question
+from studies.auditing.run import Settings
 from studies.cli import main
 from studies.doctor.findings import Findings
 from studies.doctor.layers import LayerPath, layer_paths
 from studies.doctor.lengths import Length, measure_lengths
-from studies.doctor.machine import check_imports, check_machine
+from studies.doctor.machine import check_imports, check_machine, devices, free_bytes, group_room
 from studies.doctor.memory import Batch, Memory, cache_bytes, logits_bytes, recorder_bytes, weights_bytes
+from studies.doctor.resources import batch_of
 from studies.doctor.timing import Timed, expected_seconds, time_questions
 from studies.multi_image import read_questions
-from studies.runs import RunFolder
 from tests.probes.processors import build_model, build_processor
 from tests.studies.small_audit import read_rows, save_model, save_questions, write_rows
 
@@ -47,46 +47,13 @@ def tokens_of(network: Any, count: int) -> torch.Tensor:
     return torch.full((2, count), 5, device=network.device)
 
 
-@pytest.mark.parametrize("family", ["llava", "gemma3", "qwen2_vl"])
-def test_layers_are_those_of_the_configuration(family: str) -> None:
-    network = tiny(family)
-    config = network.config.get_text_config()
-    paths = layer_paths(network)
-    assert [path.layer for path in paths] == list(range(config.num_hidden_layers))
-    for path in paths:
-        assert path.records and path.implementation == network.config._attn_implementation
-        assert (path.heads, path.key_value_heads) == (config.num_attention_heads, config.num_key_value_heads)
-        kinds = getattr(config, "layer_types", None)
-        sliding = kinds is not None and kinds[path.layer] == "sliding_attention"
-        assert path.kind == ("sliding" if sliding else "full")
-        assert path.window == (config.sliding_window if sliding else None)
-
-
-def test_the_implementation_is_the_one_that_is_called() -> None:
-    network = tiny("llava")
-    network.set_attn_implementation("eager")
-    assert {path.implementation for path in layer_paths(network)} == {"eager"}
-
-
-def test_layers_that_are_not_called_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = tiny("llava")
-    monkeypatch.setattr(network, "forward", lambda **_: (_ for _ in ()).throw(ValueError("no images given")))
-    paths = layer_paths(network)
-    assert paths and not any(path.records for path in paths)
-    assert "no images given" in str(paths[0].problem)
-
-
-def test_layers_without_attention_are_named() -> None:
-    from transformers import JambaConfig, JambaForCausalLM
-
-    config = JambaConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=4, num_attention_heads=2,
-        num_key_value_heads=1, attn_layer_period=2, attn_layer_offset=1, num_experts=2, use_mamba_kernels=False,
-        mamba_dt_rank=2,
-    )  # fmt: skip
-    paths = layer_paths(JambaForCausalLM(config).eval())
-    assert [path.records for path in paths] == [False, True, False, True]
-    assert "no attention" in paths[0].describe() and "recorded" in paths[1].describe()
+def test_layers_that_were_not_seen_keep_nothing_from_being_examined(
+    model: Path, data: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.doctor.layers._forward", lambda *_: (None, "no images given"))
+    assert doctor("--model", model, "--data", data) == 0
+    text = capsys.readouterr().out
+    assert "attention, not seen: no images given" in text and "recorded attention of 3 layers, whose sizes" in text
 
 
 @pytest.mark.parametrize(("family", "count"), [("llava", 9), ("gemma3", 63), ("gemma3", 64), ("gemma3", 90)])
@@ -188,6 +155,25 @@ def test_the_machine_is_reported_and_a_broken_bridge_is_no_problem() -> None:
     assert "made for another torch" in text or "not installed" in text
 
 
+def test_memory_is_what_the_control_group_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, own = tmp_path / "groups", tmp_path / "own"
+    own.write_text("1:name=old:/\n0::/outer/inner\n")
+    for group, limit, used, pages in (("outer", "9000", 5000, 1500), ("outer/inner", "max", 4000, 0)):
+        (root / group).mkdir(parents=True)
+        for name, text in (("max", limit), ("current", used), ("stat", f"anon 1\ninactive_file {pages}")):
+            (root / group / f"memory.{name}").write_text(f"{text}\n")
+    assert group_room(root, own) == 9000 - 5000 + 1500
+    (root / "outer" / "memory.current").write_text("20000\n")
+    assert group_room(root, own) == 0
+    (root / "outer" / "memory.max").write_text("max\n")
+    assert group_room(root, own) is None and group_room(root, tmp_path / "absent") is None
+    (root / "outer" / "memory.max").write_text("not a number\n")
+    assert group_room(root, own) is None
+    monkeypatch.setattr("studies.doctor.machine.group_room", lambda: 5500)
+    assert free_bytes(torch.device("cpu")) == 5500
+    assert "5.4 KiB of" in devices()[0] and "control group" in devices()[1]
+
+
 def test_a_missing_library_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.doctor.machine.LIBRARIES", ("no-such-library",))
     monkeypatch.setattr("studies.doctor.machine.BRIDGES", {"no-such-bridge": "no_such_bridge"})
@@ -275,6 +261,32 @@ def test_memory_that_is_not_there_is_a_problem(
     assert "1000 B free on cpu: take a smaller --batch-size" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("no room"), "out of memory with 8 samples at once: take a smaller --batch-size"),
+        (InputError("an odd question"), "fails in the model: an odd question"),
+    ],
+)
+def test_questions_that_fail_while_timed_are_a_problem_beside_all_that_was_found(
+    model: Path, data: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("studies.auditing.run.trace_records", fail)
+    assert doctor("--model", model, "--data", data) == 1
+    text = capsys.readouterr().out
+    assert said in text and "layers are recorded" in text and "1 problem found" in text
+
+
+def test_the_memory_of_image_to_image_questions_counts_the_rows_of_the_last_image(data: Path) -> None:
+    record = read_questions(data).records[0]
+    anchored = replace(record, meta={**record.meta, "last_fixed": True})
+    row_sets = [batch_of(Length(each, 9, (4,)), Settings(), 2).row_sets for each in (record, anchored)]
+    assert row_sets == [2, 3]
+
+
 def test_broken_images_are_a_problem(data: Path, tmp_path: Path, capsys: Any) -> None:
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "4-0.png").write_text("no image")
@@ -296,39 +308,3 @@ def test_bad_arguments_are_status_2(words: tuple[str, ...], capsys: Any) -> None
     assert doctor(*words) == 2
     said = capsys.readouterr().err
     assert said.startswith("sightcheck: ") and said.count("\n") == 1
-
-
-def audit(model: Path, data: Path, out: Path, *words: str) -> int:
-    named = ["--model", str(model), "--data", str(data), "--out", str(out), "--max-new-tokens", "4"]
-    return main(["audit", *named, "--batch-size", "4", *words])
-
-
-def test_a_dry_run_writes_nothing_and_plans_what_the_audit_does(
-    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ("--causal", "3", "--position-study", "--per-head")
-    before = sorted(tmp_path.rglob("*"))
-    assert audit(model, data, tmp_path / "run", *words, "--dry-run") == 0
-    assert sorted(tmp_path.rglob("*")) == before
-    text = capsys.readouterr().out
-    monkeypatch.setattr("studies.auditing.figures.draw_figures", lambda *_: [])
-    assert audit(model, data, tmp_path / "run", *words) == 0
-    run = RunFolder.open(tmp_path / "run")
-    found = re.search(r"(\d+) samples in (\d+) batches", text)
-    assert found is not None and [int(each) for each in found.groups()] == [12, run.manifest.batches]
-    inner = json.loads((tmp_path / "run" / "position" / "manifest.json").read_text())
-    assert f"{inner['batches']} more batches" in text
-    assert "of every head" in text and "causal check: 3 samples" in text and "key-value cache" in text
-
-
-def test_a_dry_run_of_samples_that_would_fail_is_status_1(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
-    shutil.copytree(data, tmp_path / "data")
-    (tmp_path / "data" / "4-0.png").write_text("no image")
-    assert audit(model, tmp_path / "data", tmp_path / "run", "--dry-run") == 1
-    assert "1 samples would have no trace; 'q4'" in capsys.readouterr().out
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_dry_run_is_refused_like_the_audit(model: Path, tmp_path: Path, capsys: Any) -> None:
-    assert audit(model, tmp_path / "absent", tmp_path / "run", "--dry-run") == 2
-    assert "absent" in capsys.readouterr().err

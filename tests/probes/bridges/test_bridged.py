@@ -90,6 +90,12 @@ def test_the_bundled_model_is_traced_the_same_from_its_folder(bridge: str) -> No
 
 
 @pytest.mark.parametrize("bridge", BRIDGES)
+def test_settings_of_a_loaded_model_are_refused(bridge: str) -> None:
+    with pytest.raises(InputError, match="dtype cannot be set on a model that is loaded"):
+        BRIDGES[bridge].of(hooked("llava"), dtype="bfloat16")
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
 def test_the_model_that_is_given_stays_as_it_is(bridge: str) -> None:
     model = hooked("llava")
     encoded = model.encode([questions()[0]], [ANSWER])

@@ -135,3 +135,41 @@ def test_a_knockout_without_effect_is_refused_at_the_first_one(monkeypatch: pyte
     for model in (lens, nnsight):
         with pytest.raises(UnsupportedBridge, match="its logits under a knock-out differ from the plain model's"):
             knockout_effects(model, questions()[0], ANSWER)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_change_for_another_batch_is_refused_and_not_spread_over_all(name: str) -> None:
+    model = backend(name, "llava")
+    encoded = model.encode([questions()[0]] * 3, [ANSWER] * 3)
+    cut, tokens = knocked_out(encoded, "after", [0, 1, 2]), image_tokens(encoded, [0, 1, 2])
+    values = model.residuals(encoded, tokens, [1])[1][: int(tokens[0].sum())]
+    for change in (Knockout(cut.rows[:1], cut.columns[:1]), Patch(tokens[:1], {1: values})):
+        with pytest.raises(InputError, match=r"for 1 sequences|does not fit a run of|with \(1, \d+\) tokens"):
+            model.score(encoded, [change])
+    assert np.isfinite(model.score(encoded, [cut]).log_probability).all()
+
+
+@pytest.mark.parametrize("name", ["transformer_lens", "nnsight"])
+def test_a_change_of_another_length_is_refused(name: str) -> None:
+    model = backend(name, "llava")
+    encoded = model.encode([questions()[0]], [ANSWER])
+    cut = knocked_out(encoded, "after", [0])
+    with pytest.raises(InputError, match="does not fit a run of"):
+        model.score(encoded, [Knockout(cut.rows[:, :-1], cut.columns)])
+
+
+def test_a_patch_without_effect_is_refused_at_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    lens, nnsight = TransformerLensModel.of(hooked("llava")), NNsightModel.of(hooked("llava"))
+    for module in (lens_bridge, nnsight_bridge):
+        monkeypatch.setattr(module, "replaced", lambda _layer, residual, *_: residual)
+    for model in (lens, nnsight):
+        with pytest.raises(UnsupportedBridge, match="its logits under a patch differ from the plain model's"):
+            patch_effects(model, questions()[0], ANSWER)
+
+
+def test_another_layers_residual_stream_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TransformerLensModel.of(hooked("llava"))
+    monkeypatch.setattr(lens_bridge, "_residual", lambda layer: f"blocks.{layer}.hook_out")
+    encoded = model.encode([questions()[0]], [ANSWER])
+    with pytest.raises(UnsupportedBridge, match="its residual stream before layer 0 differ"):
+        model.residuals(encoded, image_tokens(encoded, [0]), [0])
