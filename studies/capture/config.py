@@ -83,8 +83,8 @@ class CaptureBench:
     lengths: tuple[int, ...] = (1024, 4096, 8192, 16384)
     rows: tuple[int, ...] = (64, 1)
     kinds: tuple[str, ...] = tuple(KINDS)
-    repeats: int = 7
-    processes: int = 3
+    repeats: int = 5
+    processes: int = 2
     memory_limit: int = 12 * 2**30
     images: int = 8
     padded_length: int = 1024

@@ -55,14 +55,14 @@ def _without(*names: str) -> Mutation:
     """Calls as they would be without some keywords."""
 
     def patch(monkeypatch: pytest.MonkeyPatch, _: Calls) -> None:
-        real = attention_rows._exponentials
+        real = attention_rows._softmax
 
-        def exponentials(call: AttentionCall, *rest: Any) -> Any:
+        def softmax(call: AttentionCall, *rest: Any) -> Any:
             kept = {name: value for name, value in call.keywords.items() if name not in names}
             fields = (call.module, call.implementation, call.query, call.key, call.value, call.mask)
             return real(AttentionCall(*fields, kept), *rest)
 
-        monkeypatch.setattr(attention_rows, "_exponentials", exponentials)
+        monkeypatch.setattr(attention_rows, "_softmax", softmax)
 
     return Mutation(patch, lambda calls: any(_acts(call, name) for call in calls for name in names))
 
