@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from probes.attention_calls import UnsupportedAttention
 from probes.attention_columns import ImageColumns, Runs
-from probes.decoder import attention_modules
+from probes.decoder import attention_modules, shares_keys
 from probes.inputs import InputError
 from probes.recorder import AttentionRecorder
 
@@ -227,11 +227,7 @@ def _run(model: nn.Module, inputs: Mapping[str, Any], recorder: AttentionRecorde
     """One forward without gradients or cache, and with no more logits than one row where the model allows it."""
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False}
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
-    shares_keys = getattr(text, "num_kv_shared_layers", 0)
-    # Layers that share keys are given one query row when one row of logits is asked for.
-    if "logits_to_keep" in accepted and "labels" not in inputs and not shares_keys:
+    if "logits_to_keep" in accepted and "labels" not in inputs and not shares_keys(model):
         extra["logits_to_keep"] = 1
     with torch.no_grad(), recorder:
         model(**{**extra, **inputs})

@@ -138,6 +138,8 @@ def _flat(images: tuple[Runs, ...], device: torch.device) -> tuple[Tensor, Tenso
 
 
 def _columns(masses: Tensor, start: int, stop: int) -> Tensor:
+    """Some columns of (sets, keys); 0 for those cut from a sliding cache, and for those that have not come yet."""
     missing = min(max(0, -start), stop - start)
     kept = masses[:, max(0, start) : max(0, stop)]
-    return torch.nn.functional.pad(kept, (missing, 0)) if missing else kept
+    coming = stop - start - missing - kept.shape[-1]
+    return torch.nn.functional.pad(kept, (missing, coming)) if missing or coming else kept

@@ -72,7 +72,7 @@ def column_masses(
         if real is not None:
             share = share * real[:, None, :]
         counts = counts + share.sum(-1)
-        probabilities, norms = _softmax(call, part, mask.block(part, bias))
+        probabilities, norms = _softmax(call, part, mask.block(part, bias), mask.hidden_from(part))
         scaled = share[:, None].expand(-1, heads, -1, -1) if norms is None else share[:, None] / norms[:, :, None]
         if per_head:
             total += scaled @ probabilities
@@ -88,10 +88,12 @@ def _fitting_chunk(call: AttentionCall) -> int:
     return max(1, budget // (4 * batch * heads * call.key.shape[2]))
 
 
-def _softmax(call: AttentionCall, rows: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _softmax(
+    call: AttentionCall, rows: Tensor, bias: Tensor | None, hidden_from: int = 0
+) -> tuple[Tensor, Tensor | None]:
     """Softmax of some rows (batch, heads, rows, keys), and what to divide it by (batch, heads, rows) if anything.
 
-    Rows that see nothing are finite, and not to be counted.
+    Rows that see nothing are finite, and not to be counted. No column before `hidden_from` is hidden from any of them.
     """
     logits = _logits(call, rows)
     softcap = call.keywords.get("softcap")
@@ -101,10 +103,11 @@ def _softmax(call: AttentionCall, rows: Tensor, bias: Tensor | None) -> tuple[Te
     if position_bias is not None:
         logits.add_(position_bias)
     if bias is not None:
+        bias = bias[..., hidden_from:]
         # Adding is several times faster than filling: the mask is made once for all heads.
         if bias.dtype == torch.bool:
             bias = torch.zeros(bias.shape, device=bias.device).masked_fill_(~bias, HIDDEN)
-        logits.add_(bias)
+        logits[..., hidden_from:].add_(bias)
     sinks = _sinks(call, rows)
     if sinks is None:
         probabilities = logits.softmax(-1)
@@ -119,7 +122,8 @@ def _softmax(call: AttentionCall, rows: Tensor, bias: Tensor | None) -> tuple[Te
 def _logits(call: AttentionCall, rows: Tensor) -> Tensor:
     batch, heads, _, size = call.query.shape
     groups, keys = call.key.shape[1:3]
-    queries = take_rows(call.query, rows).float().mul_(call.scaling)
+    # Not in place: a single row is the model's own tensor, and others hear the call too.
+    queries = take_rows(call.query, rows).float() * call.scaling
     queries = queries.reshape(batch, groups, -1, size)
     if call.key.dtype == torch.float32:
         logits = queries @ call.key.transpose(-1, -2)
@@ -236,6 +240,17 @@ class RowMask:
             else:
                 bias = bias & ~hidden if bias.dtype == torch.bool else bias.masked_fill(hidden, HIDDEN)
         return bias
+
+    def hidden_from(self, rows: Tensor) -> int:
+        """A column before which nothing is hidden from these rows; 0 unless causality alone hides, on a CPU.
+
+        Elsewhere the host would wait for the device to know it.
+        """
+        call = self._call
+        plain = call.mask is None and not call.blocks and call.keywords.get("sliding_window") is None
+        if not plain or rows.device.type != "cpu" or not rows.numel():
+            return 0
+        return max(0, int(rows.min()) + self._place.row - self._place.column)
 
     def _implicit(self, rows: Tensor) -> Tensor | None:
         call, place, keys = self._call, self._place, self._call.key.shape[2]

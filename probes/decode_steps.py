@@ -56,7 +56,9 @@ class DecodeSteps:
             self._changing.add(call.layer)
             self.flush(call.layer)
             return False
-        if waiting is not None and waiting.first + len(waiting.queries) != place.row:
+        if waiting is not None and (
+            waiting.first + len(waiting.queries) != place.row or waiting.call.scaling != call.scaling
+        ):
             self.flush(call.layer)
             waiting = None
         if waiting is None:

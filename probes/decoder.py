@@ -95,6 +95,16 @@ def decoder_layers(model: nn.Module) -> dict[int, nn.Module]:
     )
 
 
+def shares_keys(model: nn.Module) -> bool:
+    """Whether late layers reuse earlier ones' keys (Gemma 3n, Gemma 4).
+
+    Given a number of logits to keep, such layers run on those rows alone; given the rows one by one, on all.
+    """
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    return bool(getattr(text, "num_kv_shared_layers", 0))
+
+
 def _is_attention(module: nn.Module) -> bool:
     return "attention" in type(module).__name__.lower() or _calls_interface(module)
 

@@ -175,7 +175,9 @@ def _is_about_attention(error: Exception, wanted: str | None) -> bool:
     """Whether loading failed for an attention implementation that is unknown or not installed."""
     text = str(error).lower()
     return isinstance(error, ImportError | ValueError) and bool(
-        (wanted and isinstance(error, ImportError)) or "flashattention" in text or "attn_implementation" in text
+        (wanted not in (None, "eager", "sdpa") and isinstance(error, ImportError))
+        or "flashattention" in text
+        or "attn_implementation" in text
     )
 
 

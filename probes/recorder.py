@@ -89,7 +89,7 @@ class AttentionRecorder:
             self._columns = ImageColumns(cross_spans or (), batch, sys.maxsize)
         else:
             self._columns = ImageColumns(image_spans, batch, tokens)
-        self._cross_spans, self._cross, self._features = cross_spans, dict[int, ImageColumns](), 0
+        self._cross_spans, self._cross, self._features = cross_spans, dict[int, ImageColumns](), dict[int, int]()
         self._padding = PaddingWatch(model, find_decoder(model))
         if row_chunk is not None and row_chunk < 1:
             raise InputError(f"row_chunk must be at least 1, got {row_chunk}")
@@ -202,7 +202,7 @@ class AttentionRecorder:
     def _take_cross(self, call: AttentionCall, features: int) -> None:
         """Know the columns of a layer that attends to so many features."""
         if call.layer in self._cross:
-            if features != self._features:
+            if features != self._features[call.layer]:
                 raise call.refuse("the image features changed on the way", "use one recorder for each set of images")
             return
         if self._cross_spans is None:
@@ -212,7 +212,7 @@ class AttentionRecorder:
         columns = ImageColumns(self._cross_spans, len(self._active), features, "the image features'")
         if [len(images) for images in columns.rows] != [len(images) for images in self._columns.rows]:
             raise InputError("cross_spans and image_spans differ in their number of images: give both for each image")
-        self._cross[call.layer], self._features = columns, features
+        self._cross[call.layer], self._features[call.layer] = columns, features
 
     def _choose(self, first: int, count: int, device: torch.device) -> _Chosen | None:
         """The rows of a call that any set takes; every layer of a step asks the same."""

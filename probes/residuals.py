@@ -1,9 +1,10 @@
 """Reads and replaces the residual stream of chosen tokens where it enters decoder layers.
 
-By hooks on the layers themselves, so layers of any kind are in reach. Knows tokens as numbers: nothing of images or
-answers.
+By hooks on the layers themselves, so layers of any kind are in reach; other threads' forwards are left alone. Knows
+tokens as numbers: nothing of images or answers.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -66,10 +67,12 @@ def replacing_residuals(model: nn.Module, tokens: Tensor, residuals: Mapping[int
 def _hooked(model: nn.Module, layers: Sequence[int], act: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
     modules = decoder_layers(model)
     check_layers(layers, list(modules))
-    handles, silent = [], set(layers)
+    handles, silent, thread = [], set(layers), threading.get_ident()
     for layer in layers:
 
         def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int = layer) -> Any:
+            if threading.get_ident() != thread:
+                return None
             silent.discard(layer)
             new = act(layer, residual_of(args, named))
             return None if new is None else with_residual(args, named, new)

@@ -41,6 +41,12 @@ def find_vision_spans(
     if image_sizes is not None and len(image_sizes) != shape[0]:
         raise InputError(f"image_sizes has {len(image_sizes)} entries for {shape[0]} prompts: give one per prompt")
     room, side = shape[2], shape[-1]
+    tower = config.vision_config
+    if (room, side) != (int(tower.max_num_tiles), int(tower.image_size)):
+        raise InputError(
+            f"the processor makes {room} tiles of {side} pixels, and the model takes {tower.max_num_tiles} of "
+            f"{tower.image_size}: load both from one checkpoint"
+        )
     cells = side // int(config.vision_config.patch_size)
     each = cells * cells + 1
     divisions = _divisions(int(config.vision_config.max_num_tiles))

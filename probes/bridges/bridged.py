@@ -20,6 +20,7 @@ from probes.backend import Recorded
 from probes.bridges.passes import BridgedReadings, Pass, Plan, check_places, planned
 from probes.bridges.runner import Runner, UnsupportedBridge, twin
 from probes.changes import Change, Knockout, Patch
+from probes.decoder import shares_keys
 from probes.encoding import Encoded, row_sets
 from probes.inputs import InputError
 from probes.interventions import knocked_out
@@ -93,7 +94,8 @@ class BridgedModel(HookedModel):
 
     def _pass(self, encoded: Encoded, plan: Plan) -> Pass:
         rows = encoded.columns - encoded.prompt_stop + 1
-        inputs = {**self._forward_inputs(encoded), "use_cache": False, "logits_to_keep": rows}
+        kept = torch.arange(encoded.columns - rows, encoded.columns) if shares_keys(self.model) else rows
+        inputs = {**self._forward_inputs(encoded), "use_cache": False, "logits_to_keep": kept}
         try:
             with torch.inference_mode():
                 found = self.runner.run(inputs, plan)

@@ -46,7 +46,7 @@ KINDS = {
     "decode": Kind("every decode step", OURS, "decode plain", time_bars=((FIRST_LENGTH, 1.25),)),
     "eager": Kind("output_attentions, kept", "transformers, eager"),
     "eager_hooks": Kind("output_attentions, reduced by a hook", "transformers, eager"),
-    "lens_cache": Kind("run_with_cache", "TransformerLens", packages=("transformer-lens",)),
+    "lens_cache": Kind("run_with_cache, everything", "TransformerLens", packages=("transformer-lens",)),
     "lens_hooks": Kind("patterns, reduced by a hook", "TransformerLens", packages=("transformer-lens",)),
     "nnsight": Kind("weights, reduced in the trace", "nnsight", packages=("nnsight",)),
 }
@@ -61,7 +61,7 @@ class CaptureBench:
         lengths: Prompt lengths in tokens.
         rows: Numbers of query rows that are recorded; kinds that take one number take the first.
         kinds: Kinds of forward; see the table in the README for all.
-        repeats: Timed pairs per cell; fewer, and at least three, beyond 8,192 tokens and for other tools.
+        repeats: Timed pairs per cell; three beyond 4,096 tokens, and for other tools three, or one beyond.
         processes: Processes per cell, for memory; the timed pairs are shared out among them.
         memory_limit: Bytes of address space that a cell may take beyond what it has when its model is loaded.
         images: Images in the prompt; their tokens are three quarters of the columns.
@@ -144,15 +144,15 @@ def label(key: CellKey) -> str:
 def timed_pairs(config: CaptureBench, key: CellKey) -> int:
     """Timed pairs of a cell: fewer where a forward is long, or far from any bar.
 
-    >>> [timed_pairs(CaptureBench(repeats=9), CellKey(*key)) for key in (("rows", 8192, 1), ("rows", 16384, 1))]
-    [9, 4]
-    >>> timed_pairs(CaptureBench(repeats=9), CellKey("eager", 1024, 0))
-    3
+    >>> [timed_pairs(CaptureBench(repeats=9), CellKey(*key)) for key in (("rows", 4096, 1), ("rows", 16384, 1))]
+    [9, 3]
+    >>> [timed_pairs(CaptureBench(repeats=9), CellKey(*key)) for key in (("eager", 1024, 0), ("eager", 8192, 0))]
+    [3, 1]
     """
     few = min(3, config.repeats)
     if KINDS[key.kind].tool != OURS:
-        return few
-    return config.repeats if key.length <= 8192 else max(few, config.repeats * 8192 // key.length)
+        return few if key.length <= LATER_LENGTH else 1
+    return config.repeats if key.length <= LATER_LENGTH else few
 
 
 def predicted_bytes(config: CaptureBench, key: CellKey) -> int:

@@ -25,7 +25,7 @@ def bridged(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _lens_cache(bridge: Any, given: Prompt) -> Tensor:
-    _, cache = bridge.run_with_cache(given.inputs["input_ids"])
+    _, cache = bridge.run_with_cache(given.inputs["input_ids"], use_cache=False, logits_to_keep=1)
     layers = range(bridge.cfg.n_layers)
     return torch.stack([factors_of(cache[f"blocks.{layer}.{PATTERN}"], given) for layer in layers])[None]
 
@@ -37,7 +37,8 @@ def _lens_hooks(bridge: Any, given: Prompt) -> Tensor:
     def reduce(pattern: Tensor, hook: Any) -> None:  # noqa: ARG001
         found.append(factors_of(pattern, given))
 
-    bridge.run_with_hooks(given.inputs["input_ids"], fwd_hooks=[(lambda name: name.endswith(PATTERN), reduce)])
+    hooks = [(lambda name: name.endswith(PATTERN), reduce)]
+    bridge.run_with_hooks(given.inputs["input_ids"], fwd_hooks=hooks, use_cache=False, logits_to_keep=1)
     return torch.stack(found)[None]
 
 

@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -79,8 +80,10 @@ def in_process(config: CaptureBench, key: CellKey, pairs: int, kind: str | None 
 
 def _why(status: int, complaint: str) -> str:
     """The error of a failed process; tools wrap what torch raises, so all of its complaint is searched."""
-    if status < 0 or any(sign in complaint for sign in _ALLOCATION_FAILED):
+    if status == -signal.SIGKILL or any(sign in complaint for sign in _ALLOCATION_FAILED):
         return OUT_OF_MEMORY
+    if status < 0:
+        return f"ended by {signal.Signals(-status).name}"
     return (complaint.strip().splitlines() or [f"exit status {status}"])[-1]
 
 
@@ -115,7 +118,10 @@ def run_here(config: CaptureBench, key: CellKey, pairs: int, kind: str) -> Run:
         return Run(peak, loaded)
     baseline = KINDS[kind].baseline
     plain = prepared(baseline, config)
+    limit_memory(config.memory_limit)  # The second model is no part of the limit.
     _clocked(ready(baseline, plain, short, 1))
+    # The measured kind has run at full length; so must plain, or its first timed forward would pay for both.
+    _clocked(ready(baseline, plain, given, config.decode_steps))
     clocks: dict[str, list[tuple[float, float]]] = {baseline: [], kind: []}
     for pair in range(pairs):
         for name in (baseline, kind) if pair % 2 == 0 else (kind, baseline):

@@ -41,6 +41,7 @@ class CaptureCell:
         predicted: Bytes of attention that the kind must hold at once, by `predicted_bytes`.
         error: The first failure, None when all ran; `out of memory` is a result of its own.
         passes: Whether the bars hold; None where there is none.
+        time_ratios: Every timed pair's ratio of wall clocks, so that their spread can be seen.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class CaptureCell:
     predicted: int
     error: str | None = None
     passes: bool | None = None
+    time_ratios: tuple[float, ...] = ()
 
     @property
     def key(self) -> CellKey:
@@ -87,7 +89,9 @@ class CaptureResults:
 
 def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Sequence[Run]) -> CaptureCell:
     """A cell from its own processes and those of its plain forward."""
-    error = next((run.error for run in (*ours, *plain) if run.error), None)
+    own = next((run.error for run in ours if run.error), None)
+    other = next((run.error for run in plain if run.error), None)
+    error = own or (f"plain forward: {other}" if other else None)
     ours, plain = [run for run in ours if not run.error], [run for run in plain if not run.error]
 
     def pooled(name: str) -> list[float]:
@@ -115,6 +119,7 @@ def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Se
         pairs=len(pooled("seconds")),
         predicted=predicted_bytes(config, key),
         error=error,
+        time_ratios=tuple(_ratios(pooled("seconds"), pooled("plain_seconds"))),
         passes=None if bar is None else error is None and time_ratio <= bar and peak_ratio <= MEMORY_BAR,
     )
 
@@ -144,7 +149,11 @@ def _over(ours: float, plain: float) -> float:
 
 
 def _median_ratio(ours: Sequence[float], plain: Sequence[float]) -> float:
-    return _median([mine / theirs for mine, theirs in zip(ours, plain, strict=True) if theirs > 0])
+    return _median(_ratios(ours, plain))
+
+
+def _ratios(ours: Sequence[float], plain: Sequence[float]) -> list[float]:
+    return [mine / theirs for mine, theirs in zip(ours, plain, strict=True) if theirs > 0]
 
 
 def _median(values: Sequence[float]) -> float:
@@ -211,7 +220,7 @@ def read_results(path: Path) -> CaptureResults:
 def _read_cell(row: dict[str, Any]) -> CaptureCell:
     words = ("error", "passes")
     given: dict[str, Any] = {name: math.nan if v is None and name not in words else v for name, v in row.items()}
-    return CaptureCell(**given)
+    return CaptureCell(**{**given, "time_ratios": tuple(given["time_ratios"])})
 
 
 def measured_before(config: CaptureBench) -> list[CaptureCell]:
