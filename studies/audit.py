@@ -7,32 +7,21 @@ pictures in `auditing.figures`, the page in `report`. Importing it loads no torc
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from studies.auditing.opening import done_batches, open_folder
 from studies.bundled import BUNDLED, data_source, model_source
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
     from studies.auditing.processes import Processes
     from studies.auditing.run import Work
-    from studies.runs import Manifest, RunFolder
+    from studies.runs import RunFolder
 
 MAP_SAMPLE = 200
 """Samples whose maps are kept under `--maps sample`."""
-
-_NOT_IDENTITY = (
-    "out",
-    "resume",
-    "overwrite",
-    "dry_run",
-    "model",
-    "data",
-    "answers",
-    "trust_remote_code",
-    "allow_pickle",
-)
 
 
 @dataclass(frozen=True)
@@ -135,7 +124,7 @@ def run(config: AuditConfig) -> int:
     with processes.together():
         if config.overwrite and processes.is_main:
             remove_run(config.out)
-    with _open_folder(prepared, processes) as folder:
+    with open_folder(prepared, processes) as folder:
         try:
             _compute(prepared, moved, folder, processes)
             with processes.together():
@@ -275,58 +264,13 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     return Prepared(config, model, work, identity)
 
 
-def done_batches(prepared: Prepared) -> frozenset[int]:
-    """Numbers of the batches that the run to go on with has. Writes nothing.
-
-    Raises:
-        InputError: If --out holds other files, or a run that this one cannot go on with.
-    """
-    from studies.run_folder.start import refuse_foreign, taken_up
-    from studies.runs import RunFolder
-
-    config = prepared.config
-    refuse_foreign(config.out)
-    if not config.resume:
-        return frozenset()
-    taken_up(config.out, _manifest(prepared), resume=True)
-    return RunFolder.open(config.out).done_batches()
-
-
-def _open_folder(prepared: Prepared, processes: "Processes", path: Path | None = None) -> "RunFolder":
-    """Start or resume the run in the main process, then let the others help to write it."""
-    from studies.runs import RunFolder
-
-    out, manifest = prepared.config.out if path is None else path, _manifest(prepared)
-    with processes.together():
-        folder = RunFolder.create(out, manifest, resume=prepared.config.resume) if processes.is_main else None
-    with processes.together():
-        folder = RunFolder.help_write(out, manifest, processes.index) if folder is None else folder
-    assert folder is not None
-    return folder
-
-
-def _manifest(prepared: Prepared) -> "Manifest":
-    from studies.runs import Manifest
-
-    config = prepared.config
-    shown = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name not in _NOT_IDENTITY}
-    named = {key: value for key, value in prepared.identity.items() if key not in ("model_digest", "data_digest")}
-    return Manifest(
-        config={"study": "audit", **shown, **named},
-        batches=len(prepared.work.plan),
-        seeds={"seed": config.seed},
-        model_digest=prepared.identity["model_digest"],
-        data_digest=prepared.identity["data_digest"],
-    )
-
-
 def _compute(prepared: Prepared, moved: Prepared | None, folder: "RunFolder", processes: "Processes") -> None:
     from studies.auditing.finalise import POSITION_FOLDER
     from studies.auditing.run import run_batches
 
     run_batches(prepared.model, prepared.work, folder, "audit", processes)
     if moved is not None:
-        with _open_folder(moved, processes, folder.path / POSITION_FOLDER) as inner:
+        with open_folder(moved, processes, folder.path / POSITION_FOLDER) as inner:
             run_batches(moved.model, moved.work, inner, "position study", processes)
             with processes.together():
                 if processes.is_main:

@@ -99,6 +99,8 @@ def run_scale(config: ScaleBench, show: bool = True) -> list[ScaleCell]:
 def measure(config: ScaleBench, kind: str, rows: int) -> ScaleCell:
     """Measure one cell in a folder of its own, which is deleted afterwards."""
     folder = config.folder / f"{kind}-{rows}"
+    if folder.exists() and not (config.resume or config.overwrite):
+        raise InputError(f"{folder} is there: give --overwrite to replace it, --resume to go on, or another --folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from studies.capture.process import resident
 
@@ -39,7 +39,7 @@ class ScaleBench:
     """Most questions in a batch."""
     max_new_tokens: int = 2
     """Longest answer, in tokens."""
-    maps: str = "sample"
+    maps: Literal["errors", "sample", "all", "none"] = "sample"
     """Maps that the audit keeps; see `audit --help`."""
     threads: int = 1
     """torch threads."""
@@ -109,7 +109,6 @@ def in_process(config: ScaleBench, task: str, folder: Path, kind: str) -> dict[s
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps({**given, "folder": str(folder), "kind": kind})],
         stdout=subprocess.PIPE,
-        stderr=None if task == "audit" else subprocess.PIPE,
         text=True,
         env={
             **os.environ,

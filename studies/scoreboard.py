@@ -39,6 +39,12 @@ class ScoreboardConfig:
     """Folder or hub id of the model, whose processor must lie beside it; bundled is the one that comes along."""
     data: str = BUNDLED
     """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
+    format: str | None = None
+    """Format of the questions, such as blink or vlmevalkit; recognised by its columns if not given."""
+    subset: str | None = None
+    """Take only this configuration of a data set on the hub; by default all."""
+    image_root: Path | None = None
+    """Folder that relative image paths start from; by default the folder of the file that names them."""
     out: Path = Path("runs/scoreboard")
     """The run folder to write; it must be new, unless --resume is given."""
     resume: bool = False
@@ -144,7 +150,14 @@ def draw_records(config: ScoreboardConfig) -> list["MultiImageQuestion"]:
     from studies.auditing.plan import draw_evenly
     from studies.multi_image import read_questions
 
-    read = [each for each in read_questions(data_source(config.data)).records if len(each.images) > 1]
+    source = data_source(config.data)
+    found = read_questions(source, format=config.format, subset=config.subset, image_root=config.image_root)
+    read = [each for each in found.records if len(each.images) > 1]
+    print(
+        f"{config.data}: {len(found)} questions, {len(found.bad)} unusable, {len(found.records) - len(read)} with one "
+        "image left out",
+        file=sys.stderr,
+    )
     chosen: list[MultiImageQuestion] = []
     for count, in_dev in ((config.dev, True), (config.samples, False)):
         side = {each.id: each for each in read if (each.split == DEV) == in_dev}
@@ -155,6 +168,11 @@ def draw_records(config: ScoreboardConfig) -> list["MultiImageQuestion"]:
                 "on the split `dev` and scored on the others"
             )
         chosen += [side[name] for name in names]
+    if len({each.target for each in chosen if each.split == DEV and each.target is not None}) < 2:
+        raise InputError(
+            f"{config.data}: the dev questions name their target at fewer than two places, so no probe and no head can "
+            "be chosen on them; give others, or a larger --dev"
+        )
     return chosen
 
 
@@ -165,6 +183,7 @@ def _prepare(config: ScoreboardConfig) -> _Prepared:
     from studies.auditing.image_facts import ImageFacts
     from studies.auditing.inputs import check_device, items
     from studies.auditing.plan import plan_batches
+    from studies.instruments.measuring import preflight
 
     records = draw_records(config)
     disable_progress_bar()
@@ -176,6 +195,7 @@ def _prepare(config: ScoreboardConfig) -> _Prepared:
         trust_remote_code=config.trust_remote_code,
         allow_pickle=config.allow_pickle,
     )
+    preflight(model, records, _settings(config))
     facts = ImageFacts()
     return _Prepared(
         model, {each.id: each for each in records}, plan_batches(items(model, records, facts), BATCH), facts

@@ -28,8 +28,7 @@ def costs(
         time: (series, points); NaN where nothing was measured.
         memory: (series, points).
         labels: one name for each series.
-        foreseen: (series, points) least ratio of memory where a process ran out of it; drawn hollow, dotted to what
-            was measured.
+        foreseen: (series, points) least ratio of memory where a process ran out of it; drawn hollow.
         title: above the figure.
 
     Raises:

@@ -107,7 +107,7 @@ def _fitted(features: FloatArray, target: npt.NDArray[np.int64], penalty: float)
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=5000))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:

@@ -142,13 +142,16 @@ def run_batches(
 def _progress(
     label: str, plan: Sequence[Batch], missing: Sequence[int], folder: "RunFolder", processes: Processes
 ) -> Iterator[Callable[[Batch], None]]:
-    """Show how far all processes are; yields what to call after each batch, and waits for the others at the end."""
+    """Show how far all processes are; yields what to call after each batch, and waits for the others at the end.
+
+    A process that fails on the way says so at that meeting, so that none waits for it.
+    """
     total = sum(len(batch.ids) for batch in plan)
     left = sum(len(plan[index].ids) for index in missing)
     if not processes.is_main:
-        yield lambda _: None
         with processes.together():
-            return
+            yield lambda _: None
+        return
     with Counter(label, total, total - left) as counter:
         if processes.count == 1:
             yield lambda batch: counter.advance(len(batch.ids))
@@ -158,9 +161,8 @@ def _progress(
             if counter.is_due():
                 counter.reach(sum(len(plan[index].ids) for index in folder.done_batches()))
 
-        yield look
         with processes.together():
-            pass
+            yield look
         counter.reach(total)
 
 

@@ -47,6 +47,10 @@ def run_capture(config: CaptureBench | None = None, show: bool = True, **setting
     """
     config = replace(config or CaptureBench(), **settings)
     _check(config)
+    if config.out is not None and config.out.is_dir():
+        raise InputError(f"--out {config.out} is a folder: give a file to write, such as {config.out / 'capture.json'}")
+    if config.resume and config.overwrite:
+        raise InputError("--resume goes on with a bench and --overwrite replaces it: leave one out")
     if config.out is not None and config.out.exists() and not (config.resume or config.overwrite):
         raise InputError(f"--out {config.out} is there: give --overwrite to replace it, --resume to go on, or another")
     done = {cell.key: cell for cell in measured_before(config)} if config.resume else {}

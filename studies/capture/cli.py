@@ -13,7 +13,6 @@ def run(config: CaptureBench) -> int:
     Raises:
         InputError: If lengths, rows or repeats are empty or not positive.
     """
-    from probes.inputs import InputError
     from studies.capture.bench import run_capture
     from studies.options import resume_command
 
@@ -23,6 +22,4 @@ def run(config: CaptureBench) -> int:
         if config.out is not None and config.out.is_file():
             print(f"\nInterrupted; go on with:\n  {resume_command('bench capture', config)}", file=sys.stderr)
         raise
-    except ValueError as error:
-        raise InputError(str(error)) from None
     return 0 if results.passes else 1

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "bench" / "capture.json"
 FIGURE = ROOT / "docs" / "bench" / "capture.png"
 README = ROOT / "README.md"
-DRAWN = ("rows", "heads", "eager", "eager_hooks", "lens_cache", "lens_hooks", "nnsight")
+DRAWN = ("rows", "anchor", "eager", "eager_hooks", "lens_cache", "lens_hooks", "nnsight")
 """Kinds in the figure: of ours those that differ most."""
 BLOCKS = {"claim": claim, "table": markdown}
 """What stands between `<!-- capture NAME -->` and `<!-- end -->`, by NAME."""

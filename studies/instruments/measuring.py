@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.inputs import InputError
-from probes.instruments.names import BY_ROWS, GENERIC, IMAGE_ROWS, LENS, RAW
+from probes.instruments.names import BY_ROWS, IMAGE_ROWS, LENS, RAW
 from studies.auditing.image_facts import ImageFacts
 from studies.auditing.plan import Batch
 from studies.auditing.progress import Counter
@@ -35,6 +35,8 @@ ANSWER_LOG_PROBABILITY, ANSWER_RANK, SINK_SHARE = "answer log-probability", "ans
 """Measures of whole samples, by layer."""
 KNOCKOUT, ANCHORED_KNOCKOUT, ALL_LAYERS = "knockout", "knockout, anchor rows too", "all"
 """Interventions: the second where the last image is the query of an image-to-image sample."""
+PREFLIGHT = 8
+"""Samples that may fail before anything is written; one that works is enough."""
 Columns = dict[str, list[Any]]
 
 
@@ -46,9 +48,6 @@ class Settings:
     generic: str
     sink_threshold: float
     limit_bytes: int
-
-
-DEFAULTS = Settings(max_new_tokens=32, generic=GENERIC, sink_threshold=0.3, limit_bytes=2**30)
 
 
 def measure(
@@ -80,6 +79,31 @@ def measure(
                 counter.advance(1)
             folder.write_file(features_file(batch.index), tables.features_bytes())
             folder.write_batch(batch.index, tables.as_tables())
+
+
+def preflight(model: "HookedModel", records: Sequence[MultiImageQuestion], settings: Settings) -> None:
+    """Measure samples until one works, before anything is written, so that a model that cannot be read is refused.
+
+    Raises:
+        InputError: The first reason, if none of the first samples works.
+    """
+    from probes.attention import UnsupportedAttention
+    from probes.instruments.sample import instrument_scores
+    from probes.model import Question
+
+    first: InputError | None = None
+    for record in records[:PREFLIGHT]:
+        question = Question(record.images, record.question)
+        try:
+            ids = model.trace_batch([question], max_new_tokens=1, maps=False)[0].answer_ids
+            instrument_scores(model, question, ids, settings.generic, settings.sink_threshold, settings.limit_bytes)
+            return
+        except UnsupportedAttention:
+            raise
+        except InputError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def features_file(batch: int) -> str:

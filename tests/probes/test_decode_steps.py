@@ -69,3 +69,15 @@ def test_a_cache_that_rewrites_its_keys_is_read_as_it_was(monkeypatch: pytest.Mo
     monkeypatch.setattr(decode_steps, "_only_grew", lambda *_: True)
     trusting, _ = record(tiny, past_key_values=Rewriting())
     assert (trusting - expected).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("family", ["llava", "gemma3"])
+def test_nested_recorders_hear_the_models_own_queries_at_every_step(family: str) -> None:
+    """A padded batch and sliding layers are not put off: a step's only row is the model's own tensor."""
+    tiny = build(family, ((3, 2, 6), (2, 4)), padding="left")
+    rows = last_rows(tiny, 2)
+    recorders = [AttentionRecorder(tiny.model, tiny.spans, {"rows": rows}, ("rows",)) for _ in range(2)]
+    with torch.no_grad(), recorders[0], recorders[1]:
+        tiny.model.generate(**tiny.inputs, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
+    first, second = (recorder.factors("rows") for recorder in recorders)
+    torch.testing.assert_close(second, first, atol=0, rtol=0, equal_nan=True)

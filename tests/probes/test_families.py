@@ -117,10 +117,12 @@ def test_masks_and_terms_that_act_are_those_of_the_table(family: Family) -> None
 
 @every_family
 def test_decode_steps_with_a_cache_equal_eager_ones(family: Family) -> None:
-    recorded, reference = family.compare_generated(NEW_TOKENS)
-    assert recorded.shape == reference.shape
-    assert np.abs(recorded - reference).max() < TOLERANCE
-    assert np.abs(recorded - reference[..., ::-1]).max() > 100 * TOLERANCE
+    """A padded batch, whose steps are read one by one, and a prompt alone, whose steps are put off where they can be."""
+    for padded in (True, False):
+        recorded, reference = family.compare_generated(NEW_TOKENS, padded)
+        assert recorded.shape == reference.shape
+        assert np.abs(recorded - reference).max() < TOLERANCE
+        assert np.abs(recorded - reference[..., ::-1]).max() > 100 * TOLERANCE
 
 
 def test_a_window_that_slides_over_generated_tokens_only_leaves_the_prompts_columns_in_place() -> None:
@@ -143,6 +145,7 @@ def test_half_precision_stays_near_eager_attentions_of_the_same_type(family: Fam
 
 def test_soft_caps_sinks_biases_and_every_kind_of_mask_are_among_what_is_tried() -> None:
     assert terms(Family("llava_gemma2").compare(padded=False).catcher.calls) == {"soft cap"}
+    assert terms(Family("llava_gpt_oss").compare(padded=False).catcher.calls) == {"sinks"}
     assert {each for kinds in TERMS.values() for each in kinds.split(", ")} == {"position bias", "sinks"}
     kinds = {each for kinds in MASKS.values() for each in kinds.split(", ")}
     assert kinds == {"bidirectional", "chunked", "sliding", "sparse"}

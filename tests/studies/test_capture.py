@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from probes.inputs import InputError
-from studies.capture import bench, page, process, results
+from studies.capture import bench, page, process
 from studies.capture.bench import run_capture
-from studies.capture.config import KINDS, OURS, CaptureBench, CellKey, image_spans, plan, predicted_bytes
+from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, image_spans, plan, predicted_bytes
 from studies.capture.forwards import decoder, prepared, prompt, ready
 from studies.capture.process import OUT_OF_MEMORY, Run
 from studies.capture.results import CaptureCell, CaptureResults, closest_peer, make_cell, read_results
@@ -139,6 +139,7 @@ def test_what_a_failed_process_says_is_told_apart() -> None:
     assert process._why(1, wrapped) == process._why(-9, "") == OUT_OF_MEMORY
     assert process._why(1, "Traceback\nValueError: no such kind\n") == "ValueError: no such kind"
     assert process._why(3, "") == "exit status 3"
+    assert process._why(-11, "") == "ended by SIGSEGV"
 
 
 def test_every_kind_of_plain_forward_is_timed_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,6 +268,8 @@ def test_settings_that_cannot_be_measured_are_refused(monkeypatch: pytest.Monkey
         ({"rows": (0,)}, "rows between 1"),
         ({"rows": (9999,)}, "rows between 1"),
         ({"kinds": ("rows", "row")}, "--kinds row: there are rows, anchor"),
+        ({"resume": True, "overwrite": True}, "leave one out"),
+        ({"out": Path(__file__).parent}, "is a folder"),
         ({"padded_batch": 8, "padded_length": 1024}, "7 at most"),
     )
     for changes, message in refused:
@@ -308,7 +311,12 @@ def test_tables_say_what_ran_out_of_memory_and_what_failed(capsys: pytest.Captur
     written = markdown(found)
     assert "| **Sightcheck**: 64 rows | 1.04 / 1.04 |" in written
     assert "| transformers, eager: output_attentions, kept | 12 / 12 |" in written
-    assert "| TransformerLens: run_with_cache | out of memory (4.0 GiB) |" in written
+    assert "| TransformerLens: run_with_cache, everything | out of memory (4.0 GiB) |" in written
+    assert written.endswith("0 of 0 cells that have one hold it.")
+    missed = replace(found.cells[0], passes=False)
+    assert "0 of 1 cells that have one hold it (missed: 64 rows at 4,096 tokens)." in markdown(
+        replace(found, cells=(missed,))
+    )
     assert "takes 4 % more time and 4 % more memory" in claim(found)
     assert "takes 11.8 times as long" in claim(found)
     assert claim(found).endswith("11.8 times as much.")
@@ -345,6 +353,9 @@ def test_the_readme_shows_the_committed_results() -> None:
     with Image.open(page.FIGURE) as figure:
         assert figure.info["Source"] == digest_of_file(page.RESULTS)
     assert {cell.key for cell in committed.cells} == set(plan(committed.config))
-    assert results.CaptureResults(**{**vars(committed), "machine": {}}).config == committed.config
+    for cell in committed.cells:
+        bar = next((bar for start, bar in KINDS[cell.kind].time_bars if cell.length >= start), None)
+        holds = bar is not None and not cell.error and cell.time_ratio <= bar and cell.peak_ratio <= MEMORY_BAR
+        assert cell.passes == (None if bar is None else holds)
     assert all(asdict(cell)["predicted"] == predicted_bytes(committed.config, cell.key) for cell in committed.cells)
     assert {KINDS[cell.kind].tool for cell in committed.cells} > {OURS}
