@@ -117,7 +117,7 @@ def test_masks_and_terms_that_act_are_those_of_the_table(family: Family) -> None
 
 @every_family
 def test_decode_steps_with_a_cache_equal_eager_ones(family: Family) -> None:
-    """A padded batch, whose steps are read one by one, and a prompt alone, whose steps are put off where they can be."""
+    """In a padded batch, whose steps are read one by one, and alone, where they are put off if they can be."""
     for padded in (True, False):
         recorded, reference = family.compare_generated(NEW_TOKENS, padded)
         assert recorded.shape == reference.shape
