@@ -223,6 +223,7 @@ def _gemma4_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Sett
 
     layers = {"layer_types": ["sliding_attention", "full_attention", "full_attention"], "sliding_window": 64}
     per_layer = {"vocab_size_per_layer_input": text["vocab_size"], "hidden_size_per_layer_input": 8}
+    shared = {"num_kv_shared_layers": 1}
     vision = {key: tower[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size")}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
     return Gemma4Config, {
@@ -230,6 +231,7 @@ def _gemma4_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Sett
             **text,
             **layers,
             **per_layer,
+            **shared,
             "head_dim": 8,
             "global_head_dim": 8,
             "use_bidirectional_attention": "vision",

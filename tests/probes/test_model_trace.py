@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from probes.attention import AttentionRecorder
+from probes.attention import AttentionRecorder, UnsupportedAttention
 from probes.encoding import row_sets
 from probes.model import HookedModel, Question
 from probes.scores import region_attention_accuracy
@@ -211,9 +211,7 @@ def test_teacher_forcing_what_was_generated_gives_the_same_trace(family: str) ->
     np.testing.assert_array_equal(forced.factors, generated.factors)
 
 
-@pytest.mark.parametrize(
-    "family", (*FAMILIES, "ernie4_5_vl_moe", "gemma4", "lfm2_vl", "llama4", "minicpmv4_6", "paligemma")
-)
+@pytest.mark.parametrize("family", (*FAMILIES, "ernie4_5_vl_moe", "lfm2_vl", "llama4", "minicpmv4_6", "paligemma"))
 def test_the_forward_pass_reads_what_a_recorder_on_the_generation_reads(family: str) -> None:
     """The last token written never becomes a row of a generation, so that writes one token more."""
     model, asked = hooked(family), questions()
@@ -227,6 +225,16 @@ def test_the_forward_pass_reads_what_a_recorder_on_the_generation_reads(family: 
         for name in ("paper", "answer"):
             during = recorder.factors(name)[row, :, : len(asked[row].images)].numpy()
             np.testing.assert_allclose(trace.factors_by_rows[name], during, atol=TOLERANCE)
+
+
+def test_layers_that_share_keys_are_read_from_a_forward_and_refused_on_a_generation() -> None:
+    """Generation runs such layers on one row of the prompt; ours runs them on every row."""
+    model, asked = hooked("gemma4"), questions()
+    assert model.model.config.text_config.num_kv_shared_layers == 1
+    encoded = model.encode(asked)
+    recorder = AttentionRecorder(model.model, encoded.spans, row_sets(encoded, ("paper",)), generated=("paper",))
+    with torch.no_grad(), pytest.raises(UnsupportedAttention, match="enter before the first forward"), recorder:
+        model.model.generate(**encoded.inputs, do_sample=False, max_new_tokens=2)
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
