@@ -185,9 +185,9 @@ def _prepare(config: ScoreboardConfig) -> _Prepared:
     from studies.auditing.plan import plan_batches
     from studies.instruments.measuring import preflight
 
+    check_device(config.device)
     records = draw_records(config)
     disable_progress_bar()
-    check_device(config.device)
     model = HookedModel.from_pretrained(
         model_source(config.model),
         dtype=config.dtype,
