@@ -47,6 +47,7 @@ FAMILIES: dict[str, str] = {
     "minimax_m3_vl": "qwen2_vl",
     "mistral3": "pixtral",
     "mistral_large4": "pixtral",
+    "muse_glimmer": "muse_glimmer",
     "ovis2": "ovis2",
     "paddleocr_vl": "qwen2_vl",
     "paligemma": "square",

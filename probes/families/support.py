@@ -207,7 +207,6 @@ BY_HAND: dict[str, str] = {
     "mistral4": _NO_PROCESSOR,
     "mllama": "probes.find_vision_spans gives its images' columns for cross_spans",
     "molmo2": _TILED,
-    "muse_glimmer": "not attempted: a grid of its own",
     "muse_spark": "not attempted: a grid of its own",
     "nemotron_h_omni": "not attempted: a grid of its own",
     "perception_lm": _LIBRARY,

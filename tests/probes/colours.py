@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from tests.probes.span_cases import ANYRES, NATIVE, RASTER, Case, Encoded, Floats
+from tests.probes.span_cases import ANYRES, FRAMES_FIRST, NATIVE, RASTER, Case, Encoded, Floats
 
 
 def token_colours(case: Case, encoded: Encoded) -> Floats:
@@ -13,7 +13,8 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
     pixels = encoded.inputs["pixel_values"].double().numpy()
     processor = encoded.processor.image_processor
     if "image_grid_thw" in encoded.inputs:
-        patches = pixels.reshape(len(pixels), 3, -1).mean(-1)
+        frames = processor.temporal_patch_size if case.family in FRAMES_FIRST else 1
+        patches = pixels.reshape(len(pixels), frames, 3, -1).mean((1, 3))
         if case.family in RASTER:
             patches = _merge_order(patches, encoded.inputs["image_grid_thw"].tolist())
         tokens = patches.reshape(-1, 4, 3).mean(1)

@@ -246,6 +246,45 @@ def _gemma4_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Sett
     }
 
 
+_MUSE_MARKS = (
+    "<|patch|>",
+    "<|image_start|>",
+    "<|image_end|>",
+    "<|video|>",
+    "<|vid_frame_separator|>",
+    "<|vid_start|>",
+    "<|vid_end|>",
+)
+_MUSE_MESSAGE = QWEN_MESSAGE._replace(image="<|patch|>")
+
+
+def _muse_glimmer(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import MuseGlimmerImageProcessor, MuseGlimmerProcessor, MuseGlimmerVideoProcessor
+
+    small = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
+    return MuseGlimmerProcessor(
+        image_processor=MuseGlimmerImageProcessor(**(small | {"max_image_tokens": 64} | settings)),
+        tokenizer=tokenizer,
+        video_processor=MuseGlimmerVideoProcessor(**small),
+        chat_template=template,
+    )
+
+
+def _muse_glimmer_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import MuseGlimmerConfig
+
+    vision = {key: value for key, value in tower.items() if key != "image_size"}
+    folded = 2 * 2 * vision["hidden_size"]
+    return MuseGlimmerConfig, {
+        "text_config": {**text, "head_dim": 8, "sliding_window": 64},
+        "vision_config": {**vision, "merge_size": 2, "pos_emb_height": 8, "pos_emb_width": 8},
+        "image_token_id": ids("<|patch|>"),
+        "video_token_id": ids("<|video|>"),
+        "out_hidden_size": folded,
+        "projector_hidden_size": 32,
+    }
+
+
 GRIDS: dict[str, Recipe] = {
     **OMNI,
     "paddleocr_vl": Recipe(
@@ -277,6 +316,9 @@ GRIDS: dict[str, Recipe] = {
     "hunyuan_vl": Recipe(QWEN_SPECIAL, "<|im_end|>", QWEN_MESSAGE, _hunyuan_vl, _hunyuan_vl_config, _HUNYUAN_NAMED),
     "lighton_ocr": Recipe(
         (*QWEN_SPECIAL, "<|break|>"), "<|im_end|>", QWEN_MESSAGE, _lighton_ocr, _lighton_ocr_config, _LIGHTON_NAMED
+    ),
+    "muse_glimmer": Recipe(
+        ("<|im_start|>", "<|im_end|>", *_MUSE_MARKS), "<|im_end|>", _MUSE_MESSAGE, _muse_glimmer, _muse_glimmer_config
     ),
 }
 """By family, as `tests.probes.recipes.RECIPES`."""

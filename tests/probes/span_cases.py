@@ -262,8 +262,10 @@ PADS = {
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
 NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
-RASTER = {"hunyuan_vl", "paddleocr_vl"}
+RASTER = {"hunyuan_vl", "muse_glimmer", "paddleocr_vl"}
 """Families whose processor leaves patches in rows, and whose model merges them."""
+FRAMES_FIRST = {"muse_glimmer"}
+"""Families whose patches hold the repeated frames one after the other, and not channel by channel."""
 ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
 
 

@@ -109,7 +109,7 @@ def test_split_images_need_sizes_and_processor(family: str) -> None:
         find_image_spans(inputs, config, None, SIZES)
 
 
-@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "glm4v", "mistral3"])
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "glm4v", "mistral3", "gemma4", "muse_glimmer"])
 def test_swapped_sizes_are_refused(family: str) -> None:
     uncropped: dict[str, Any] = {"do_center_crop": False} if family == "llava" else {}
     processor = build_processor(family, **uncropped)

@@ -72,6 +72,7 @@ UNREAD = {
     "lfm3_vl": "its output projection is given something else",
     "llama4": "keeps its layers under another name",
     "mistral_large4": "which rows are padding cannot be told",
+    "muse_glimmer": "its output projection is given something else",
     "minicpmv4_6": "its output projection is given something else",
     "minicpmv4_7": "its output projection is given something else",
     "granite_docling": "it does more than norm and head",
