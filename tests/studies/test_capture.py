@@ -339,9 +339,9 @@ def test_the_figure_draws_the_predicted_size_where_memory_ran_out() -> None:
 
 def test_a_page_without_its_blocks_is_refused() -> None:
     found = CaptureResults(SMALL, cells(rows=1.0, eager=2.0), {"cores": 2})
-    text = "<!-- capture claim -->\nold\n<!-- end -->\n<!-- capture table -->\nold\n<!-- end -->\n"
+    text = "<!-- capture claim -->\nstale\n<!-- end -->\n<!-- capture table -->\nstale\n<!-- end -->\n"
     once = page.filled(text, found)
-    assert "old" not in once and page.filled(once, found) == once
+    assert "stale" not in once and page.filled(once, found) == once
     with pytest.raises(InputError, match="0 blocks '<!-- capture claim -->'"):
         page.filled("nothing", found)
 
