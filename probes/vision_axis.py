@@ -47,9 +47,9 @@ def find_vision_spans(
             f"the processor makes {room} tiles of {side} pixels, and the model takes {tower.max_num_tiles} of "
             f"{tower.image_size}: load both from one checkpoint"
         )
-    cells = side // int(config.vision_config.patch_size)
+    cells = side // int(tower.patch_size)
     each = cells * cells + 1
-    divisions = _divisions(int(config.vision_config.max_num_tiles))
+    divisions = _divisions(room)
     found = []
     for row in range(shape[0]):
         given = [divisions[int(index) - 1] for index in ratios[row] if int(index) > 0]
@@ -70,11 +70,7 @@ def _span(
 ) -> ImageSpan:
     rows, columns = division
     canvas = Box.unknown() if size is None else _canvas(size, side, rows, columns)
-    tiles = tuple(
-        Tile(cells, cells, canvas.cell(row, column, rows, columns), before=1)
-        for row in range(rows)
-        for column in range(columns)
-    )
+    tiles = tuple(Tile(cells, cells, box, before=1) for box in canvas.cells(rows, columns))
     stop = start + sum(tile.tokens for tile in tiles)
     return ImageSpan(image, start, stop, ((start, stop),), tiles, size)
 
@@ -89,9 +85,4 @@ def _canvas(size: tuple[int, int], side: int, rows: int, columns: int) -> Box:
     """Original box of the whole canvas, in which the image lies at the top left."""
     width, height = size
     room = min(max(width, side), columns * side), min(max(height, side), rows * side)
-    across, down = room[0] / width, room[1] / height
-    if across < down:
-        fitted = room[0], min(int(height * across) or 1, room[1])
-    else:
-        fitted = min(int(width * down) or 1, room[0]), room[1]
-    return Canvas(width, height).resize(*fitted).region(columns * side, rows * side)
+    return Canvas(width, height).fit(*room).region(columns * side, rows * side)

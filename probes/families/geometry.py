@@ -60,6 +60,10 @@ class Box(NamedTuple):
             _edge(self.top, self.bottom, row + 1, rows),
         )
 
+    def cells(self, rows: int, columns: int) -> list["Box"]:
+        """Every cell of an even rows x columns grid over this box, row by row."""
+        return [self.cell(row, column, rows, columns) for row in range(rows) for column in range(columns)]
+
 
 def _edge(low: float, high: float, index: int, count: int) -> float:
     return high if index == count else low + (high - low) * index / count
@@ -95,6 +99,16 @@ class Tile(NamedTuple):
     def mixed(cls, tokens: int, box: Box, thumbnail: bool = False) -> "Tile":
         """A picture whose tokens were each made from all of it, by a resampler: none of them has a place in it."""
         return cls(0, 0, box, thumbnail, before=tokens, resampled=True)
+
+    @classmethod
+    def cut(cls, cells: int, box: Box, rows: int, columns: int) -> "list[Tile]":
+        """Square tiles of `cells` a side, row by row over a box, and a thumbnail last; one tile where it is not cut.
+
+        >>> [tile.thumbnail for tile in Tile.cut(4, Box(0, 0, 6, 4), 1, 2)]
+        [False, False, True]
+        """
+        grid = [cls(cells, cells, part) for part in box.cells(rows, columns)]
+        return grid if len(grid) == 1 else [*grid, cls(cells, cells, box, thumbnail=True)]
 
     @property
     def tokens(self) -> int:
@@ -133,6 +147,13 @@ class Canvas(NamedTuple):
             x_scale=self.x_scale * self.width / width,
             y_scale=self.y_scale * self.height / height,
         )
+
+    def fit(self, width: int, height: int) -> "Canvas":
+        """Shrink or enlarge into width x height at the same shape, the shorter side rounded down to no less than 1."""
+        across, down = width / self.width, height / self.height
+        if across < down:
+            return self.resize(width, max(min(int(self.height * across), height), 1))
+        return self.resize(max(min(int(self.width * down), width), 1), height)
 
     def crop(self, width: float, height: float, pad_first: bool = False) -> "Canvas":
         """Take the middle; where the picture is smaller, pad (`pad_first`: the odd pixel goes left or above)."""

@@ -30,20 +30,13 @@ def tiles(image: ImageView) -> list[Tile]:
     Raises:
         InputError: If the processor or the page's size is missing, or they do not fit the pixels or the model.
     """
-    if image.processor is None:
-        raise InputError(f"{image.name}: how it was cut is the processor's choice: pass processor=")
+    image.need_processor("cut")
     side = square_side(image)
     cells = _cells_per_side(image, side)
     width, height = image.known_size()
     rule = {name: image.settings.get(name) for name in _RULE} | {"size": {"height": side, "width": side}}
     rows, columns = image.settings.image_processor.get_tile_grid(height, width, rule)
-    whole = image.whole()
-    if rows * columns == 1:
-        return [Tile(cells, cells, whole)]
-    grid = [
-        Tile(cells, cells, whole.cell(row, column, rows, columns)) for row in range(rows) for column in range(columns)
-    ]
-    return [*grid, Tile(cells, cells, whole, thumbnail=True)]
+    return Tile.cut(cells, image.whole(), rows, columns)
 
 
 def pixel_tiles(inputs: Mapping[str, Any]) -> int | None:

@@ -17,8 +17,7 @@ def tiles(image: ImageView) -> list[Tile]:
     Raises:
         InputError: If the processor is missing, or writes other numbers of tokens than the model makes.
     """
-    if image.processor is None:
-        raise InputError(f"{image.name}: how it was split is the processor's choice: pass processor=")
+    image.need_processor("split")
     tokens = int(image.config.perceiver_config.resampler_n_latents)
     written = int(image.processor.image_seq_len)
     if written != tokens:

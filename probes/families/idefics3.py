@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.families.geometry import Tile
-from probes.families.view import ImageView, shape_of
+from probes.families.view import ImageView, check_side, shape_of
 from probes.families.view import image_token_ids as image_token_ids
 from probes.inputs import InputError
 
@@ -19,24 +19,12 @@ def tiles(image: ImageView) -> list[Tile]:
     Raises:
         InputError: If the processor or the image's size is missing, or they do not fit the pixels or the model.
     """
-    if image.processor is None:
-        raise InputError(f"{image.name}: how it was split is the processor's choice: pass processor=")
+    image.need_processor("split")
     side = image.settings.sides("max_image_size")["longest_edge"]
-    shape = image.pixel_shape()
-    if shape is not None and shape[-2:] != (side, side):
-        raise InputError(
-            f"{image.name}: the processor makes tiles of {side} x {side} pixels and the inputs hold"
-            f" {shape[-1]} x {shape[-2]}: pass the processor and processor_kwargs that made the inputs"
-        )
+    check_side(image, side)
     cells = _cells_per_side(image, side)
-    whole = image.whole()
     rows, columns = _split(image, side)
-    if rows * columns == 1:
-        return [Tile(cells, cells, whole)]
-    grid = [
-        Tile(cells, cells, whole.cell(row, column, rows, columns)) for row in range(rows) for column in range(columns)
-    ]
-    return [*grid, Tile(cells, cells, whole, thumbnail=True)]
+    return Tile.cut(cells, image.whole(), rows, columns)
 
 
 def pixel_tiles(inputs: Mapping[str, Any]) -> int | None:

@@ -23,18 +23,11 @@ def tiles(image: ImageView) -> list[Tile]:
     Raises:
         InputError: If the processor or the image's size is missing, or they do not fit the pixels or the model.
     """
-    if image.processor is None:
-        raise InputError(f"{image.name}: how it was cut is the processor's choice: pass processor=")
+    image.need_processor("cut")
     side = square_side(image)
     cells = _cells_per_side(image, side)
-    whole = image.whole()
     rows, columns = _division(image, side)
-    if rows * columns == 1:
-        return [Tile(cells, cells, whole)]
-    grid = [
-        Tile(cells, cells, whole.cell(row, column, rows, columns)) for row in range(rows) for column in range(columns)
-    ]
-    return [*grid, Tile(cells, cells, whole, thumbnail=True)]
+    return Tile.cut(cells, image.whole(), rows, columns)
 
 
 def _cells_per_side(image: ImageView, side: int) -> int:

@@ -20,13 +20,12 @@ def tiles(image: ImageView) -> list[Tile]:
     Raises:
         InputError: If the processor, the image's size or the inputs' spatial_shapes are missing.
     """
-    if image.processor is None:
-        raise InputError(f"{image.name}: how it was cut is the processor's choice: pass processor=")
+    image.need_processor("cut")
     shapes = image.inputs.get("spatial_shapes")
     if shapes is None:
         raise InputError("the inputs hold no spatial_shapes: pass everything that the processor returned")
     whole, (rows, columns) = image.whole(), _division(image)
-    boxes = [whole.cell(row, column, rows, columns) for row in range(rows) for column in range(columns)]
+    boxes = whole.cells(rows, columns)
     if len(boxes) > 1 and image.settings.get("use_thumbnail"):
         boxes.append(whole)
     if image.first_tile + len(boxes) > len(shapes):

@@ -18,16 +18,11 @@ def tiles(image: ImageView) -> list[Tile]:
     Raises:
         InputError: If the processor or the image's size is missing, or they do not fit the pixels or the model.
     """
-    if image.processor is None:
-        raise InputError(f"{image.name}: how it was cut is the processor's choice: pass processor=")
+    image.need_processor("cut")
     side = square_side(image)
     cells = _cells_per_side(image, side)
     rows, columns = _canvas(image, side)
-    grid = [
-        Tile(cells, cells, _padded(image, side, rows, columns).cell(row, column, rows, columns))
-        for row in range(rows)
-        for column in range(columns)
-    ]
+    grid = [Tile(cells, cells, box) for box in _padded(image, side, rows, columns).cells(rows, columns)]
     return grid if len(grid) == 1 else [*grid, Tile(cells, cells, image.whole(), thumbnail=True)]
 
 
@@ -71,9 +66,4 @@ def _padded(image: ImageView, side: int, rows: int, columns: int) -> Box:
     room = columns * side, rows * side
     if not image.settings.get("resize_to_max_canvas"):
         room = min(max(width, side), room[0]), min(max(height, side), room[1])
-    across, down = room[0] / width, room[1] / height
-    if across < down:
-        fitted = room[0], min(int(height * across), room[1])
-    else:
-        fitted = min(int(width * down), room[0]), room[1]
-    return Canvas(width, height).resize(max(fitted[0], 1), max(fitted[1], 1)).region(columns * side, rows * side)
+    return Canvas(width, height).fit(*room).region(columns * side, rows * side)

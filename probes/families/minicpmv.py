@@ -24,15 +24,14 @@ def tiles(image: ImageView) -> list[Tile]:
         InputError: If the processor, the image's size or the inputs' target_sizes are missing, or processor and model
             merge differently.
     """
-    if image.processor is None:
-        raise InputError(f"{image.name}: how it was sliced is the processor's choice: pass processor=")
+    image.need_processor("sliced")
     shapes = image.inputs.get("target_sizes")
     if shapes is None:
         raise InputError("the inputs hold no target_sizes: pass everything that the processor returned")
     merged = _merged(image)
     whole, (rows, columns) = image.whole(), _slices(image)
-    slices = rows * columns if rows * columns > 1 else 0
-    boxes = [whole, *(whole.cell(place // columns, place % columns, rows, columns) for place in range(slices))]
+    slices = whole.cells(rows, columns) if rows * columns > 1 else []
+    boxes = [whole, *slices]
     if image.first_tile + len(boxes) > len(shapes):
         raise InputError(
             f"{image.name}: the inputs hold {len(shapes)} pictures, and the prompts place more: give one image per "
@@ -41,7 +40,7 @@ def tiles(image: ImageView) -> list[Tile]:
     found = []
     for place, box in enumerate(boxes):
         down, across = (int(side) // merged for side in shapes[image.first_tile + place])
-        found.append(Tile(down, across, box, thumbnail=slices > 0 and place == 0))
+        found.append(Tile(down, across, box, thumbnail=bool(slices) and place == 0))
     return found
 
 

@@ -43,6 +43,15 @@ class ImageView:
             raise InputError(f"{self.name}: its tokens depend on its size: pass image_sizes=[[(width, height), …], …]")
         return self.size
 
+    def need_processor(self, done: str) -> None:
+        """Refuse a view without a processor, where what was `done` to the image is the processor's choice.
+
+        Raises:
+            InputError: If there is none.
+        """
+        if self.processor is None:
+            raise InputError(f"{self.name}: how it was {done} is the processor's choice: pass processor=")
+
     def whole(self) -> Box:
         """The box of the whole image; unknown if its size was not given."""
         return Box.unknown() if self.size is None else Box(0.0, 0.0, float(self.size[0]), float(self.size[1]))
@@ -158,13 +167,22 @@ def square_side(image: ImageView) -> int:
     if len(sides) != 1:
         raise InputError(f"{image.name}: the processor's size is no square: set its height and width alike")
     side = sides.pop()
+    check_side(image, side)
+    return side
+
+
+def check_side(image: ImageView, side: int) -> None:
+    """Check that the inputs' pixels are square tiles of a side.
+
+    Raises:
+        InputError: If they are not.
+    """
     shape = image.pixel_shape()
     if shape is not None and shape[-2:] != (side, side):
         raise InputError(
             f"{image.name}: the processor makes tiles of {side} x {side} pixels and the inputs hold"
             f" {shape[-1]} x {shape[-2]}: pass the processor and processor_kwargs that made the inputs"
         )
-    return side
 
 
 def video_token_ids(config: Any, processor: Any) -> list[int]:  # noqa: ARG001 - the seam's signature
