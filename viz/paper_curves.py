@@ -256,6 +256,7 @@ def differences(
     """
     drawn = shapes.differences(metrics, value, low, high)
     figure, axes = new_figure(5.2, 0.8 + 0.27 * len(metrics), title)
+    axes.axvline(0.0, color=style.CHANCE_COLOR, linewidth=0.9, zorder=1)
     draw_across(axes, drawn)
     axes.set_yticks(range(len(metrics)), metrics)
     axes.set_ylim(len(metrics) - 0.5, -0.5)

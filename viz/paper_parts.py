@@ -59,17 +59,17 @@ def draw_lines(axes: Axes, drawn: shapes.Curves) -> None:
     axes.set_axisbelow(True)
 
 
-def draw_chance(axes: Axes, levels: Sequence[float]) -> None:
-    """Draw dashed chance lines, one legend entry for all."""
+def draw_chance(axes: Axes, levels: Sequence[float], upright: bool = False) -> None:
+    """Draw dashed chance lines, across or upright, one legend entry for all."""
+    draw = axes.axvline if upright else axes.axhline
     for index, level in enumerate(levels):
         label = "chance" if index == 0 else None
-        axes.axhline(level, color=style.CHANCE_COLOR, linestyle=(0, (4, 3)), linewidth=0.9, label=label, zorder=1)
+        draw(level, color=style.CHANCE_COLOR, linestyle=(0, (4, 3)), linewidth=0.9, label=label, zorder=1)
 
 
 def draw_dots(axes: Axes, drawn: shapes.Curves, named: bool = False) -> None:
     """Draw each series as dots with interval bars, side by side at each point; `named` gives them legend entries."""
-    offsets = np.linspace(-0.15, 0.15, len(drawn.value)) if len(drawn.value) > 1 else [0.0]
-    for index, offset in enumerate(offsets):
+    for index, offset in enumerate(shapes.offsets(drawn, 0.15)):
         for point, value in enumerate(drawn.value[index]):
             low = value if drawn.low is None else drawn.low[index, point]
             high = value if drawn.high is None else drawn.high[index, point]
@@ -89,21 +89,16 @@ def draw_dot(axes: Axes, at: float, value: float, low: float, high: float, serie
 
 
 def draw_across(axes: Axes, drawn: shapes.Curves) -> None:
-    """Draw a single series as dots with horizontal interval bars, one below the other, and a line at zero."""
-    bars = None
-    if drawn.low is not None and drawn.high is not None:
-        bars = np.concatenate([drawn.value - drawn.low, drawn.high - drawn.value])
-    axes.axvline(0.0, color=style.CHANCE_COLOR, linewidth=0.9, zorder=1)
-    axes.errorbar(
-        drawn.value[0],
-        drawn.x,
-        xerr=bars,
-        fmt=style.PAPER_MARKERS[0],
-        ms=4.5,
-        lw=1.3,
-        capsize=2.5,
-        color=style.series_color(0),
-    )
+    """Draw each series as dots with horizontal interval bars, one point below the other, the series side by side."""
+    for index, (centre, offset) in enumerate(zip(drawn.value, shapes.offsets(drawn, 0.17), strict=True)):
+        reach = None
+        if drawn.low is not None and drawn.high is not None:
+            reach = np.stack([centre - drawn.low[index], drawn.high[index] - centre])
+        axes.errorbar(
+            centre, drawn.x + offset, xerr=reach, fmt=style.PAPER_MARKERS[index % len(style.PAPER_MARKERS)], ms=4.5,
+            lw=1.3, capsize=2.5, color=style.series_color(index), label=drawn.labels[index] or None,
+        )  # fmt: skip
+    draw_chance(axes, drawn.chance, upright=True)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.5)
     axes.set_axisbelow(True)
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from viz import shapes, style
 from viz.paper_maps import draw_mesh
-from viz.paper_parts import add_colorbar, add_legend, dress, label_axes, new_figure
+from viz.paper_parts import add_colorbar, add_legend, draw_across, dress, label_axes, new_figure
 
 
 def ranking(
@@ -40,23 +39,9 @@ def ranking(
     """
     drawn, order = shapes.ranked(names, value, low, high, chance, labels)
     figure, axes = new_figure(1.5 * style.COLUMN_WIDTH, 0.9 + 0.27 * len(order), title)
-    offsets = np.linspace(-0.17, 0.17, len(drawn.value)) if len(drawn.value) > 1 else [0.0]
-    for index, offset in enumerate(offsets):
-        centre = drawn.value[index]
-        reach = None
-        if drawn.low is not None and drawn.high is not None:
-            reach = np.stack([centre - drawn.low[index], drawn.high[index] - centre])
-        axes.errorbar(
-            centre, drawn.x + offset, xerr=reach, fmt=style.PAPER_MARKERS[index % len(style.PAPER_MARKERS)], ms=4.5,
-            lw=1.3, capsize=2.5, color=style.series_color(index), label=drawn.labels[index] or None,
-        )  # fmt: skip
-    for index, level in enumerate(drawn.chance):
-        label = "chance" if index == 0 else None
-        axes.axvline(level, color=style.CHANCE_COLOR, linestyle=(0, (4, 3)), linewidth=0.9, label=label, zorder=1)
+    draw_across(axes, drawn)
     axes.set(xlim=(0, 1.03), ylim=(len(order) - 0.5, -0.5))
     axes.set_yticks(range(len(order)), order)
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.5)
-    axes.set_axisbelow(True)
     label_axes(axes, quantity, "")
     add_legend(figure, axes)
     return figure

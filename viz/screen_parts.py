@@ -38,22 +38,28 @@ def add_lines(figure: go.Figure, drawn: shapes.Curves, **place: Any) -> None:
 
 
 def add_chance(
-    figure: go.Figure, x: shapes.FloatArray, levels: Sequence[float], legend: bool = True, **place: Any
+    figure: go.Figure,
+    x: shapes.FloatArray,
+    levels: Sequence[float],
+    legend: bool = True,
+    upright: bool = False,
+    **place: Any,
 ) -> None:
-    """Draw dashed chance lines over the range of x, one legend entry for all."""
+    """Draw dashed chance lines over the range of x, or upright over that of y; one legend entry for all."""
     ends = [float(np.min(x)), float(np.max(x))]
+    along, axis = ("y", "x") if upright else ("x", "y")
     for index, level in enumerate(levels):
         line = {"color": style.CHANCE_COLOR, "dash": "dash", "width": 1.5}
         trace = go.Scatter(
-            x=ends, y=[level, level], mode="lines", line=line, name="chance", legendgroup="chance",
-            showlegend=legend and index == 0, hovertemplate="chance %{y:.3f}<extra></extra>",
+            {along: ends, axis: [level, level]}, mode="lines", line=line, name="chance", legendgroup="chance",
+            showlegend=legend and index == 0, hovertemplate=f"chance %{{{axis}:.3f}}<extra></extra>",
         )  # fmt: skip
         figure.add_trace(trace, **place)
 
 
 def add_dots(figure: go.Figure, drawn: shapes.Curves, names: Sequence[str], legend: bool = False, **place: Any) -> None:
     """Draw each series as dots with interval bars, side by side at each point; beside lines the legend is theirs."""
-    offsets = np.linspace(-0.15, 0.15, len(drawn.value)) if len(drawn.value) > 1 else np.zeros(1)
+    offsets = shapes.offsets(drawn, 0.15)
     for index, (value, label) in enumerate(zip(drawn.value, drawn.labels, strict=True)):
         trace = go.Scatter(
             x=drawn.x + offsets[index], y=value, mode="markers", name=label, legendgroup=label,
@@ -77,12 +83,16 @@ def add_dot(
 
 
 def add_across(figure: go.Figure, drawn: shapes.Curves, names: Sequence[str]) -> None:
-    """Draw a single series as dots with horizontal interval bars, one below the other."""
-    trace = go.Scatter(
-        x=drawn.value[0], y=drawn.x, mode="markers", name=drawn.labels[0], showlegend=False, marker=_marker(0),
-        error_x=_bars(drawn, 0), customdata=list(names), hovertemplate="%{customdata}: %{x:.3f}<extra></extra>",
-    )  # fmt: skip
-    figure.add_trace(trace)
+    """Draw each series as dots with horizontal interval bars, one point below the other, the series side by side."""
+    offsets = shapes.offsets(drawn, 0.17)
+    for index, (value, label) in enumerate(zip(drawn.value, drawn.labels, strict=True)):
+        trace = go.Scatter(
+            x=value, y=drawn.x + offsets[index], mode="markers", name=label, showlegend=bool(label),
+            marker=_marker(index), error_x=_bars(drawn, index), customdata=list(names),
+            hovertemplate="%{customdata}: %{x:.3f}<extra>" + label + "</extra>",
+        )  # fmt: skip
+        figure.add_trace(trace)
+    add_chance(figure, np.array([-0.5, drawn.x.size - 0.5]), drawn.chance, upright=True)
 
 
 def heat_trace(table: shapes.FloatArray, limits: tuple[float, float], label: str, **extra: Any) -> go.Heatmap:

@@ -1,14 +1,13 @@
 """Screen figures that rank and compare many: a ranking, and a map of heads. Imported through ``viz.screens``."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
 from viz import shapes, style
-from viz.screen_parts import heat_trace, new_figure
+from viz.screen_parts import add_across, heat_trace, new_figure
 
 
 def ranking(
@@ -29,26 +28,7 @@ def ranking(
     """
     drawn, order = shapes.ranked(names, value, low, high, chance, labels)
     figure = new_figure(title, 200 + 34 * len(order))
-    offsets = np.linspace(-0.17, 0.17, len(drawn.value)) if len(drawn.value) > 1 else np.zeros(1)
-    for index, (centre, label) in enumerate(zip(drawn.value, drawn.labels, strict=True)):
-        bars: dict[str, Any] | None = None
-        if drawn.low is not None and drawn.high is not None:
-            reach = {"array": drawn.high[index] - centre, "arrayminus": centre - drawn.low[index]}
-            bars = {"type": "data", "symmetric": False, **reach}
-        marker = {"color": style.series_color(index), "symbol": style.SCREEN_MARKERS[index % 7], "size": 8}
-        figure.add_trace(
-            go.Scatter(
-                x=centre, y=drawn.x + offsets[index], mode="markers", name=label, showlegend=bool(label),
-                marker=marker, error_x=bars, customdata=order,
-                hovertemplate="%{customdata}: %{x:.3f}<extra>" + label + "</extra>",
-            )
-        )  # fmt: skip
-    for index, level in enumerate(drawn.chance):
-        line = {"color": style.CHANCE_COLOR, "dash": "dash", "width": 1.5}
-        ends = [-0.5, len(order) - 0.5]
-        figure.add_trace(
-            go.Scatter(x=[level, level], y=ends, mode="lines", line=line, name="chance", showlegend=index == 0)
-        )
+    add_across(figure, drawn, order)
     ticks = {"tickvals": list(range(len(order))), "ticktext": order, "range": [len(order) - 0.5, -0.5]}
     return figure.update_layout(
         xaxis={"title": {"text": quantity}, "range": [0, 1.03], "zeroline": False},

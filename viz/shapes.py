@@ -89,6 +89,11 @@ def differences(
     return replace(drawn, labels=("difference",))
 
 
+def offsets(drawn: Curves, reach: float) -> FloatArray:
+    """How far each series' dots stand from their point, at most `reach`, so that several lie side by side."""
+    return np.linspace(-reach, reach, len(drawn.value)) if len(drawn.value) > 1 else np.zeros(1)
+
+
 def _different(levels: FloatArray) -> tuple[float, ...]:
     """The finite levels in the order given, without those that would be drawn over one another."""
     kept: list[float] = []
