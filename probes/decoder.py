@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Collection
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from probes.attention_calls import UnsupportedAttention, refusal
 from probes.cross_attention import is_cross_attention, is_merged
@@ -95,11 +96,16 @@ def decoder_layers(model: nn.Module) -> dict[int, nn.Module]:
     )
 
 
-def shares_keys(model: nn.Module) -> bool:
-    """Whether late layers reuse earlier ones' keys (Gemma 3n, Gemma 4).
+def last_logits(model: nn.Module, rows: int, tokens: int) -> int | Tensor:
+    """What `logits_to_keep` has to be for the last rows of so many tokens, every layer running on all of them.
 
-    Given a number of logits to keep, such layers run on those rows alone; given the rows one by one, on all.
+    Layers that reuse earlier ones' keys run on the kept rows alone when these are given as a number.
     """
+    return torch.arange(tokens - rows, tokens) if shares_keys(model) else rows
+
+
+def shares_keys(model: nn.Module) -> bool:
+    """Whether late layers reuse earlier ones' keys (Gemma 3n, Gemma 4)."""
     config: Any = getattr(model, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     return bool(getattr(text, "num_kv_shared_layers", 0))

@@ -20,7 +20,7 @@ import torch
 from probes.attention import AttentionRecorder, UnsupportedAttention, attention_layers, pairwise_factors
 from probes.backend import AnswerScores, Recorded
 from probes.changes import Change, applied
-from probes.decoder import decoder_layers, shares_keys
+from probes.decoder import decoder_layers, last_logits
 from probes.encoding import Answer, Encoded, Encoder, row_sets, to_device
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
@@ -302,7 +302,7 @@ class HookedModel:
         """Logits of the rows that predict the answer, (batch, answer tokens + 1, vocabulary)."""
         rows = encoded.columns - encoded.prompt_stop + 1
         with torch.inference_mode(), self._one_line_refusals(), applied(self.model, changes):
-            kept = torch.arange(encoded.columns - rows, encoded.columns) if shares_keys(self.model) else rows
+            kept = last_logits(self.model, rows, encoded.columns)
             output = self.model(**self._forward_inputs(encoded), use_cache=False, logits_to_keep=kept)
         logits: torch.Tensor = output.logits
         return logits[:, -rows:]

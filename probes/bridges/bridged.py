@@ -20,7 +20,7 @@ from probes.backend import Recorded
 from probes.bridges.passes import BridgedReadings, Pass, Plan, check_places, planned
 from probes.bridges.runner import Runner, UnsupportedBridge, twin
 from probes.changes import Change, Knockout, Patch
-from probes.decoder import shares_keys
+from probes.decoder import last_logits
 from probes.encoding import Encoded, row_sets
 from probes.inputs import InputError
 from probes.interventions import knocked_out
@@ -94,7 +94,7 @@ class BridgedModel(HookedModel):
 
     def _pass(self, encoded: Encoded, plan: Plan) -> Pass:
         rows = encoded.columns - encoded.prompt_stop + 1
-        kept = torch.arange(encoded.columns - rows, encoded.columns) if shares_keys(self.model) else rows
+        kept = last_logits(self.model, rows, encoded.columns)
         inputs = {**self._forward_inputs(encoded), "use_cache": False, "logits_to_keep": kept}
         try:
             with torch.inference_mode():

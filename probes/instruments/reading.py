@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from probes.attention_calls import AttentionCall, Places, refusal
 from probes.attention_rows import column_masses
-from probes.decoder import attention_modules, find_decoder
+from probes.decoder import attention_modules, find_decoder, last_logits
 from probes.encoding import Answer, Encoded, row_sets
 from probes.inputs import InputError
 from probes.instruments.arrays import HeadOutputs, Reading, Streams
@@ -109,7 +109,8 @@ def _streams(encoded: Encoded, residuals: "_Residuals", log_probability: Tensor)
 
 def _answer_log_probability(model: HookedModel, encoded: Encoded) -> Tensor:
     ids = torch.tensor(encoded.answer_ids[0], device=model.device)
-    logits = model.model(**encoded.inputs, use_cache=False, logits_to_keep=len(ids) + 1).logits[0, -len(ids) - 1 : -1]
+    kept = last_logits(model.model, len(ids) + 1, encoded.columns)
+    logits = model.model(**encoded.inputs, use_cache=False, logits_to_keep=kept).logits[0, -len(ids) - 1 : -1]
     if torch.isnan(logits).any():
         raise InputError("the logits are not numbers, so no probability can be explained")
     log_probability: Tensor = logits.float().log_softmax(-1).gather(1, ids[:, None]).sum()
