@@ -103,7 +103,7 @@ def run(config: AuditConfig) -> int:
         InputError: If arguments, model or data cannot be used; nothing has been written then.
     """
     from studies.auditing.processes import join
-    from studies.options import resume_command
+    from studies.options import say_interrupted
     from studies.overwrite import remove_run
 
     processes = join(config.device, config.device_map)
@@ -131,10 +131,7 @@ def run(config: AuditConfig) -> int:
                 status = _conclude(folder) if processes.is_main else 0
         except KeyboardInterrupt:
             if processes.is_main:
-                print(
-                    f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('audit', config)}",
-                    file=sys.stderr,
-                )
+                say_interrupted("audit", config, "batches")
             return 130
     status = processes.agreed(status)
     processes.leave()

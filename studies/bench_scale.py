@@ -57,13 +57,13 @@ class ScaleCell:
 
 def run(config: ScaleBench) -> int:
     """Measure and print; returns 0, or 1 if a cell failed."""
-    from studies.options import resume_command
+    from studies.options import say_interrupted
 
     try:
         cells = run_scale(config)
     except KeyboardInterrupt:
         if config.out is not None and config.out.is_file():
-            print(f"\nInterrupted; go on with:\n  {resume_command('bench scale', config)}", file=sys.stderr)
+            say_interrupted("bench scale", config)
         raise
     return 1 if any(cell.error for cell in cells) else 0
 

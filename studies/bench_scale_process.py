@@ -4,15 +4,13 @@ Knows nothing of cells beside its own; imports torch only where a process runs.
 """
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from studies.bench_child import config_from, result_of, run_child
 from studies.capture.process import resident
 
 GENERATED, GIVEN = "generated", "given"
@@ -105,30 +103,17 @@ def save_model(config: ScaleBench, folder: Path) -> Path:
 def in_process(config: ScaleBench, task: str, folder: Path, kind: str) -> dict[str, Any]:
     """Run `audit` or `open` over a cell's folder in a process of its own; returns what it measured, or its error."""
     given = {"config": {**asdict(config), "folder": str(config.folder), "out": None}, "task": task}
-    script = "import sys; from studies.bench_scale_process import main; main(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps({**given, "folder": str(folder), "kind": kind})],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": str(config.threads),
-            "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        },
-        check=False,
-    )
+    done = run_child(__name__, {**given, "folder": str(folder), "kind": kind}, config.threads)
     if done.returncode:
         return {"error": f"{task} ended with exit status {done.returncode}"}
-    measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    measured: dict[str, Any] = result_of(done)
     return measured
 
 
 def main(task: str) -> None:
     """Run one process's share of a cell here, and print it as a line of JSON."""
     given = json.loads(task)
-    settings: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in given["config"].items()}
-    config, folder = ScaleBench(**settings), Path(given["folder"])
+    config, folder = config_from(ScaleBench, given["config"]), Path(given["folder"])
     measure: dict[str, Callable[[], dict[str, Any]]] = {
         "audit": lambda: audit_here(config, folder, given["kind"]),
         "open": lambda: open_here(folder),

@@ -1,6 +1,7 @@
 """Checks of command-line options that several studies share, made before anything is loaded. No torch."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -33,6 +34,18 @@ def refuse_file(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
+
+
+def say_interrupted(verb: str, config: Any, kept: str = "") -> None:
+    """Tell on stderr how to go on with an interrupted study.
+
+    Args:
+        verb: What follows ``sightcheck``.
+        config: The study's config.
+        kept: What is finished and stays, such as "batches".
+    """
+    stays = f"finished {kept} are kept. Go" if kept else "go"
+    print(f"\nInterrupted; {stays} on with:\n  {resume_command(verb, config)}", file=sys.stderr)
 
 
 def resume_command(verb: str, config: Any) -> str:

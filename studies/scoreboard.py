@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from probes.inputs import InputError
 from studies.bundled import BUNDLED, data_source, model_source
-from studies.options import refuse_below, refuse_file, resume_command
+from studies.options import refuse_below, refuse_file, say_interrupted
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -91,6 +91,7 @@ def run(config: ScoreboardConfig) -> int:
     Raises:
         InputError: If an option is out of range, model or data cannot be used, or no sample is left to rank by.
     """
+    from studies.auditing.summary import failures
     from studies.instruments.beside import beside
     from studies.instruments.evidence import read_evidence
     from studies.instruments.figures import draw_figures
@@ -104,10 +105,7 @@ def run(config: ScoreboardConfig) -> int:
         try:
             measure(prepared.model, prepared.plan, prepared.records, _settings(config), folder, prepared.facts)
         except KeyboardInterrupt:
-            print(
-                f"\nInterrupted; finished batches are kept. Go on with:\n  {resume_command('scoreboard', config)}",
-                file=sys.stderr,
-            )
+            say_interrupted("scoreboard", config, "batches")
             return 130
         folder.compact()
         evidence = read_evidence(folder)
@@ -115,12 +113,12 @@ def run(config: ScoreboardConfig) -> int:
         folder.write_metrics(entries)
         draw_figures(folder, entries)
         folder.finish()
-        failed = _failed(folder)
+        failed = failures(folder)
     print_ranks(entries)
     print(f"Written: {config.out}")
     if failed:
-        name, error = next(iter(failed.items()))
-        print(f"{len(failed)} samples failed; the first, {name}: {error}", file=sys.stderr)
+        first = failed[0]
+        print(f"{len(failed)} samples failed; the first, {first.sample}: {first.error}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -222,10 +220,3 @@ def _open_folder(config: ScoreboardConfig, prepared: _Prepared) -> "RunFolder":
         data_digest=data_digest(prepared.records.values(), {}, prepared.facts),
     )
     return RunFolder.create(config.out, manifest, resume=config.resume)
-
-
-def _failed(folder: "RunFolder") -> dict[str, str]:
-    import pyarrow.compute as pc
-
-    rows = folder.read("samples", columns=["sample_id", "error"], filter=~pc.field("error").is_null()).to_pylist()
-    return {row["sample_id"]: row["error"] for row in rows}

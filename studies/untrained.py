@@ -7,7 +7,6 @@ the rows of their anchor only, over their candidates: under text rows the focus 
 never the target, so no line of chance holds there. Importing it loads no torch.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from probes.scores import RULES, chance_level, shared_focus_rate
 from studies.auditing.evidence import FloatArray
 from studies.bundled import BUNDLED, data_source, model_source
 from studies.multi_image import MultiImageQuestion
-from studies.options import refuse_below, refuse_file, resume_command
+from studies.options import refuse_below, refuse_file, say_interrupted
 from studies.run_folder.files import write_json
 from studies.untrained_seeds import FinishedSeeds, Traced, holds_seeds, trace_seeds
 
@@ -86,8 +85,7 @@ def run(config: UntrainedConfig) -> int:
         traced = trace_seeds(lambda seed: reinitialised(trained, seed), records, config, finished)
     except KeyboardInterrupt:
         if holds_seeds(finished.folder):
-            command = resume_command("untrained", config)
-            print(f"\nInterrupted; finished seeds are kept. Go on with:\n  {command}", file=sys.stderr)
+            say_interrupted("untrained", config, "seeds")
         return 130
     entries = untrained_metrics(traced)
     write_json(config.out / WRITTEN[0], _record(config, len(records), entries))

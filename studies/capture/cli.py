@@ -1,7 +1,5 @@
 """`sightcheck bench capture`: measures what recording costs. It knows the exit status; the measuring is `bench`."""
 
-import sys
-
 from studies.capture.config import CaptureBench
 
 __all__ = ["CaptureBench", "run"]
@@ -14,12 +12,12 @@ def run(config: CaptureBench) -> int:
         InputError: If lengths, rows or repeats are empty or not positive.
     """
     from studies.capture.bench import run_capture
-    from studies.options import resume_command
+    from studies.options import say_interrupted
 
     try:
         results = run_capture(config)
     except KeyboardInterrupt:
         if config.out is not None and config.out.is_file():
-            print(f"\nInterrupted; go on with:\n  {resume_command('bench capture', config)}", file=sys.stderr)
+            say_interrupted("bench capture", config)
         raise
     return 0 if results.passes else 1

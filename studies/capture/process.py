@@ -6,7 +6,6 @@ Knows nothing of cells, medians, bars or tables; imports torch only where a proc
 import contextlib
 import gc
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from studies.bench_child import config_from, result_of, run_child
 from studies.capture.config import KINDS, CaptureBench, CellKey
 
 __all__ = ["OUT_OF_MEMORY", "Run", "in_process", "limit_memory", "resident", "run_here"]
@@ -60,22 +60,10 @@ def in_process(config: CaptureBench, key: CellKey, pairs: int, kind: str | None 
         The run; one that failed carries its error instead of numbers.
     """
     task = {"config": {**asdict(config), "out": None}, "key": list(key), "pairs": pairs, "kind": kind or key.kind}
-    environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads), "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from studies.capture.process import main; main(sys.argv[1])",
-            json.dumps(task),
-        ],
-        capture_output=True,
-        text=True,
-        env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        check=False,
-    )
+    done = run_child(__name__, task, config.threads, subprocess.PIPE)
     if done.returncode:
         return Run(error=_why(done.returncode, done.stderr))
-    return Run(**json.loads(done.stdout.strip().splitlines()[-1]))
+    return Run(**result_of(done))
 
 
 def _why(status: int, complaint: str) -> str:
@@ -90,8 +78,7 @@ def _why(status: int, complaint: str) -> str:
 def main(task: str) -> None:
     """Run one process's share of a cell here, and print it as a line of JSON."""
     given = json.loads(task)
-    settings: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in given["config"].items()}
-    run = run_here(CaptureBench(**settings), CellKey(*given["key"]), given["pairs"], given["kind"])
+    run = run_here(config_from(CaptureBench, given["config"]), CellKey(*given["key"]), given["pairs"], given["kind"])
     print(json.dumps(asdict(run)))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.inputs import InputError
+from studies.bench_child import config_from
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, plan, predicted_bytes
 from studies.capture.process import OUT_OF_MEMORY, Run
 from studies.run_folder.files import write_bytes
@@ -97,7 +98,8 @@ def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Se
     def pooled(name: str) -> list[float]:
         return [value for run in ours for value in getattr(run, name)]
 
-    time_ratio = _median_ratio(pooled("seconds"), pooled("plain_seconds"))
+    time_ratios = _ratios(pooled("seconds"), pooled("plain_seconds"))
+    time_ratio = _median(time_ratios)
     peak, plain_peak = _median([run.peak for run in ours]), _median([run.peak for run in plain])
     increment = _median([run.peak - run.loaded for run in ours])
     plain_increment = _median([run.peak - run.loaded for run in plain])
@@ -108,7 +110,7 @@ def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Se
         length=key.length,
         rows=key.rows,
         time_ratio=time_ratio,
-        cpu_ratio=_median_ratio(pooled("cpu_seconds"), pooled("plain_cpu_seconds")),
+        cpu_ratio=_median(_ratios(pooled("cpu_seconds"), pooled("plain_cpu_seconds"))),
         peak_ratio=peak_ratio,
         increment_ratio=_over(increment, plain_increment),
         seconds=_median(pooled("seconds")),
@@ -119,7 +121,7 @@ def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Se
         pairs=len(pooled("seconds")),
         predicted=predicted_bytes(config, key),
         error=error,
-        time_ratios=tuple(_ratios(pooled("seconds"), pooled("plain_seconds"))),
+        time_ratios=tuple(time_ratios),
         passes=None if bar is None else error is None and time_ratio <= bar and peak_ratio <= MEMORY_BAR,
     )
 
@@ -146,10 +148,6 @@ def closest_peer(cells: Sequence[CaptureCell], length: int) -> dict[str, tuple[C
 
 def _over(ours: float, plain: float) -> float:
     return ours / plain if plain > 0 else math.nan
-
-
-def _median_ratio(ours: Sequence[float], plain: Sequence[float]) -> float:
-    return _median(_ratios(ours, plain))
 
 
 def _ratios(ours: Sequence[float], plain: Sequence[float]) -> list[float]:
@@ -210,9 +208,8 @@ def read_results(path: Path) -> CaptureResults:
     """
     try:
         found = json.loads(path.read_text())
-        settings: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in found["config"].items()}
         cells = tuple(_read_cell(row) for row in found["cells"])
-        return CaptureResults(CaptureBench(**settings), cells, dict(found["machine"]))
+        return CaptureResults(config_from(CaptureBench, found["config"]), cells, dict(found["machine"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no result of bench capture ({error}): choose another file") from None
 

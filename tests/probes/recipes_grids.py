@@ -155,17 +155,6 @@ def _hunyuan_vl_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, 
     }
 
 
-def _kimi_k25(tokenizer: Any, template: str, settings: Settings) -> Any:
-    from transformers import Kimi_K25ImageProcessor, Kimi_K25Processor, Kimi_K25VideoProcessor
-
-    return Kimi_K25Processor(
-        image_processor=Kimi_K25ImageProcessor(**({"patch_size": 4, "merge_size": 2} | settings)),
-        video_processor=Kimi_K25VideoProcessor(),
-        tokenizer=tokenizer,
-        chat_template=template,
-    )
-
-
 _LIGHTON_NAMED = {"image_token": "<|image_pad|>", "image_break_token": "<|break|>", "image_end_token": "<|vision_end|>"}
 
 
