@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from probes.inputs import InputError
-from studies.readers.rows import Row, text
-from studies.readers.sources import RawRow, parse_json, read_source
+from probes.reading.rows import Row, text
+from probes.reading.sources import RawRow, parse_json, read_source
 
 ID_NAMES = ("id", "question_id", "sample_id", "idx", "index")
 ANSWER_NAMES = ("prediction", "answer", "output", "response")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from probes.files import read_json, write_json
 from probes.inputs import InputError
 from studies.bench_scale_process import GENERATED, GIVEN, ScaleBench, in_process, save_model, write_questions
-from studies.run_folder.files import read_json, write_json
 
 __all__ = ["ScaleBench", "ScaleCell", "print_scale", "run", "run_scale"]
 

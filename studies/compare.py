@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from probes.files import write_bytes, write_json
 from probes.inputs import InputError
 from probes.paired import POWER, RESAMPLES
 from studies.comparing.audits import Pair, audited, paired
 from studies.comparing.differences import Compared, Verdict, compare, judge
 from studies.comparing.showing import comparison_figure, comparison_page, print_comparison
 from studies.options import refuse_below, refuse_file
-from studies.run_folder.files import write_bytes, write_json
 
 
 @dataclass(frozen=True)

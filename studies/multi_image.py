@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from probes.files import write_bytes
 from probes.inputs import ImageRef, InputError
+from probes.reading.hub import PREFERRED_SPLITS, is_hub_id, read_hub
+from probes.reading.images import noting_shortened
+from probes.reading.rows import Row
+from probes.reading.sources import BadRecord, RawRow, Source, read_source
 from studies.answers import read_answers
-from studies.questions import BadRecord, MultiImageQuestion, Questions, write_questions
+from studies.questions import MultiImageQuestion, Questions, write_questions
 from studies.readers import blink, mirb, muirbench, own, stme, vlmevalkit
-from studies.readers.hub import PREFERRED_SPLITS, is_hub_id, read_hub
-from studies.readers.images import noting_shortened
-from studies.readers.rows import Row
-from studies.readers.sources import RawRow, Source, read_source
-from studies.run_folder.files import write_bytes
 from studies.scoring import answer_correct, check_answer
 
 __all__ = [

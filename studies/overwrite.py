@@ -8,8 +8,9 @@ import secrets
 import shutil
 from pathlib import Path
 
+from probes.files import TEMPORARY, read_json
 from probes.inputs import InputError
-from studies.run_folder.files import TEMPORARY, WriterLock, read_json
+from studies.run_folder.locking import WriterLock
 from studies.run_folder.manifest import Manifest
 from studies.run_folder.start import refuse_foreign
 

@@ -5,17 +5,15 @@ Knows no published format and reads no data file. No torch.
 
 import json
 import math
-import os
-import zipfile
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from probes.files import write_bytes
 from probes.inputs import ImageRef, InputError
-from studies.run_folder.files import write_bytes
+from probes.reading.sources import BadRecord
 
 IMAGE_MARK = "<image>"
 Scoring = Literal["exact", "choice", "contains", "caption"]
@@ -103,14 +101,6 @@ class MultiImageQuestion:
 
 
 @dataclass(frozen=True)
-class BadRecord:
-    """A row that could not be used: its id, or its place in the file, and the reason in one line."""
-
-    id: str
-    error: str
-
-
-@dataclass(frozen=True)
 class Questions:
     """What was read: the usable records, each unusable row with its reason, and which format was taken and why."""
 
@@ -158,38 +148,3 @@ def _image_as_json(image: ImageRef, root: Path | None) -> str:
         return path.relative_to(root).as_posix()
     except ValueError:
         return path.absolute().as_posix()
-
-
-def image_is_there(image: ImageRef) -> bool:
-    """Return whether an image's file, or its member of a zip file, exists; nothing is decoded."""
-    if image.path is None:
-        return True
-    path = Path(image.path)
-    try:
-        if path.is_file():
-            return True
-        for archive in path.parents:
-            if archive.suffix.lower() == ".zip" and archive.is_file():
-                return path.relative_to(archive).as_posix() in members_of(archive)
-    except (OSError, ValueError):
-        return False
-    return False
-
-
-def members_of(archive: Path) -> frozenset[str]:
-    """Return the names of the files in a zip archive.
-
-    Raises:
-        InputError: the archive is broken.
-    """
-    status = archive.stat()
-    return _members(os.fspath(archive), status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=64)
-def _members(archive: str, _changed: int, _size: int) -> frozenset[str]:
-    try:
-        with zipfile.ZipFile(archive) as file:
-            return frozenset(name for name in file.namelist() if not name.endswith("/"))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"the archive {archive} cannot be read ({error}): make it anew") from error

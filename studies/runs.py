@@ -17,9 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from probes.inputs import ImageRef, InputError
-from studies.run_folder.files import (
-    WriterLock,
+from probes.files import (
     clean_temporaries,
     digest_of_folder,
     now,
@@ -29,7 +27,9 @@ from studies.run_folder.files import (
     write_bytes,
     write_json,
 )
+from probes.inputs import ImageRef, InputError
 from studies.run_folder.images import image_path, save_image
+from studies.run_folder.locking import WriterLock
 from studies.run_folder.manifest import Manifest
 from studies.run_folder.parts import Parts
 from studies.run_folder.reading import check_columns, page, projected, steadily

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
+from probes.files import write_bytes, write_json
 from probes.inputs import InputError
 from studies.auditing.entries import Entry, find
 from studies.auditing.summary import headline_split, percent
-from studies.run_folder.files import write_bytes, write_json
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probes.files import write_json
 from probes.inputs import InputError
 from probes.scores import RULES, chance_level, shared_focus_rate
 from studies.auditing.evidence import FloatArray
 from studies.bundled import BUNDLED, data_source, model_source
 from studies.multi_image import MultiImageQuestion
 from studies.options import refuse_below, refuse_file, say_interrupted
-from studies.run_folder.files import write_json
 from studies.untrained_seeds import FinishedSeeds, Traced, holds_seeds, trace_seeds
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def run(config: UntrainedConfig) -> int:
         InputError: If an option is out of range, --out holds results or half of some, no sample can be moved, or the
             model cannot be used; nothing has been written then.
     """
+    from probes.files import write_bytes
     from studies.auditing.figures import untrained_figure
-    from studies.run_folder.files import write_bytes
 
     check(config)
     records = balanced(config)
@@ -227,7 +227,7 @@ def _identity(config: UntrainedConfig, trained: "HookedModel", records: Sequence
 
 def _record(config: UntrainedConfig, samples: int, entries: list[dict[str, Any]]) -> dict[str, Any]:
     """What `untrained.json` holds."""
-    from studies.run_folder.files import now
+    from probes.files import now
     from studies.run_folder.manifest import package_versions, plain_config
 
     made = {"config": plain_config(config), "versions": package_versions(), "created": now()}

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from probes.files import TEMPORARY, read_json, write_bytes, write_json
 from probes.inputs import InputError
 from studies.auditing.evidence import FloatArray, IntArray
 from studies.multi_image import MultiImageQuestion
-from studies.run_folder.files import TEMPORARY, read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from probes.model import HookedModel

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from probes.files import write_bytes
 from studies.benchmark.questions import TASKS, Draft, Pool, PoolEntry, compose, image_count
 from studies.benchmark.rendering import CONCEPTS, Picture, draw
 from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
-from studies.run_folder.files import write_bytes
 
 HeldOut = Literal["dev", "test"]
 WEBP_QUALITY = 92

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from probes.files import digest_of_file, write_bytes
 from probes.inputs import InputError
 from studies.capture.config import KINDS, CellKey, label
 from studies.capture.results import CaptureResults, read_results
 from studies.capture.tables import claim, markdown, series_of
-from studies.run_folder.files import digest_of_file, write_bytes
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "bench" / "capture.json"

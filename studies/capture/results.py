@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from probes.files import write_bytes
 from probes.inputs import InputError
 from studies.bench_child import config_from
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, plan, predicted_bytes
 from studies.capture.process import OUT_OF_MEMORY, Run
-from studies.run_folder.files import write_bytes
 
 __all__ = ["CaptureCell", "CaptureResults", "make_cell", "read_results", "write_results"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from studies.run_folder.files import write_atomically
+from probes.files import write_atomically
 
 STATE_FILE = "training_state.pt"
 LARGEST_GRADIENT_NORM = 1.0

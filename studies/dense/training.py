@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probes.files import write_bytes
 from studies.benchmark.rendering import CONCEPTS
 from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
 from studies.dense.augmentation import augment
@@ -26,7 +27,6 @@ from studies.dense.model import SIZES, build_model, build_processor, build_token
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, Batch, BatchMaker, DevSet
 from studies.dense.state import Measurement, Optimisers, TrainingRun
-from studies.run_folder.files import write_bytes
 
 WATCHED = PictureCounts(emoji=12, digits=40, clothes=40, needles=60)
 LABEL_SMOOTHING = 0.05

@@ -1,10 +1,10 @@
 """BLINK: one Parquet file per subtask, up to four images in columns of their own. No torch."""
 
 from probes.inputs import InputError
+from probes.reading.images import find_images
+from probes.reading.rows import Row, lettered, text, texts
+from probes.reading.sources import RawRow
 from studies.questions import MultiImageQuestion
-from studies.readers.images import find_images
-from studies.readers.rows import Row, lettered, text, texts
-from studies.readers.sources import RawRow
 
 WHY = "rows with image_1, choices, question and an answer such as (A)"
 SPLITS = ("val", "validation", "test")

@@ -1,9 +1,9 @@
 """MIRB: Parquet with a list of images, or one JSON annotation file per subset beside ``images.zip``. No torch."""
 
+from probes.reading.images import find_images
+from probes.reading.rows import Row, items, text, texts
+from probes.reading.sources import RawRow
 from studies.questions import MultiImageQuestion, Scoring
-from studies.readers.images import find_images
-from studies.readers.rows import Row, items, text, texts
-from studies.readers.sources import RawRow
 
 WHY = "rows with questions, answers and image_list"
 WHY_RAW = "annotation rows with questions, answers and images"

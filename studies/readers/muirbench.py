@@ -3,10 +3,10 @@
 Its TSV form has the columns of VLMEvalKit and is read as such.
 """
 
+from probes.reading.images import find_images
+from probes.reading.rows import Row, items, lettered, text, texts
+from probes.reading.sources import RawRow
 from studies.questions import MultiImageQuestion
-from studies.readers.images import find_images
-from studies.readers.rows import Row, items, lettered, text, texts
-from studies.readers.sources import RawRow
 
 WHY = "rows with options, answer, image_list and a question with image marks"
 

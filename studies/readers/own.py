@@ -3,10 +3,10 @@
 from typing import cast
 
 from probes.inputs import InputError
+from probes.reading.images import find_images
+from probes.reading.rows import Row, integer, items, mapping, text, texts
+from probes.reading.sources import RawRow
 from studies.questions import MultiImageQuestion, Scoring
-from studies.readers.images import find_images
-from studies.readers.rows import Row, integer, items, mapping, text, texts
-from studies.readers.sources import RawRow
 
 WHY = "rows with id, question, images and answer"
 

@@ -6,10 +6,10 @@ Fields as in the Implicit visual misunderstanding paper's released code (``merge
 import re
 
 from probes.inputs import InputError
+from probes.reading.images import find_images
+from probes.reading.rows import Row, integer, items, letter, mapping, text, texts
+from probes.reading.sources import RawRow
 from studies.questions import IMAGE_MARK, MultiImageQuestion, Scoring
-from studies.readers.images import find_images
-from studies.readers.rows import Row, integer, items, letter, mapping, text, texts
-from studies.readers.sources import RawRow
 
 WHY = "rows with dataset_name, sample_id, context, raw_img_list and response"
 WHY_RAW = "rows with sample_id, task_instance and response"

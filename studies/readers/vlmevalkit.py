@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.inputs import ImageRef, InputError
+from probes.reading.images import find_images
+from probes.reading.rows import Row, items, letter_columns, lettered, text
+from probes.reading.sources import RawRow
 from studies.questions import MultiImageQuestion
-from studies.readers.images import find_images
-from studies.readers.rows import Row, items, letter_columns, lettered, text
-from studies.readers.sources import RawRow
 
 WHY = "rows with index, question, answer, and image or image_path"
 _LONGEST_REFERENCE = 64

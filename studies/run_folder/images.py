@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from probes.files import write_atomically
 from probes.inputs import ImageRef, InputError
-from studies.run_folder.files import write_atomically
 
 LONGEST_SIDE = 2048
 _LOSSLESS_PIXELS = 256 * 256

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+from probes.files import now
 from probes.inputs import InputError
-from studies.run_folder.files import now
 from studies.run_folder.tables import SCHEMA_VERSION
 
 _PACKAGES = ("sightcheck", "torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow", "pyarrow")

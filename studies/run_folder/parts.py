@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from studies.run_folder.files import clean_temporaries, digest_of_file, read_json, write_atomically, write_json
+from probes.files import clean_temporaries, digest_of_file, read_json, write_atomically, write_json
 from studies.run_folder.tables import BATCH_TABLES
 
 _MERGED = "part-merged.parquet"

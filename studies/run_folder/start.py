@@ -6,8 +6,9 @@ Knows manifests and file names; nothing of tables. No torch.
 import warnings
 from pathlib import Path
 
+from probes.files import read_json
 from probes.inputs import InputError
-from studies.run_folder.files import is_leftover, read_json
+from studies.run_folder.locking import is_leftover
 from studies.run_folder.manifest import Manifest
 
 

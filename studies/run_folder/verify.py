@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studies.run_folder.files import digest_of_file
+from probes.files import digest_of_file
 from studies.run_folder.parts import Parts
 
 if TYPE_CHECKING:

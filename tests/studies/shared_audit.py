@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from probes.files import write_json
 from studies.cli import command
-from studies.run_folder.files import write_json
 
 
 def dying_write(path: Path, content: Any) -> None:

@@ -14,7 +14,7 @@ import torch
 from probes.inputs import InputError
 from studies.auditing.processes import Processes, join
 from studies.cli import main
-from studies.run_folder.files import WriterLock
+from studies.run_folder.locking import WriterLock
 from studies.runs import RunFolder
 from tests.studies.small_audit import save_model, save_questions
 from tests.studies.test_audit_resume import ROOT, assert_equal

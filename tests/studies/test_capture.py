@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from probes.files import digest_of_file
 from probes.inputs import InputError
 from studies.capture import bench, page, process
 from studies.capture.bench import run_capture
@@ -21,7 +22,6 @@ from studies.capture.forwards import decoder, prepared, prompt, ready
 from studies.capture.process import OUT_OF_MEMORY, Run
 from studies.capture.results import CaptureCell, CaptureResults, closest_peer, make_cell, read_results
 from studies.capture.tables import claim, markdown, print_capture
-from studies.run_folder.files import digest_of_file
 
 SMALL = CaptureBench(
     lengths=(64,),

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from probes.inputs import ImageRef, InputError
+from probes.reading.images import image_is_there, members_of
 from studies.multi_image import (
     FORMATS,
     MultiImageQuestion,
@@ -18,7 +19,7 @@ from studies.multi_image import (
     read_questions,
     write_questions,
 )
-from studies.questions import Scoring, image_is_there, members_of
+from studies.questions import Scoring
 from tests.studies import published
 from tests.studies.published import png
 

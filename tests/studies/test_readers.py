@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from probes.inputs import InputError
+from probes.reading import hub
 from studies.multi_image import Questions, read_questions
-from studies.readers import hub
 from tests.studies import published
 from tests.studies.published import png
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from probes.files import write_bytes
 from probes.inputs import ImageRef, InputError
-from studies.run_folder.files import WriterLock, write_bytes
+from studies.run_folder.locking import WriterLock
 from studies.run_folder.tables import SAMPLES, TABLES, conform
 from studies.runs import Manifest, RunFolder, digest_of_folder
 
@@ -438,7 +439,7 @@ class TestLock:
 
     def test_another_process_is_refused_until_it_dies(self, tmp_path: Path) -> None:
         code = (
-            "import sys, time; from pathlib import Path; from studies.run_folder.files import WriterLock; "
+            "import sys, time; from pathlib import Path; from studies.run_folder.locking import WriterLock; "
             f"lock = WriterLock(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
         )
         holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -3,6 +3,8 @@
 Knows no format. No torch.
 """
 
+import os
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.inputs import ImageRef, InputError
-from studies.questions import image_is_there, members_of
-from studies.readers.rows import valid
+from probes.reading.rows import valid
 
 _LONGEST_PATH = 4096
 _shortened: ContextVar[dict[str, str] | None] = ContextVar("_shortened", default=None)
@@ -119,3 +120,38 @@ def _archives(root: Path) -> tuple[Path, ...]:
 @lru_cache(maxsize=64)
 def _zip_files(root: Path, _changed: int) -> tuple[Path, ...]:
     return tuple(sorted(root.glob("*.zip")))
+
+
+def image_is_there(image: ImageRef) -> bool:
+    """Return whether an image's file, or its member of a zip file, exists; nothing is decoded."""
+    if image.path is None:
+        return True
+    path = Path(image.path)
+    try:
+        if path.is_file():
+            return True
+        for archive in path.parents:
+            if archive.suffix.lower() == ".zip" and archive.is_file():
+                return path.relative_to(archive).as_posix() in members_of(archive)
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def members_of(archive: Path) -> frozenset[str]:
+    """Return the names of the files in a zip archive.
+
+    Raises:
+        InputError: the archive is broken.
+    """
+    status = archive.stat()
+    return _members(os.fspath(archive), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _members(archive: str, _changed: int, _size: int) -> frozenset[str]:
+    try:
+        with zipfile.ZipFile(archive) as file:
+            return frozenset(name for name in file.namelist() if not name.endswith("/"))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"the archive {archive} cannot be read ({error}): make it anew") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.inputs import InputError
-from studies.readers.sources import RawRow, Source
+from probes.reading.sources import RawRow, Source
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PREFERRED_SPLITS = ("test", "val", "validation", "dev")

@@ -41,6 +41,14 @@ class RawRow:
 
 
 @dataclass(frozen=True)
+class BadRecord:
+    """A row that could not be used: its id, or its place in the file, and the reason in one line."""
+
+    id: str
+    error: str
+
+
+@dataclass(frozen=True)
 class Source:
     """The rows of one data set, and a line saying where they come from."""
 
@@ -63,7 +71,7 @@ def read_source(path: Path, image_root: Path | None = None) -> Source:
     files = [found for found in sorted(path.rglob("*")) if _is_data(found, path)]
     kinds = [kind for kind in KINDS if any(found.suffix.lower() == kind for found in files)]
     if not kinds:
-        raise InputError(f"{path} holds no {', '.join(KINDS)} file: give the file or folder that holds the questions")
+        raise InputError(f"{path} holds no {', '.join(KINDS)} file: give the file or folder that holds the rows")
     chosen = [found for found in files if found.suffix.lower() == kinds[0]]
     left = len(files) - len(chosen)
     why = f"{len(chosen)} {kinds[0]} files" + (
