@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
@@ -39,7 +39,7 @@ def last_real_tokens(input_ids: Tensor, attention_mask: Tensor | None, pad_token
     return (places * real).argmax(dim=1)
 
 
-class _ScalarHead(GenericForSequenceClassification):
+class _ScalarHead(GenericForSequenceClassification):  # type: ignore[misc]
     """What every class made by `classifier_class` does: one number, read from the last real token.
 
     transformers' own classifiers find that token by the padding id, and would stop short of an answer that ends in it;
@@ -96,7 +96,7 @@ class _ScalarHead(GenericForSequenceClassification):
 
 
 @lru_cache(maxsize=64)
-def classifier_class(config_class: type[PreTrainedConfig]) -> type[PreTrainedModel]:
+def classifier_class(config_class: Any) -> Any:
     """Make the sequence classifier of a family.
 
     Args:
@@ -109,14 +109,8 @@ def classifier_class(config_class: type[PreTrainedConfig]) -> type[PreTrainedMod
     kind = getattr(config_class, "model_type", config_class.__name__)
     if not isinstance(backbone, type) or not backbone.__name__.endswith("Model"):
         raise ValueError(f"{kind!r} has no backbone of its own in transformers that a head could be put on")
-    family = next(
-        (
-            base
-            for base in backbone.__mro__
-            if base.__name__.endswith("PreTrainedModel") and base is not PreTrainedModel
-        ),
-        None,
-    )
+    families = (base for base in backbone.__mro__ if base is not PreTrainedModel)
+    family: Any = next((base for base in families if base.__name__.endswith("PreTrainedModel")), None)
     if family is None or family.base_model_prefix not in ("model", ""):
         raise ValueError(f"the weights of {kind!r} are not laid out as model.*, which its head needs")
     name = f"{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
@@ -130,7 +124,7 @@ def classifier_class(config_class: type[PreTrainedConfig]) -> type[PreTrainedMod
 
 
 class VisionLanguageForSequenceClassification:
-    """How `AutoModelForSequenceClassification` reaches `classifier_class` in a checkpoint that brings this file along."""
+    """How `AutoModelForSequenceClassification` reaches `classifier_class` in a checkpoint with a copy of this file."""
 
     @classmethod
     def from_pretrained(cls, path: Any, *args: Any, config: Any, **kwargs: Any) -> Any:
