@@ -129,11 +129,13 @@ class VisionLanguageForSequenceClassification:
     @classmethod
     def from_pretrained(cls, path: Any, *args: Any, config: Any, **kwargs: Any) -> Any:
         """Load the checkpoint into its family's class; arguments as of `PreTrainedModel.from_pretrained`."""
-        return classifier_class(type(config)).from_pretrained(path, *args, config=config, **kwargs)
+        kind: Any = type(config)
+        return classifier_class(kind).from_pretrained(path, *args, config=config, **kwargs)
 
     @classmethod
     def _from_config(cls, config: Any, **kwargs: Any) -> Any:
-        return classifier_class(type(config))._from_config(config, **kwargs)
+        kind: Any = type(config)
+        return classifier_class(kind)._from_config(config, **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:

@@ -201,7 +201,8 @@ def _classifier(config: Any, name: str) -> Any:
     if type(config) in NATIVE:
         return NATIVE[type(config)]
     try:
-        return classifier_class(type(config))
+        kind: Any = type(config)
+        return classifier_class(kind)
     except ValueError as error:
         raise InputError(f"model {name!r}: {error}; give a checkpoint of another family") from error
 

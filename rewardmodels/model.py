@@ -21,7 +21,7 @@ from probes.inputs import ImageRef, InputError, Turn
 from rewardmodels import heads
 from rewardmodels.collating import Collator, tokenizer_of
 from rewardmodels.loading import AUTO_MAP, HEAD_FILE, load_base, load_reward, own_padding, reads_images
-from rewardmodels.preferences import Response
+from rewardmodels.records import Response
 from rewardmodels.rendering import Conversation, ConversationWriter
 
 META_FILE = "reward_meta.json"
@@ -243,12 +243,22 @@ class RewardModel:
         model = _merged(self.model)
         model.config.problem_type = "regression"
         model.save_pretrained(target)
+        self.save_beside(target)
+
+    def save_beside(self, folder: str | Path) -> None:
+        """Save what belongs beside the weights: processor, `reward_meta.json`, and the head's class where it is ours.
+
+        Args:
+            folder: Where weights and `config.json` are already, or an adapter.
+        """
+        target = Path(folder)
         self.processor.save_pretrained(target)
-        if not _is_native(model.config):
-            write_bytes(target / HEAD_FILE, Path(heads.__file__).read_bytes())
-            config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-            write_json(target / "config.json", config | {"auto_map": AUTO_MAP})
         write_json(target / META_FILE, asdict(self.meta))
+        path = target / "config.json"
+        if path.is_file() and not _is_native(self.model.config):
+            write_bytes(target / HEAD_FILE, Path(heads.__file__).read_bytes())
+            config = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, config | {"auto_map": AUTO_MAP})
 
     def _conversation(self, prompt: Prompt, response: Response | str, row: int) -> Conversation:
         given = Response(response) if isinstance(response, str) else response

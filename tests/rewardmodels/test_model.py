@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, Llam
 from probes.inputs import InputError, Turn
 from rewardmodels.heads import classifier_class, last_real_tokens
 from rewardmodels.model import RewardMeta, RewardModel, as_turns
-from rewardmodels.preferences import Response
+from rewardmodels.records import Response
 from tests.probes import hooked, processors
 from tests.probes.hooked import picture
 from tests.rewardmodels.small import base_folder, reward_model, save_base, three_prompts

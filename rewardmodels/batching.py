@@ -1,0 +1,129 @@
+"""Preference pairs into the batches that a trainer takes: conversations, weights, margins, groups, the proxy's view.
+
+Pairs that a model cannot read are counted with their reasons. This file trains nothing and reads no file format.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from probes.inputs import InputError, Turn
+from rewardmodels.model import RewardModel
+from rewardmodels.proxies import viewed
+from rewardmodels.records import PreferencePair
+from rewardmodels.rendering import Conversation
+
+
+class Skipped(NamedTuple):
+    """Pairs that cannot be trained on.
+
+    Attributes:
+        pairs: Those that can.
+        reasons: How many could not, by the reason's first words.
+        first: Up to ten, each its id with the whole reason.
+    """
+
+    pairs: tuple[PreferencePair, ...]
+    reasons: Mapping[str, int]
+    first: tuple[str, ...]
+
+
+def usable_pairs(
+    reward: RewardModel, pairs: Sequence[PreferencePair], advance: Callable[[], object] | None = None
+) -> Skipped:
+    """Take out the pairs that this model cannot read, by making the inputs of each once.
+
+    Args:
+        reward: The model, for its processor and the length that it holds.
+        pairs: Chosen and rejected responses.
+        advance: Called after each pair, for a progress bar.
+
+    Returns:
+        The usable pairs, and what was wrong with the others: nothing is dropped in silence.
+    """
+    kept: list[PreferencePair] = []
+    reasons: Counter[str] = Counter()
+    first: list[str] = []
+    for pair in pairs:
+        try:
+            reward.collator(_conversations(reward, [pair]))
+            kept.append(pair)
+        except InputError as error:
+            reasons[str(error).split(":")[0].split("(")[0].strip()[:80]] += 1
+            if len(first) < 10:
+                first.append(f"{pair.id}: {error}")
+        if advance is not None:
+            advance()
+    return Skipped(tuple(kept), dict(reasons), tuple(first))
+
+
+class PairCollator:
+    """Makes the batches of a trainer out of places in a list of pairs.
+
+    A batch holds the chosen conversations, then the rejected ones, as TRL's trainer expects; with a view, the same
+    under "proxy" as the text-only proxy sees them.
+
+    Args:
+        reward: The model, for its chat template and processor.
+        pairs: What the places point at.
+        view: What a proxy sees in place of the images, one of `rewardmodels.proxies.VIEWS`; None without a proxy.
+        seed: Draws whose images are shown where they are shuffled.
+
+    Raises:
+        InputError: If the view is unknown, or cannot be made for these prompts.
+    """
+
+    def __init__(
+        self, reward: RewardModel, pairs: Sequence[PreferencePair], view: str | None = None, seed: int = 0
+    ) -> None:
+        self._reward = reward
+        self._pairs = pairs
+        self._groups = {name: place for place, name in enumerate(sorted({pair.group for pair in pairs}))}
+        self._weighted = any(pair.weight != 1 for pair in pairs)
+        self._with_margins = any(pair.margin is not None for pair in pairs)
+        self._view: Callable[[int], tuple[Turn, ...]] | None = None
+        if view is not None:
+            self._view = viewed([pair.prompt for pair in pairs], [pair.cluster for pair in pairs], view, seed)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in the order of their numbers in a batch."""
+        return tuple(self._groups)
+
+    def __call__(self, items: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+        """Make one batch.
+
+        Args:
+            items: Each with a pair's place under "index".
+
+        Raises:
+            InputError: If a pair cannot be read; the message names it.
+        """
+        places = [item["index"] for item in items]
+        pairs = [self._pairs[place] for place in places]
+        batch: dict[str, Any] = dict(self._inputs(pairs))
+        if self._view is not None:
+            seen = [replace(pair, prompt=self._view(place)) for pair, place in zip(pairs, places, strict=True)]
+            batch["proxy"] = self._inputs(seen)
+        if self._weighted:
+            batch["weight"] = torch.tensor([pair.weight for pair in pairs], dtype=torch.float)
+        if self._with_margins:
+            batch["margin"] = torch.tensor([pair.margin or 0.0 for pair in pairs], dtype=torch.float)
+        batch["group"] = torch.tensor([self._groups[pair.group] for pair in pairs])
+        return batch
+
+    def _inputs(self, pairs: Sequence[PreferencePair]) -> dict[str, Tensor]:
+        try:
+            return self._reward.collator(_conversations(self._reward, pairs))
+        except InputError as error:
+            raise InputError(f"the batch of pairs {', '.join(pair.id for pair in pairs[:8])}: {error}") from error
+
+
+def _conversations(reward: RewardModel, pairs: Sequence[PreferencePair]) -> list[Conversation]:
+    """The chosen conversations, then the rejected ones."""
+    both = [(pair.prompt, pair.chosen) for pair in pairs] + [(pair.prompt, pair.rejected) for pair in pairs]
+    return [reward.writer.write(prompt, response.text, response.images) for prompt, response in both]

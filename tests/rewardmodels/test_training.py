@@ -1,0 +1,346 @@
+"""The trainer: TRL's own losses on text, weights and margins from the data, resuming, processes, refusals."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.nn.functional import logsigmoid
+from trl import RewardConfig
+from trl import RewardTrainer as TextRewardTrainer
+
+from probes.inputs import InputError
+from rewardmodels.batching import PairCollator, usable_pairs
+from rewardmodels.bradley_terry import BradleyTerry, PairBatch
+from rewardmodels.model import RewardModel, as_turns
+from rewardmodels.objectives import make_objective
+from rewardmodels.proxies import adapter_branches, copied_branches
+from rewardmodels.records import PreferencePair, Response
+from rewardmodels.training import RewardTrainer, export
+from tests.probes.hooked import picture
+from tests.rewardmodels.drawn import drawn_pairs
+from tests.rewardmodels.test_model import text_only
+from tests.rewardmodels.training_run import BUNDLED, lora, losses, trainer
+
+ROOT = Path(__file__).parents[2]
+
+
+def settings(out: Path, **changes: Any) -> RewardConfig:
+    given: dict[str, Any] = {
+        "output_dir": str(out),
+        "max_steps": 6,
+        "per_device_train_batch_size": 4,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "learning_rate": 1e-3,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        **changes,
+    }
+    return RewardConfig(**given)
+
+
+def text_pairs(count: int) -> list[PreferencePair]:
+    return [
+        PreferencePair(
+            id=str(number),
+            prompt=as_turns(f"Say {number % 5}"),
+            chosen=Response(f"it is {number % 5}"),
+            rejected=Response("no" + " really" * (number % 3)),
+            record=str(number),
+            group="",
+            source="",
+            cluster=str(number),
+            margin=0.1 * (number % 4),
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("margins", [False, True])
+@pytest.mark.parametrize("center", [None, 0.05])
+def test_on_text_its_losses_are_trls_own(tmp_path: Path, margins: bool, center: float | None) -> None:
+    folder = text_only(tmp_path / "base")
+    pairs = [pair if margins else replace(pair, margin=None) for pair in text_pairs(24)]
+    args = {"center_rewards_coefficient": center}
+    ours = RewardTrainer(RewardModel.from_base(folder), pairs, settings(tmp_path / "ours", **args))
+    ours.train()
+    base = RewardModel.from_base(folder)
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": pair.prompt[0].text}],
+            "chosen": [{"role": "assistant", "content": pair.chosen.text}],
+            "rejected": [{"role": "assistant", "content": pair.rejected.text}],
+            **({"margin": pair.margin} if margins else {}),
+        }
+        for pair in pairs
+    ]
+    theirs = TextRewardTrainer(
+        model=base.model,
+        args=settings(tmp_path / "theirs", **args),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.processor,
+    )
+    theirs.train()
+    for key in ("loss", "accuracy", "mean_reward", "margin", "num_tokens"):
+        assert losses(ours.state.log_history, key) == pytest.approx(losses(theirs.state.log_history, key), rel=1e-5), (
+            key
+        )
+    assert losses(ours.state.log_history)[0] != losses(ours.state.log_history)[-1]
+
+
+def test_images_reach_the_model_and_are_learned(tmp_path: Path) -> None:
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    pairs = drawn_pairs(64, words=2, ending="")
+    run = RewardTrainer(reward, pairs, settings(tmp_path, max_steps=40, per_device_train_batch_size=8))
+    run.train()
+    unseen = drawn_pairs(40, seed=1, words=2, ending="")
+    margins = _margins(reward, unseen)
+    assert (margins > 0).float().mean() > 0.9
+    export(reward, tmp_path / "export")
+    again = RewardModel.from_pretrained(tmp_path / "export")
+    assert torch.allclose(_margins(again, unseen), margins, atol=1e-5)
+
+
+def _margins(reward: RewardModel, pairs: list[PreferencePair]) -> torch.Tensor:
+    prompts = [pair.prompt for pair in pairs]
+    chosen = reward.get_scores(prompts, [pair.chosen for pair in pairs], batch_size=16)
+    rejected = reward.get_scores(prompts, [pair.rejected for pair in pairs], batch_size=16)
+    return torch.tensor(chosen) - torch.tensor(rejected)
+
+
+@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "groups"])
+def test_a_resumed_run_gives_the_losses_of_an_unbroken_one(tmp_path: Path, kind: str) -> None:
+    whole = trainer(tmp_path / "whole", kind, 10)
+    whole.train()
+    unbroken = losses(whole.state.log_history)
+    # Another start shows that all that is learned comes from the checkpoint.
+    resumed = trainer(tmp_path / "resumed", kind, 10)
+    with torch.no_grad():
+        for parameter in resumed.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-5"))
+    assert losses(resumed.state.log_history) == pytest.approx(unbroken, rel=1e-4)
+    assert losses(resumed.state.log_history, "grad_norm")[5:] == pytest.approx(
+        losses(whole.state.log_history, "grad_norm")[5:], rel=1e-3
+    )
+
+
+def launched(out: Path, kind: str, steps: int, *words: str) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--main_process_port", "0", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    ran = subprocess.run(
+        [*launch, "-m", "tests.rewardmodels.training_run", str(out), kind, str(steps), *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "kind", ["copy", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("plain", "lora", "groups"))]
+)
+def test_two_processes_give_the_losses_of_one(tmp_path: Path, kind: str) -> None:
+    alone = trainer(tmp_path / "alone", kind, 20)
+    alone.train()
+    launched(tmp_path / "shared", kind, 20)
+    shared = json.loads((tmp_path / "shared" / "log.json").read_text())
+    for key in ("loss", "grad_norm", "margin", "num_tokens", "min_reward"):
+        assert losses(shared, key) == pytest.approx(losses(alone.state.log_history, key), rel=1e-4), key
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_one_processs_checkpoint(tmp_path: Path) -> None:
+    alone = trainer(tmp_path / "alone", "copy", 20)
+    alone.train()
+    launched(tmp_path / "shared", "copy", 20, str(tmp_path / "alone" / "checkpoint-5"))
+    shared = json.loads((tmp_path / "shared" / "log.json").read_text())
+    assert losses(shared) == pytest.approx(losses(alone.state.log_history), rel=1e-4)
+
+
+def test_weights_and_margins_enter_the_loss_as_written(tmp_path: Path) -> None:
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    pairs = [
+        replace(pair, weight=weight, margin=margin)
+        for pair, weight, margin in zip(drawn_pairs(4), (0.0, 2.0, 1.0, 0.5), (0.0, 0.3, 0.0, 1.0), strict=True)
+    ]
+    run = RewardTrainer(reward, pairs, settings(tmp_path, max_steps=1, seed=3))
+    run.train()
+    loss = losses(run.state.log_history)[0]
+    untrained = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    margins = _margins(untrained, pairs)
+    target = torch.tensor([0.0, 0.3, 0.0, 1.0])
+    weight = torch.tensor([0.0, 2.0, 1.0, 0.5])
+    assert loss == pytest.approx(float((weight * -logsigmoid(margins - target)).mean()), rel=1e-4)
+    assert loss != pytest.approx(float(-logsigmoid(margins - target).mean()), rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["copy", "lora"])
+def test_gradients_are_the_papers(kind: str) -> None:
+    """Main: the coefficient times its own loss's gradient; proxy: its own loss's gradient, exactly."""
+    from peft import get_peft_model
+
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    with torch.no_grad():
+        reward.model.score.weight.mul_(30)
+    torch.manual_seed(0)
+    if kind == "lora":
+        reward.model = get_peft_model(reward.model, lora())
+        branches = adapter_branches(reward.model, lora())
+        with torch.no_grad():
+            for name, parameter in reward.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.2)
+    else:
+        branches = copied_branches(reward.model)
+    batch = PairCollator(reward, drawn_pairs(6), "blank")([{"index": place} for place in range(6)])
+    proxy_inputs = batch.pop("proxy")
+    del batch["group"]
+
+    def margins() -> tuple[torch.Tensor, torch.Tensor]:
+        main, text = (logits.squeeze(-1) for logits in branches(main=batch, proxy=proxy_inputs))
+        return main[:6] - main[6:], text[:6] - text[6:]
+
+    def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        branches.zero_grad()
+        torch.autograd.backward(loss)
+        return {name: p.grad.clone() for name, p in branches.named_parameters() if p.grad is not None}
+
+    main, text = margins()
+    whole = gradients(make_objective("shortcut-aware")(PairBatch(margin=main, margin_text=text)).loss)
+    main, text = margins()
+    loss, loss_text = -logsigmoid(main), -logsigmoid(text)
+    coefficient = (loss_text / (loss + loss_text)).detach()
+    assert float(coefficient.max() - coefficient.min()) > 0.05
+    parts = gradients((coefficient * loss).mean() + loss_text.mean())
+    assert whole.keys() == parts.keys()
+    assert any("proxy" in name for name in whole) and any("proxy" not in name for name in whole)
+    for name, gradient in whole.items():
+        assert torch.allclose(gradient, parts[name], atol=1e-6), name
+    main, text = margins()
+    plain = gradients((-logsigmoid(main)).mean() + (-logsigmoid(text)).mean())
+    off = {name for name, gradient in whole.items() if not torch.allclose(gradient, plain[name], atol=1e-6)}
+    assert off and not any("proxy" in name for name in off), "only the main branch is weighted"
+
+
+def test_a_proxy_that_was_trained_before_stays_as_it_is(tmp_path: Path) -> None:
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    branches = copied_branches(reward.model, trains_proxy=False)
+    before = {name: value.clone() for name, value in branches.proxy_classifier().state_dict().items()}
+    objective = make_objective("shortcut-aware", learn_text=False)
+    RewardTrainer(reward, drawn_pairs(16), settings(tmp_path), objective=objective, branches=branches).train()
+    after = branches.proxy_classifier().state_dict()
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert any(not torch.equal(before[name], value) for name, value in reward.model.state_dict().items())
+
+
+def test_a_checkpoint_loads_as_a_reward_model(tmp_path: Path) -> None:
+    run = trainer(tmp_path, "copy", 5)
+    run.train()
+    again = RewardModel.from_pretrained(tmp_path / "checkpoint-5")
+    assert torch.allclose(_margins(again, drawn_pairs(8)), _margins(run.reward, drawn_pairs(8)), atol=1e-5)
+    proxy = RewardModel(type(run.reward.model).from_pretrained(tmp_path / "checkpoint-5" / "proxy"), again.processor)
+    assert not torch.allclose(_margins(proxy, drawn_pairs(8)), _margins(again, drawn_pairs(8)), atol=1e-3)
+
+
+def test_a_lora_model_is_exported_merged(tmp_path: Path) -> None:
+    run = trainer(tmp_path, "lora", 5)
+    run.train()
+    export(run.reward, tmp_path / "export")
+    assert not list((tmp_path / "export").glob("adapter*"))
+    again = RewardModel.from_pretrained(tmp_path / "export")
+    margins = _margins(again, drawn_pairs(8))
+    assert torch.allclose(margins, _margins(run.reward, drawn_pairs(8)), atol=1e-4)
+    base = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    assert not torch.allclose(margins, _margins(base, drawn_pairs(8)), atol=1e-3)
+
+
+def test_evaluation_runs_on_its_own_pairs(tmp_path: Path) -> None:
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    held_out = drawn_pairs(10, seed=5)
+    run = RewardTrainer(reward, drawn_pairs(8), settings(tmp_path, per_device_eval_batch_size=5), held_out)
+    found = run.evaluate()
+    assert found["eval_loss"] == pytest.approx(float(-logsigmoid(_margins(reward, held_out)).mean()), rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_its_checkpoints(tmp_path: Path) -> None:
+    run = trainer(tmp_path, "plain", 5)
+    run.train()
+    before = sorted(path.name for path in (tmp_path / "checkpoint-5").iterdir())
+    with torch.no_grad():
+        run.reward.model.score.weight.fill_(float("nan"))
+    run.args.max_steps = 20
+    with pytest.raises(InputError, match="the loss is nan at step"):
+        run.train()
+    assert sorted(path.name for path in (tmp_path / "checkpoint-5").iterdir()) == before
+    assert all(
+        math.isfinite(margin)
+        for margin in _margins(RewardModel.from_pretrained(tmp_path / "checkpoint-5"), drawn_pairs(4))
+    )
+
+
+def test_pairs_that_cannot_be_read_are_counted_with_their_reasons() -> None:
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    good = drawn_pairs(3)
+    from probes.inputs import ImageRef
+
+    bad = [
+        replace(good[0], id="broken", prompt=as_turns("What?", [ImageRef(data=b"not an image")])),
+        replace(good[0], id="long", chosen=Response("word " * 3000)),
+        replace(good[0], id="marks", prompt=as_turns("<image> <image> What?", [picture(seed=0)])),
+    ]
+    steps: list[int] = []
+    found = usable_pairs(reward, [*good, *bad], lambda: steps.append(1))
+    assert [pair.id for pair in found.pairs] == [pair.id for pair in good]
+    assert sum(found.reasons.values()) == 3 and len(found.first) == 3 and len(steps) == 6
+    assert found.first[0].startswith("broken: ")
+
+
+def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    pairs = drawn_pairs(4)
+    with pytest.raises(InputError, match="no pair"):
+        RewardTrainer(reward, [], settings(tmp_path))
+    with pytest.raises(InputError, match="text-only proxy"):
+        RewardTrainer(reward, pairs, settings(tmp_path), objective=make_objective("shortcut-aware"))
+    with pytest.raises(InputError, match="LoRA too"):
+        adapter_branches(reward.model, lora())
+    from peft import LoraConfig, get_peft_model
+
+    with pytest.raises(InputError, match="modules_to_save"):
+        adapter_branches(get_peft_model(reward.model, LoraConfig(target_modules=["q_proj"])), lora())
+    tuned = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    tuned.model = get_peft_model(tuned.model, lora())
+    branches = adapter_branches(tuned.model, lora())
+    with pytest.raises(InputError, match="gradient checkpointing"):
+        RewardTrainer(
+            tuned,
+            pairs,
+            settings(tmp_path, gradient_checkpointing=True),
+            objective=make_objective("shortcut-aware"),
+            branches=branches,
+        )
+    run = trainer(tmp_path / "run", "plain", 5)
+    run.train()
+    other = trainer(tmp_path / "other", "groups", 5)
+    with pytest.raises(InputError, match="its own objective"):
+        other.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-5"))
+
+
+def test_the_default_objective_is_plain() -> None:
+    assert BradleyTerry().name == "bradley-terry"
