@@ -5,7 +5,6 @@ Knows no published format and reads no data file. No torch.
 
 import json
 import math
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from probes.files import write_bytes
 from probes.inputs import ImageRef, InputError
+from probes.reading.keeping import image_as_json
 from probes.reading.sources import BadRecord
 
 IMAGE_MARK = "<image>"
@@ -87,7 +87,7 @@ class MultiImageQuestion:
         row: dict[str, Any] = {
             "id": self.id,
             "question": self.question,
-            "images": [_image_as_json(image, root) for image in self.images],
+            "images": [image_as_json(image, root) for image in self.images],
             "answer": self.answer,
             "target": self.target,
             "task": self.task,
@@ -136,15 +136,3 @@ def write_questions(path: str | Path, records: Iterable[MultiImageQuestion]) -> 
         except (TypeError, ValueError) as error:
             raise InputError(f"record {record.id} cannot be written as JSON: {error}") from error
     write_bytes(target, "".join(f"{line}\n" for line in lines).encode())
-
-
-def _image_as_json(image: ImageRef, root: Path | None) -> str:
-    if image.path is None:
-        return f"data:application/octet-stream;base64,{b64encode(image.data or b'').decode()}"
-    path = Path(image.path)
-    if root is None:
-        return image.path
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.absolute().as_posix()
