@@ -8,10 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from probes.inputs import InputError
-from probes.reading.formats import Format, in_split, open_source, read_rows, recognise, refuse_unknown, split_of, substitutions
+from probes.reading.formats import (
+    Format,
+    in_split,
+    open_source,
+    read_rows,
+    recognise,
+    refuse_unknown,
+    split_of,
+    substitutions,
+)
 from probes.reading.hub import PREFERRED_SPLITS
 from probes.reading.images import noting_shortened
 from probes.reading.keeping import on_disk
+from probes.reading.references import by_index
 from probes.reading.sources import BadRecord, RawRow
 from studies.answers import read_answers
 from studies.questions import MultiImageQuestion, Questions, write_questions
@@ -107,8 +117,8 @@ def _read_rows(left: list[RawRow], name: str) -> tuple[list[MultiImageQuestion],
 
 
 def _with_index(rows: Sequence[RawRow]) -> Callable[[RawRow], MultiImageQuestion]:
-    by_index = {str(raw.values.get("index")): raw.values for raw in rows}
-    return lambda raw: vlmevalkit.read(raw, by_index)
+    indexed = by_index(rows)
+    return lambda raw: vlmevalkit.read(raw, indexed)
 
 
 def _spilled(record: MultiImageQuestion, folder: Path) -> MultiImageQuestion:

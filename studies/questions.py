@@ -3,16 +3,14 @@
 Knows no published format and reads no data file. No torch.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from probes.files import write_bytes
 from probes.inputs import ImageRef, InputError
-from probes.reading.keeping import image_as_json
+from probes.reading.keeping import image_as_json, write_records
 from probes.reading.sources import BadRecord
 
 IMAGE_MARK = "<image>"
@@ -128,11 +126,4 @@ def write_questions(path: str | Path, records: Iterable[MultiImageQuestion]) -> 
     Raises:
         InputError: a record's ``meta`` holds something that JSON cannot say.
     """
-    target = Path(path)
-    lines = []
-    for record in records:
-        try:
-            lines.append(json.dumps(record.as_json(target.parent), ensure_ascii=False, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"record {record.id} cannot be written as JSON: {error}") from error
-    write_bytes(target, "".join(f"{line}\n" for line in lines).encode())
+    write_records(path, records)
