@@ -114,11 +114,9 @@ class Preferences:
     def __repr__(self) -> str:
         groups = sorted({record.group for record in self.records if record.group})
         shown = ", ".join(groups[:6]) + (", …" if len(groups) > 6 else "")
-        counts = (
-            f"{len(self.records)} records, {sum(record.pair_count for record in self.records)} pairs, {self.ties} ties"
-        )
-        counts += f", {len(self.skipped)} ratings skipped, {len(self.bad)} bad"
-        return f"Preferences({counts}, format {self.format!r}, groups: {shown or '-'})"
+        pairs = sum(record.pair_count for record in self.records)
+        counts = f"{len(self.records)} records, {pairs} pairs, {self.ties} ties, {len(self.skipped)} ratings skipped"
+        return f"Preferences({counts}, {len(self.bad)} bad, format {self.format!r}, groups: {shown or '-'})"
 
 
 def read_preferences(
@@ -230,9 +228,7 @@ def _missing(missing: Sequence[str]) -> str:
 def _renamed(renamed: Sequence[str]) -> str:
     if not renamed:
         return ""
-    return (
-        f"; {len(renamed)} ids came before, such as {renamed[0]}: these rows are named ~2, ~3, … and clustered with it"
-    )
+    return f"; {len(renamed)} rows repeat an id, such as {renamed[0]}, and get ~2, ~3, …, clustered with the first"
 
 
 def _counts(read: Preferences) -> str:

@@ -192,6 +192,14 @@ def test_public_names_are_there() -> None:
     assert all(getattr(probes, name) is not None for name in names)
 
 
+def test_public_names_of_reward_models_are_there() -> None:
+    import rewardmodels
+
+    names = {"read_preferences", "write_preferences", "Preference", "PreferencePair", "Preferences", "Response"}
+    assert names <= set(dir(rewardmodels))
+    assert all(getattr(rewardmodels, name) is not None for name in names)
+
+
 def test_wheel_ships_every_package_and_no_tests() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     listed = settings["packages"]
