@@ -3,16 +3,14 @@
 Knows no published format and reads no data file. No torch.
 """
 
-import json
 import math
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from probes.files import write_bytes
 from probes.inputs import ImageRef, InputError
+from probes.reading.keeping import image_as_json, write_records
 from probes.reading.sources import BadRecord
 
 IMAGE_MARK = "<image>"
@@ -87,7 +85,7 @@ class MultiImageQuestion:
         row: dict[str, Any] = {
             "id": self.id,
             "question": self.question,
-            "images": [_image_as_json(image, root) for image in self.images],
+            "images": [image_as_json(image, root) for image in self.images],
             "answer": self.answer,
             "target": self.target,
             "task": self.task,
@@ -128,23 +126,4 @@ def write_questions(path: str | Path, records: Iterable[MultiImageQuestion]) -> 
     Raises:
         InputError: a record's ``meta`` holds something that JSON cannot say.
     """
-    target = Path(path)
-    lines = []
-    for record in records:
-        try:
-            lines.append(json.dumps(record.as_json(target.parent), ensure_ascii=False, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"record {record.id} cannot be written as JSON: {error}") from error
-    write_bytes(target, "".join(f"{line}\n" for line in lines).encode())
-
-
-def _image_as_json(image: ImageRef, root: Path | None) -> str:
-    if image.path is None:
-        return f"data:application/octet-stream;base64,{b64encode(image.data or b'').decode()}"
-    path = Path(image.path)
-    if root is None:
-        return image.path
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.absolute().as_posix()
+    write_records(path, records)

@@ -34,6 +34,9 @@ WITHOUT_TORCH = (
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
+    "rewardmodels",
+    "rewardmodels.preferences",
+    "rewardmodels.records",
     "studies",
     "studies.cli",
     "studies.runs",
@@ -187,6 +190,14 @@ def test_public_names_are_there() -> None:
     names |= {"pairwise_factors", "ImageSpan", "ImageRef", "Estimate"}
     assert names <= set(dir(probes))
     assert all(getattr(probes, name) is not None for name in names)
+
+
+def test_public_names_of_reward_models_are_there() -> None:
+    import rewardmodels
+
+    names = {"read_preferences", "write_preferences", "Preference", "PreferencePair", "Preferences", "Response"}
+    assert names <= set(dir(rewardmodels))
+    assert all(getattr(rewardmodels, name) is not None for name in names)
 
 
 def test_wheel_ships_every_package_and_no_tests() -> None:

@@ -18,6 +18,7 @@ from probes.reading.rows import valid
 
 _LONGEST_PATH = 4096
 _shortened: ContextVar[dict[str, str] | None] = ContextVar("_shortened", default=None)
+_missing: ContextVar[list[str] | None] = ContextVar("_missing", default=None)
 
 
 @contextmanager
@@ -31,6 +32,17 @@ def noting_shortened() -> Iterator[dict[str, str]]:
         yield noted
     finally:
         _shortened.reset(token)
+
+
+@contextmanager
+def missing_allowed() -> Iterator[list[str]]:
+    """Take images whose file is not there by their path, for work that opens none of them, and note the paths."""
+    noted: list[str] = []
+    token = _missing.set(noted)
+    try:
+        yield noted
+    finally:
+        _missing.reset(token)
 
 
 def find_images(values: Iterable[Any], root: Path) -> tuple[ImageRef, ...]:
@@ -56,7 +68,7 @@ def find_image(value: Any, root: Path) -> ImageRef:
     ``root`` has that name, as another image might be taken for it otherwise.
 
     Raises:
-        InputError: there is no such image.
+        InputError: there is no such image, unless within ``missing_allowed``.
     """
     if isinstance(value, dict) and value.get("bytes") is None and isinstance(value.get("path"), str):
         value = value["path"]
@@ -77,6 +89,10 @@ def find_image(value: Any, root: Path) -> ImageRef:
 
 def _there(image: ImageRef, root: Path) -> ImageRef:
     if image_is_there(image):
+        return image
+    noted = _missing.get()
+    if noted is not None:
+        noted.append(str(image.path))
         return image
     raise InputError(f"{image.path} does not exist, nor is it anywhere below {root} under that name")
 

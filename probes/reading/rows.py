@@ -33,7 +33,7 @@ def text(row: Row, key: str, default: str | None = None) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     if not isinstance(value, str):
-        raise InputError(f"{key} must be text, not {_shown(value)}")
+        raise InputError(f"{key} must be text, not {shown(value)}")
     return valid(value, key)
 
 
@@ -68,7 +68,7 @@ def integer(row: Row, key: str) -> int | None:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    raise InputError(f"{key} must be a whole number, not {_shown(value)}")
+    raise InputError(f"{key} must be a whole number, not {shown(value)}")
 
 
 def items(row: Row, key: str) -> list[Any]:
@@ -87,7 +87,7 @@ def items(row: Row, key: str) -> list[Any]:
         value = _spelled(value)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
         return list(value)
-    raise InputError(f"{key} must be a list, not {_shown(row.get(key))}")
+    raise InputError(f"{key} must be a list, not {shown(row.get(key))}")
 
 
 def texts(row: Row, key: str) -> tuple[str, ...]:
@@ -110,8 +110,49 @@ def mapping(row: Row, key: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise InputError(f"{key} must be a mapping, not {_shown(value)}")
+        raise InputError(f"{key} must be a mapping, not {shown(value)}")
     return dict(value)
+
+
+def number(row: Row, key: str) -> float | None:
+    """Return a finite number, or None where there is none; a text that spells one counts.
+
+    Raises:
+        InputError: it is something else than a finite number.
+
+    >>> number({"margin": "0.5"}, "margin"), number({}, "margin")
+    (0.5, None)
+    """
+    value = row.get(key)
+    if value is None or value == "":
+        return None
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, int | float | str) else float(value)
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InputError(f"{key} must be a finite number, not {shown(value)}")
+    return found
+
+
+def boxes(row: Row, key: str) -> tuple[tuple[float, float, float, float], ...]:
+    """Return a list of boxes, each left, top, right, bottom.
+
+    Raises:
+        InputError: it is no list, or one of them is not four numbers.
+    """
+    return tuple(_box(box, key) for box in items(row, key))
+
+
+def _box(value: object, key: str) -> tuple[float, float, float, float]:
+    edges = items({key: value}, key)
+    if len(edges) != 4 or not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in edges):
+        raise InputError(f"the box {edges!r:.60} is not four numbers: left, top, right, bottom")
+    try:
+        left, top, right, bottom = (float(edge) for edge in edges)
+    except OverflowError as error:
+        raise InputError("a box has an edge that is too large for a number of pixels") from error
+    return left, top, right, bottom
 
 
 def lettered(question: str, options: Sequence[str]) -> str:
@@ -152,7 +193,8 @@ def _spelled(value: str) -> Any:
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return how messages show a value of any kind: its start, and its type."""
     kind = type(value).__name__
     try:
         spelled = repr(value)

@@ -19,6 +19,7 @@ KINDS = (".jsonl", ".json", ".tsv", ".csv", ".parquet")
 
 _SPLIT = re.compile(r"(?:^|[-_.])(train|test|val|validation|dev)(?:[-_.]|$)", re.IGNORECASE)
 _NOT_DATA = frozenset({"dataset_infos.json", "dataset_info.json", "state.json", "package.json", "metadata.json"})
+_ROWS_UNDER = ("data", "pairs")
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,11 @@ def _json(path: Path, name: str) -> Iterator[_Content]:
     shared: Mapping[str, Any] = {}
     rows = content
     if isinstance(content, dict):
-        rows = content.get("data")
-        shared = {key: value for key, value in content.items() if key != "data"}
-        if not isinstance(rows, list):
-            raise InputError(f"{name} must hold a list of rows, or a mapping with such a list under 'data'")
+        key = next((key for key in _ROWS_UNDER if isinstance(content.get(key), list)), None)
+        if key is None:
+            raise InputError(f"{name} must hold a list of rows, or a mapping with such a list under 'data' or 'pairs'")
+        rows = content[key]
+        shared = {other: value for other, value in content.items() if other != key}
     if not isinstance(rows, list):
         raise InputError(f"{name} must hold a list of rows, not a {type(content).__name__}")
     for number, values in enumerate(rows, start=1):

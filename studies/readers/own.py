@@ -2,9 +2,8 @@
 
 from typing import cast
 
-from probes.inputs import InputError
 from probes.reading.images import find_images
-from probes.reading.rows import Row, integer, items, mapping, text, texts
+from probes.reading.rows import Row, boxes, integer, items, mapping, text, texts
 from probes.reading.sources import RawRow
 from studies.questions import MultiImageQuestion, Scoring
 
@@ -33,19 +32,8 @@ def read(raw: RawRow) -> MultiImageQuestion:
         task=text(row, "task", ""),
         split=text(row, "split", raw.split or "test"),
         choices=choices,
-        boxes=tuple(_box(box) for box in items(row, "boxes")),
+        boxes=boxes(row, "boxes"),
         base=text(row, "base", "") or None,
         scoring=cast(Scoring, text(row, "scoring", "choice" if choices else "exact")),
         meta=mapping(row, "meta"),
     )
-
-
-def _box(value: object) -> tuple[float, float, float, float]:
-    edges = items({"boxes": value}, "boxes")
-    if len(edges) != 4 or not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in edges):
-        raise InputError(f"the box {edges!r:.60} is not four numbers: left, top, right, bottom")
-    try:
-        left, top, right, bottom = (float(edge) for edge in edges)
-    except OverflowError as error:
-        raise InputError("a box has an edge that is too large for a number of pixels") from error
-    return left, top, right, bottom
