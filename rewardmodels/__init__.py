@@ -1,1 +1,29 @@
-"""Train and question reward models. Empty in this release: nothing here is public yet."""
+"""Train reward models, and ask them whether they look at the image.
+
+Names load on first use (PEP 562), so that the records and the numbers of this package load no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rewardmodels.degradation import shortcut_failure_degradation as shortcut_failure_degradation
+    from rewardmodels.shortcut import shortcut_aware_loss as shortcut_aware_loss
+    from rewardmodels.shortcut import shortcut_failure_coefficient as shortcut_failure_coefficient
+
+_HOME = {
+    "shortcut_aware_loss": "shortcut",
+    "shortcut_failure_coefficient": "shortcut",
+    "shortcut_failure_degradation": "degradation",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rewardmodels' has no attribute {name!r}")
+    return getattr(import_module(f"rewardmodels.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
