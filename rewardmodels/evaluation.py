@@ -57,7 +57,7 @@ def margins(chosen: npt.ArrayLike, rejected: npt.ArrayLike) -> FloatArray:
     return better - worse
 
 
-def credits(chosen: npt.ArrayLike, rejected: npt.ArrayLike, *, ties: float = 0.5) -> FloatArray:
+def pair_credits(chosen: npt.ArrayLike, rejected: npt.ArrayLike, *, ties: float = 0.5) -> FloatArray:
     """Return what each pair adds to the accuracy: 1 if the chosen response scores higher, 0 if lower.
 
     Args:
@@ -68,7 +68,7 @@ def credits(chosen: npt.ArrayLike, rejected: npt.ArrayLike, *, ties: float = 0.5
     Raises:
         ValueError: if scores are missing, lengths differ, or ``ties`` is outside [0, 1].
 
-    >>> credits([2.0, 1.0, 1.0], [1.0, 2.0, 1.0])
+    >>> pair_credits([2.0, 1.0, 1.0], [1.0, 2.0, 1.0])
     array([1. , 0. , 0.5])
     """
     if not 0.0 <= ties <= 1.0:
@@ -102,7 +102,7 @@ def pair_accuracy(
     >>> pair_accuracy([2.0, 1.0, 1.0, 0.0], [1.0, 0.5, 1.0, 3.0])
     0.625 [0.219, 0.908] (n = 4)
     """
-    return proportion(credits(chosen, rejected, ties=ties), clusters, level)
+    return proportion(pair_credits(chosen, rejected, ties=ties), clusters, level)
 
 
 def accuracy_by_group(
@@ -131,11 +131,34 @@ def accuracy_by_group(
     >>> found.micro.value, found.macro.value
     (0.75, 0.5)
     """
-    shares = credits(chosen, rejected, ties=ties)
+    tied = int((as_vector(chosen, "chosen") == as_vector(rejected, "rejected")).sum())
+    return shares_by_group(pair_credits(chosen, rejected, ties=ties), groups, clusters, ties=tied, level=level)
+
+
+def shares_by_group(
+    shares: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    clusters: npt.ArrayLike | None = None,
+    *,
+    ties: int = 0,
+    level: float = 0.95,
+) -> GroupedAccuracy:
+    """Do :func:`accuracy_by_group` for what was credited before.
+
+    Args:
+        shares: (samples,) credits in [0, 1].
+        groups: (samples,) category of each sample.
+        clusters: (samples,) what samples share.
+        ties: how many of them were tied, to show.
+        level: confidence level in (0, 1).
+
+    Raises:
+        ValueError: if there is no sample, values are missing or outside [0, 1], or lengths differ.
+    """
     means = group_means(shares, groups, clusters, level)
     return GroupedAccuracy(
         groups=dict(zip(means.labels, means.estimates, strict=True)),
         micro=proportion(shares, clusters, level),
         macro=macro_mean(means),
-        ties=int((as_vector(chosen, "chosen") == as_vector(rejected, "rejected")).sum()),
+        ties=ties,
     )

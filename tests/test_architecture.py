@@ -34,6 +34,21 @@ WITHOUT_TORCH = (
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
+    "rewardmodels",
+    "rewardmodels.benchmarks",
+    "rewardmodels.best_of_n",
+    "rewardmodels.calibration",
+    "rewardmodels.degradation",
+    "rewardmodels.evaluation",
+    "rewardmodels.group_means",
+    "rewardmodels.lengths",
+    "rewardmodels.pair_report",
+    "rewardmodels.perturbations",
+    "rewardmodels.published",
+    "rewardmodels.reward_bench_2",
+    "rewardmodels.rulers",
+    "rewardmodels.styles",
+    "rewardmodels.transfer",
     "studies",
     "studies.cli",
     "studies.runs",
@@ -187,6 +202,14 @@ def test_public_names_are_there() -> None:
     names |= {"pairwise_factors", "ImageSpan", "ImageRef", "Estimate"}
     assert names <= set(dir(probes))
     assert all(getattr(probes, name) is not None for name in names)
+
+
+def test_public_names_of_reward_models_are_there() -> None:
+    import rewardmodels
+
+    names = {"shortcut_failure_coefficient", "shortcut_aware_loss", "shortcut_failure_degradation"}
+    assert names <= set(dir(rewardmodels))
+    assert all(getattr(rewardmodels, name) is not None for name in names)
 
 
 def test_wheel_ships_every_package_and_no_tests() -> None:
