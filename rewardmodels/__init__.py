@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rewardmodels.degradation import shortcut_failure_degradation as shortcut_failure_degradation
     from rewardmodels.model import RewardModel as RewardModel
+    from rewardmodels.preferences import Preferences as Preferences
     from rewardmodels.preferences import read_preferences as read_preferences
     from rewardmodels.preferences import write_preferences as write_preferences
     from rewardmodels.records import Preference as Preference
     from rewardmodels.records import PreferencePair as PreferencePair
-    from rewardmodels.records import Preferences as Preferences
     from rewardmodels.records import Response as Response
     from rewardmodels.shortcut import shortcut_aware_loss as shortcut_aware_loss
     from rewardmodels.shortcut import shortcut_failure_coefficient as shortcut_failure_coefficient
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Preference": "records",
     "PreferencePair": "records",
-    "Preferences": "records",
+    "Preferences": "preferences",
     "Response": "records",
     "RewardModel": "model",
     "RewardTrainer": "training",

@@ -4,8 +4,6 @@ The views replace a prompt's images and know no model; they also question reward
 branches hold main model and proxy in one module, so that one optimiser and one distributed wrapper serve both.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -236,7 +234,7 @@ def copied_branches(main: Any, pretrained: Any | None = None, trains_proxy: bool
     return Branches(main, deepcopy(main) if pretrained is None else pretrained, False, trains_proxy)
 
 
-def adapter_branches(main: Any, peft_config: PeftConfig, trains_proxy: bool = True) -> Branches:
+def adapter_branches(main: Any, peft_config: "PeftConfig", trains_proxy: bool = True) -> Branches:
     """A LoRA branch beside the main model's LoRA, on one frozen backbone; heads are apart.
 
     Args:

@@ -210,7 +210,8 @@ def test_public_names_of_reward_models_are_there() -> None:
     import rewardmodels
 
     names = {"read_preferences", "write_preferences", "Preference", "PreferencePair", "Preferences", "Response"}
-    names = {"shortcut_failure_coefficient", "shortcut_aware_loss", "shortcut_failure_degradation"}
+    names |= {"shortcut_failure_coefficient", "shortcut_aware_loss", "shortcut_failure_degradation"}
+    names |= {"RewardModel", "RewardTrainer"}
     assert names <= set(dir(rewardmodels))
     assert all(getattr(rewardmodels, name) is not None for name in names)
 
