@@ -122,6 +122,11 @@ class TestVLFeedback:
         read = lines(folder, published.vlfeedback_row(True, ((4, 5, 5.5), (3, 3, 3))))
         assert [response.score for response in only(read).responses] == pytest.approx([14.5 / 3, 3])
 
+    def test_the_order_of_ratings_breaks_no_tie(self, folder: Path) -> None:
+        assert sum((0.1, 0.2, 0.3)) != sum((0.3, 0.2, 0.1))
+        read = lines(folder, published.vlfeedback_row(True, (("0.1", "0.2", "0.3"), ("0.3", "0.2", "0.1"))))
+        assert only(read).ties == 1
+
     def test_a_row_of_ties_alone_is_kept_and_counted(self, folder: Path) -> None:
         read = lines(folder, published.vlfeedback_row(True, (("1", "2", "3"), ("2", "2", "2"))))
         assert only(read).ranks == (0, 0)
