@@ -49,9 +49,9 @@ class Response:
         """Return texts and images in the order in which a model reads them."""
         return Turn("assistant", self.text, self.images).parts()
 
-    def same_as(self, other: "Response") -> bool:
-        """Return whether two responses say the same, white space aside, with the same images."""
-        return self.text.split() == other.text.split() and self.images == other.images
+    def said(self) -> tuple[str, tuple[ImageRef, ...]]:
+        """Return what two responses that say the same have in common: the text, white space aside, and the images."""
+        return " ".join(self.text.split()), self.images
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,11 @@ class Preference:
             raise InputError(f"the ranks {self.ranks} must be whole numbers from 0 on")
         if min(self.ranks) != 0:
             raise InputError(f"the ranks {self.ranks} name no best response: its rank is 0")
+        said = [response.said() for response in self.responses]
+        if len(set(said)) == len(said):
+            return
         for better, worse in self._places():
-            if self.responses[better].same_as(self.responses[worse]):
+            if said[better] == said[worse]:
                 raise InputError(f"responses {better + 1} and {worse + 1} say the same, and one is called better")
 
     def _check_target(self) -> None:

@@ -5,6 +5,7 @@ ranked by it, and equal means tie. A rating that is no number, which VLFeedback 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -125,9 +126,12 @@ def _rating(annotation: Any, aspect: str) -> float:
 
 def _without_contradictions(rated: list[Response], skipped: list[str]) -> list[Response]:
     """Leave out responses that say the same and are rated differently: there is no telling which rating holds."""
+    scores: dict[object, set[float | None]] = defaultdict(set)
+    for response in rated:
+        scores[response.said()].add(response.score)
     kept = []
     for response in rated:
-        if any(response.same_as(other) and response.score != other.score for other in rated):
+        if len(scores[response.said()]) > 1:
             skipped.append(f"{response.model or 'a response'}: another says the same and is rated differently")
         else:
             kept.append(response)

@@ -42,9 +42,9 @@ class TestResponse:
         assert Response("see <image>!", (A,)).parts() == ("see ", A, "!")
 
     def test_white_space_makes_no_difference_and_images_do(self) -> None:
-        assert Response(" a  b\n").same_as(Response("a b"))
-        assert not Response("a b").same_as(Response("ab"))
-        assert not Response("a", (A,)).same_as(Response("a", (B,)))
+        assert Response(" a  b\n").said() == Response("a b").said()
+        assert Response("a b").said() != Response("ab").said()
+        assert Response("a", (A,)).said() != Response("a", (B,)).said()
 
 
 class TestPreference:
