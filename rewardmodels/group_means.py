@@ -57,7 +57,7 @@ def group_means(
     )
     residuals = np.zeros((count, len(labels)))
     centred = values - np.array([estimate.value for estimate in estimates])[index]
-    np.add.at(residuals, (of_cluster, index), centred / np.bincount(index)[index])
+    np.add.at(residuals, (of_cluster, index), centred)
     return GroupMeans(labels, estimates, _correlation(residuals), None if clusters is None else count)
 
 

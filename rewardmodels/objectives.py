@@ -67,7 +67,8 @@ class TextOnlyWeight(BradleyTerry):
 
     def main_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the multimodal model, and what to log of it."""
-        factor = torch.sigmoid(-step.text.float()).clamp_min(self.floor)
+        assert step.batch.margin_text is not None
+        factor = torch.sigmoid(-step.batch.margin_text.detach().float()).clamp_min(self.floor)
         return weighted_loss(pair_loss(step.margin) * factor, step.batch.weight), _spread("pair_weight", factor)
 
 
@@ -84,7 +85,8 @@ class ProductOfExperts(BradleyTerry):
 
     def main_loss(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the multimodal model, and what to log of it."""
-        joint = step.margin + step.text
+        # The text's margin has the target off: it is not to be taken off twice.
+        joint = step.batch.margin + step.text
         return weighted_loss(pair_loss(joint), step.batch.weight), {"accuracy_joint": ranked_correctly(joint)}
 
 

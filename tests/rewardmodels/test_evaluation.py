@@ -66,6 +66,7 @@ def test_pairs_of_one_prompt_widen_the_interval() -> None:
     assert clustered.high - clustered.low > 2 * (plain.high - plain.low)
     groups = np.where(prompts % 2 == 0, "even", "odd")
     found = accuracy_by_group(right, 1 - right, groups, prompts)
+    assert found.micro == clustered and found.groups["even"].clusters == 30
     loose = accuracy_by_group(right, 1 - right, groups)
     assert found.macro.high - found.macro.low > 2 * (loose.macro.high - loose.macro.low)
 

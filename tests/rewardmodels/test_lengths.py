@@ -107,12 +107,15 @@ def test_the_bootstrap_over_singletons_is_near_fishers_interval_and_copies_widen
 
 
 def test_the_bootstrap_takes_each_draw_anew() -> None:
-    reward, length, quality = sample(30, seed=3)
-    clusters = np.arange(30) // 2
+    """Clusters far apart move the means of a draw, which must be taken off again."""
+    reward, length, quality = sample(40, seed=3)
+    clusters = np.arange(40) // 5
+    levels = 3 * np.random.default_rng(4).normal(size=(2, 8))
+    reward, length = reward + levels[0][clusters], length + levels[1][clusters]
     found = partial_correlation(reward, length, quality, clusters, resamples=3000)
     rng, draws = np.random.default_rng(7), []
     for _ in range(3000):
-        kept = np.concatenate([np.flatnonzero(clusters == label) for label in rng.integers(0, 15, 15)])
+        kept = np.concatenate([np.flatnonzero(clusters == label) for label in rng.integers(0, 8, 8)])
         draws.append(by_recursion(reward[kept], length[kept], quality[kept]))
     assert (found.low, found.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.03)
 

@@ -92,6 +92,19 @@ def test_product_of_experts_by_hand() -> None:
     assert found.log["accuracy"].item() == pytest.approx(2 / 3)
 
 
+def test_targets_are_taken_off_once() -> None:
+    target = torch.tensor([0.3, 0.0, 1.5])
+    batch = example(target=target)
+    off = list(zip(MAIN, TEXT, target.tolist(), strict=True))
+    product = make_objective("product-of-experts")(batch).log["loss_main"].item()
+    assert product == pytest.approx(sum(softplus(-(m + t - by)) for m, t, by in off) / 3, rel=1e-6)
+    weighted = make_objective("text-only-weight")(batch).log["loss_main"].item()
+    assert weighted == pytest.approx(sum(max(0.05, sigmoid(-t)) * softplus(by - m) for m, t, by in off) / 3, rel=1e-6)
+    aware = make_objective("shortcut-aware")(batch).log["loss_main"].item()
+    pairs = [(softplus(by - m), softplus(by - t)) for m, t, by in off]
+    assert aware == pytest.approx(sum(text / (main + text) * main for main, text in pairs) / 3, rel=1e-6)
+
+
 def test_shortcut_aware_is_the_loss_of_its_module() -> None:
     weight = torch.tensor([1.0, 0.2, 2.0])
     for options in ({}, {"normalize": True}, {"exponent": 0.7, "normalize": True}):

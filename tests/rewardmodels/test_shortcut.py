@@ -71,6 +71,13 @@ def test_margins_give_the_exact_ratio(margin: float, margin_text: float) -> None
     )
 
 
+@pytest.mark.parametrize("margin", [19.99, 20.0, 20.01, 21.0, 23.0, 37.0])
+@pytest.mark.parametrize("margin_text", [0.3, 19.5, 20.5, 22.0])
+def test_no_digit_is_lost_where_the_loss_becomes_an_exponential(margin: float, margin_text: float) -> None:
+    found = coefficient_from_margins(doubles(margin), doubles(margin_text)).item()
+    assert found == pytest.approx(exactly(margin, margin_text), rel=2e-14)
+
+
 @given(st.floats(-12, 12), st.floats(-12, 12))
 def test_margins_agree_with_losses(margin: float, margin_text: float) -> None:
     pair = doubles(margin), doubles(margin_text)
