@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from probes.families import ANSWER_TYPES, TEXT_ENDS, UNBATCHED
+from probes.families import ANSWER_TYPES, OWN_QUESTIONS, TEXT_ENDS, UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length, first_line, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
@@ -168,6 +168,10 @@ class Encoder:
         kind = self._config.model_type
         if len(questions) > 1 and kind in UNBATCHED:
             raise InputError(f"{kind} {UNBATCHED[kind]}: ask one at a time, or give batch_size=1")
+        if kind in OWN_QUESTIONS:
+            raise InputError(
+                f"{kind} cannot be asked: {OWN_QUESTIONS[kind]}; give spans to attention_factors(image_spans=...)"
+            )
         prompts = _each(questions, self._writer.write)
         inputs = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)

@@ -164,6 +164,10 @@ class Canvas(NamedTuple):
             top=self.top + _margin(self.height - height, pad_first) * self.y_scale,
         )
 
+    def moved(self, right: float, down: float) -> "Canvas":
+        """Begin so many pixels further right and down, or before the picture where they are negative."""
+        return self._replace(left=self.left + right * self.x_scale, top=self.top + down * self.y_scale)
+
     def region(self, width: float, height: float) -> Box:
         """Original box of the upper left width x height pixels of this picture."""
         return Box(self.left, self.top, self.left + width * self.x_scale, self.top + height * self.y_scale)

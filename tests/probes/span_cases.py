@@ -10,6 +10,7 @@ from PIL import Image
 
 from probes.spans import ImageSpan, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
+from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
@@ -245,11 +246,14 @@ CASES = {
         Case("ovis2, nearest ratio", "ovis2", {"use_covering_area_grid": False, "min_patches": 2}, {}, {}),
         Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
         Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
+        Case("inkling_mm_model, shrunk", "inkling_mm_model", {"rescale_image_frac": 0.6}, {}, {}),
         Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
-        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO)),
+        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO, *CODES)),
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
+PADDED = ("glm5_next", "inkling2", "inkling_mm_model", "inkling_mm_model, shrunk", "kimi_k25")
+"""Cases whose grid reaches outside the image on the right and below."""
 PADS = {
     "llava, padded",
     "llava, wide crop",
@@ -258,13 +262,15 @@ PADS = {
     *FITTED,
     "llama4",
     "llama4, largest canvas",
+    *PADDED,
+    "pp_chart2table",
 }
 SHARES = {"llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
 NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
-RASTER = {"hunyuan_vl", "muse_glimmer", "paddleocr_vl"}
+RASTER = {"hunyuan_vl", "kimi_k25", "muse_glimmer", "muse_spark", "paddleocr_vl"}
 """Families whose processor leaves patches in rows, and whose model merges them."""
-FRAMES_FIRST = {"muse_glimmer"}
+FRAMES_FIRST = {"muse_glimmer", "muse_spark"}
 """Families whose patches hold the repeated frames one after the other, and not channel by channel."""
 ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
 

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 
 from probes.spans import Box, Cell, ImageSpan
 from tests.probes.colours import token_colours
+from tests.probes.patch_colours import LAYOUTS
+from tests.probes.recipes_codes import CODES
 from tests.probes.span_cases import (
     CASES,
+    PADDED,
     PADS,
     PUBLISHED,
     Case,
@@ -96,12 +99,12 @@ def test_the_published_settings(case: Case) -> None:
     assert misplaced(unpadded(span.cells(), span), token_colours(case, encoded), size) == []
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan", *LAYOUTS, *CODES, *PADDED])
 def test_the_coordinate_check_fails_for_wrong_boxes(name: str) -> None:
     case, size = CASES[name], (150, 61)
     encoded = encode(case, [[coordinates(size)]])
     span = encoded.spans[0][0]
-    colours, cells = token_colours(case, encoded), span.cells()
+    colours, cells = token_colours(case, encoded), unpadded(span.cells(), span)
     assert misplaced(cells, colours, size) == []
     assert misplaced(cells, np.roll(colours, 1, axis=0), size)
     whole = Box(0, 0, *size)
