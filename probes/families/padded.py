@@ -32,7 +32,8 @@ def tiles(image: ImageView) -> list[Tile]:
         return [Tile(rows, columns, Box.unknown())]
     cell = _cell(image)
     across, down = columns * cell, rows * cell
-    width, height = _CONTENT[image.config.model_type](image, across, down)
+    follow = _CONTENT[image.config.model_type] if image.settings.get("do_resize") else _whole
+    width, height = follow(image, across, down)
     if not (across - 2 * cell < width <= across and down - 2 * cell < height <= down):
         raise InputError(
             f"{image.name}: a size of {image.size[0]} x {image.size[1]} does not fit a grid of {rows} rows and "
