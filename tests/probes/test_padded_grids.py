@@ -13,7 +13,7 @@ from tests.probes.span_cases import PADDED
 from tests.probes.test_spans_errors import SIZES, encode, one_line
 
 SIDES = [(640, 480), (333, 1000), (61, 40), (9, 200), (4000, 3000)]
-RELEASED = {"patch_size": 14, "merge_size": 2}
+RELEASED: dict[str, Any] = {"patch_size": 14, "merge_size": 2}
 GRIDS = {
     "gemma4_unified": "image_position_ids",
     "glm5_next": "image_grid_thw",
@@ -49,7 +49,7 @@ def test_kimis_padding_reaches_as_far_as_its_processor_pads(size: tuple[int, int
 
 @pytest.mark.parametrize("size", SIDES)
 def test_glms_padding_reaches_as_far_as_its_processor_pads(size: tuple[int, int]) -> None:
-    limits = {"min_image_tokens": 16, "max_image_tokens": 8000}
+    limits: dict[str, Any] = {"min_image_tokens": 16, "max_image_tokens": 8000}
     processor = build_processor("glm5_next", **RELEASED, **limits)
     white = torch.ones(1, 1, size[1], size[0])
     seen = processor.image_processor.resize(white, resample=2, factor=28, temporal_factor=2, **limits)[0, 0]
