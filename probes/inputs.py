@@ -218,20 +218,28 @@ def placed(text: str, mark: str, items: Sequence[Item]) -> list[str | Item]:
     >>> placed("1 <video>?", "<video>", [7])
     ['1 ', 7, '?']
     """
+    check_marks(text, mark, len(items))
     texts = text.split(mark)
-    marks = len(texts) - 1
-    if marks == 0:
+    if len(texts) == 1:
         texts = [""] * len(items) + texts
-    elif marks != len(items):
-        kind = f"{mark.strip('<>')}s"
-        raise InputError(
-            f"the text has {marks} {mark} marks and {len(items)} {kind} are given: "
-            f"give one mark per {mark.strip('<>')}, or no marks to put the {kind} first"
-        )
     mixed: list[str | Item] = [texts[0]]
     for item, words in zip(items, texts[1:], strict=True):
         mixed += [item, words]
     return [part for part in mixed if not isinstance(part, str) or part]
+
+
+def check_marks(text: str, mark: str, count: int) -> None:
+    """Check that a text has one mark for each of some items, or none.
+
+    Raises:
+        InputError: If it has another number.
+    """
+    marks, kind = text.count(mark), mark.strip("<>")
+    if marks not in (0, count):
+        raise InputError(
+            f"the text has {marks} {mark} marks and {count} {kind}s are given: "
+            f"give one mark per {kind}, or no marks to put the {kind}s first"
+        )
 
 
 def _under(path: str, root: Path | str | None) -> str:
