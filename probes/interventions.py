@@ -184,7 +184,7 @@ def replaced_one_by_one(
 ) -> list[Question]:
     """One question per image, with that image replaced."""
     return [
-        question._replace(images=[*images[:place], replacement, *images[place + 1 :]])
+        Question([*images[:place], replacement, *images[place + 1 :]], question.text, question.videos)
         for place, replacement in enumerate(replacements)
     ]
 

@@ -27,20 +27,50 @@ _TOKENS = {"image": ("image_placeholder_token", "image_token"), "video": ("video
 """What processors call what they take for an image or video in the text; Qianfan-OCR has another for features."""
 
 
-class Question(NamedTuple):
-    """What is asked, and about which images and videos.
+class Question(tuple[Sequence[Any], str]):
+    """What is asked, and about which images and videos. Unpacks as `images, text`, and `videos` where there are any.
 
-    Attributes:
+    Args:
         images: The images in any form that ImageRef.of takes.
         text: The question. `<image>` marks, one per image, say where the images stand; without marks they come first.
             `<video>` marks do the same for videos, where there are any; without either, images come before videos.
         videos: The videos in any form that `probes.clips.Video.of` takes: an array (frames, height, width, 3) of uint8,
             a list of frames, a Video or the path of a video file.
+
+    >>> Question(["a.png"], "Which?")
+    Question(images=['a.png'], text='Which?')
     """
 
-    images: Sequence[Any]
-    text: str
-    videos: Sequence[Any] = ()
+    __slots__ = ()
+
+    def __new__(cls, images: Sequence[Any], text: str, videos: Sequence[Any] = ()) -> "Question":
+        # Of two parts without videos, so that whoever unpacks a question of images goes on, and drops no video.
+        none = isinstance(videos, list | tuple) and not videos
+        return super().__new__(cls, (images, text) if none else (images, text, videos))  # type: ignore[arg-type]
+
+    @property
+    def images(self) -> Sequence[Any]:
+        """Images in any form."""
+        return self[0]
+
+    @property
+    def text(self) -> str:
+        """The question."""
+        return self[1]
+
+    @property
+    def videos(self) -> Sequence[Any]:
+        """Videos in any form."""
+        parts: tuple[Any, ...] = self
+        videos: Sequence[Any] = parts[2] if len(parts) > 2 else ()
+        return videos
+
+    def __repr__(self) -> str:
+        videos = f", videos={self.videos!r}" if len(self) > 2 else ""
+        return f"Question(images={self.images!r}, text={self.text!r}{videos})"
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
 
 
 class Prompt(NamedTuple):

@@ -59,7 +59,7 @@ def refusal(error: Exception, videos: Sequence[Sequence[Video]]) -> InputError:
     what = "images, videos or texts" if listed else "images or texts"
     hint = ""
     if any(video.sample for video in listed):
-        hint = ": to be sampled, videos need their fps and enough frames"
+        hint = ": to be sampled, videos need their fps, and the video processor an fps or num_frames of its own"
     elif len({len(video) for video in listed}) > 1:
         hint = ": some take videos of one number of frames only; ask about those of another separately"
     return InputError(f"the processor refuses these {what} ({first_line(error)}){hint}")

@@ -119,7 +119,8 @@ def generic_factors(model: HookedModel, question: Question, generic: str = GENER
 
     "paper" rows are then the generic question's words, and "predicting" is the row that would begin the answer.
     """
-    asked = question._replace(text=generic_text(question.text, generic, bool(question.videos)))
+    text = generic_text(question.text, generic, bool(question.videos))
+    asked = Question(question.images, text, question.videos)
     trace = model.trace_batch([asked], answers=[()], rows=ROWS, maps=False)[0]
     return {rows: np.asarray(factors, dtype=np.float32) for rows, factors in trace.factors_by_rows.items()}
 
