@@ -43,10 +43,10 @@ class Question(tuple[Sequence[Any], str]):
 
     __slots__ = ()
 
-    def __new__(cls, images: Sequence[Any], text: str, videos: Sequence[Any] = ()) -> "Question":
+    def __new__(cls, images: Sequence[Any], text: str, videos: Sequence[Any] = ()) -> "Question":  # noqa: D102
         # Of two parts without videos, so that whoever unpacks a question of images goes on, and drops no video.
         none = isinstance(videos, list | tuple) and not videos
-        return super().__new__(cls, (images, text) if none else (images, text, videos))  # type: ignore[arg-type]
+        return super().__new__(cls, (images, text) if none else (images, text, videos))
 
     @property
     def images(self) -> Sequence[Any]:

@@ -201,7 +201,7 @@ def test_a_question_unpacks_as_it_did_and_drops_no_video() -> None:
     with pytest.raises(ValueError, match="too many values"):
         _, _ = moving
     with pytest.raises(TypeError, match="multiple values"):
-        hooked("llava").trace(*moving, answer="it")  # type: ignore[misc]
+        hooked("llava").trace(*moving, answer="it")
 
 
 def test_spans_of_videos_are_told_from_those_of_images() -> None:

@@ -1,5 +1,6 @@
 """Traces of videos against eager attentions computed by hand, alone and in padded batches, whole and by frame."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 import torch
 
 from probes.clips import Video
+from probes.families import VIDEOS
+from probes.instruments.sample import generic_factors, generic_text
 from probes.interventions import blank_effects, knocked_out, knockout_effects
 from probes.model import HookedModel, Question
 from probes.videos import VideoSpan
+from tests.probes.bridges.backends import BRIDGES, backend
 from tests.probes.hooked import Reference, hooked, picture, sharp_model
-from tests.probes.moving import MOVING, SHARING, SIZE, TOGETHER, clip, moving_questions, moving_reference
+from tests.probes.moving import MOVING, SIZE, TOGETHER, clip, moving_questions, moving_reference
 from tests.probes.processors import build_processor
 from tests.probes.test_model_trace import ANSWER, factors_by_hand, rows_by_hand
 
@@ -182,13 +186,32 @@ def test_the_rate_reaches_prompts_and_positions_and_half_precision_keeps_it() ->
     assert ids[0] != ids[1]
 
 
-@pytest.mark.parametrize("family", SHARING[:1])
-def test_instruments_read_videos_too(family: str) -> None:
-    from probes.instruments.sample import generic_factors, generic_text
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_onevision"])
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_bridges_trace_videos_as_the_plain_model_does(bridge: str, family: str) -> None:
+    asked = moving_questions(family)
+    expected = hooked(family).trace_batch(asked, [ANSWER] * 3)
+    for ours, theirs in zip(expected, backend(bridge, family).trace_batch(asked, [ANSWER] * 3), strict=True):
+        np.testing.assert_allclose(theirs.factors, ours.factors, atol=TOLERANCE)
+        np.testing.assert_allclose(theirs.frames().sums, ours.frames().sums, atol=TOLERANCE)
 
-    model, question = hooked(family), moving_questions(family)[0]
+
+def test_the_generic_question_keeps_what_stands_before_the_last_video() -> None:
+    model, question = hooked("glm4v"), moving_questions("glm4v")[0]
     asked = generic_text(question.text, "Describe them.", videos=True)
     assert asked == "1 <video> 2 <video> Describe them."
     unasked = generic_factors(model, question, "Describe them.")
     trace = model.trace_batch([Question([], asked, question.videos)], [()], rows=("paper",))[0]
     np.testing.assert_allclose(unasked["paper"], trace.factors, atol=TOLERANCE)
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    code = text.split("<!-- video example -->\n```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {"model": hooked("qwen2_5_vl"), "frames": clip(6)}
+    for line in code.splitlines():
+        exec(line, names) if line.startswith("trace = ") else names.update(shown=eval(line.strip() or "None", names))
+    assert names["trace"].factors.shape == (3, 1)
+    assert names["trace"].frames().frames == (range(0, 2), range(2, 4), range(4, 6))
+    assert names["shown"].shape == (5, 8)
+    assert f"Of {len(VIDEOS)} the tokens of videos are known too" in text

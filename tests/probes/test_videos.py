@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from probes.attention import attention_factors
 from probes.families import VIDEOS
@@ -13,11 +12,10 @@ from probes.inputs import InputError
 from probes.spans import find_image_spans
 from probes.videos import VideoSpan, find_video_spans
 from tests.probes.hooked import picture
+from tests.probes.moving import SIZE, TOGETHER, Frames
 from tests.probes.processors import build_config, build_model, build_processor, chat
 from tests.probes.test_spans_model import embeddings
 from tests.probes.tiny_models import enlarge_weights
-
-Frames = NDArray[np.uint8]
 
 _QWEN, _GLM = "<|vision_start|><|video_pad|><|vision_end|>", "<|begin_of_video|><|video|><|end_of_video|>"
 MARKS = {
@@ -28,9 +26,6 @@ MARKS = {
     "llava_onevision": "<video>",
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glm_ocr"), _GLM),
 }
-TOGETHER = {"llava_onevision": 1}
-"""Frames that share a token, where it is not two."""
-SIZE = (60, 40)
 TOLERANCE = 1e-6
 
 
