@@ -98,7 +98,7 @@ class _Block(NamedTuple):
     words: str = ""
 
 
-class _Frame(NamedTuple):
+class _Layout(NamedTuple):
     """What a template does with a certain sequence of texts, images and videos."""
 
     form: str
@@ -115,7 +115,7 @@ class PromptWriter:
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
-        self._frames: dict[tuple[Kind, ...], _Frame] = {}
+        self._layouts: dict[tuple[Kind, ...], _Layout] = {}
         if not getattr(processor, "chat_template", None):
             raise InputError(
                 f"this {type(processor).__name__} has no chat template, so the model's prompt format is unknown: "
@@ -141,17 +141,19 @@ class PromptWriter:
                 f"this {type(self._processor).__name__} has no video processor, so it takes no videos: give frames as "
                 "images, or load a checkpoint that takes videos"
             )
-        frame = self._frames.get(kinds) or self._frames.setdefault(kinds, self._frame(kinds))
-        rendered = self._render(self._content(blocks, frame.form))
-        if not rendered.endswith(frame.tail):
+        layout = self._layouts.get(kinds) or self._layouts.setdefault(kinds, self._layout(kinds))
+        rendered = self._render(self._content(blocks, layout.form))
+        if not rendered.endswith(layout.tail):
             raise InputError(
-                f"the chat template ends this question differently from others (expected {frame.tail!r}), so its tail "
+                f"the chat template ends this question differently from others (expected {layout.tail!r}), so its tail "
                 "cannot be told from the question: set a processor.chat_template that does not depend on the text"
             )
         images = tuple(part.open() for part in parts if isinstance(part, ImageRef))
-        return Prompt(rendered, frame.tail, frame.gap, images, tuple(part for part in parts if isinstance(part, Video)))
+        return Prompt(
+            rendered, layout.tail, layout.gap, images, tuple(part for part in parts if isinstance(part, Video))
+        )
 
-    def _frame(self, kinds: tuple[Kind, ...]) -> _Frame:
+    def _layout(self, kinds: tuple[Kind, ...]) -> _Layout:
         ended = kinds if kinds[-1] == "text" else (*kinds, "text")
         blocks = [
             _Block("text", chr(_FIRST_PLACEHOLDER + place)) if kind == "text" else _Block(kind)
@@ -168,7 +170,7 @@ class PromptWriter:
                 continue
             if self._keeps_order(rendered, blocks):
                 tail = re.split(_PLACEHOLDERS, rendered)[-1]
-                return _Frame(form, tail, self._gap(blocks, form, rendered))
+                return _Layout(form, tail, self._gap(blocks, form, rendered))
         raise InputError(
             f"the chat template cannot render this question ({reason}): set another processor.chat_template, or put "
             "all images first by leaving out the <image> marks"

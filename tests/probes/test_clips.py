@@ -18,7 +18,7 @@ from probes.frames import frame_attention
 from probes.inputs import ImageRef, InputError
 from probes.model import HookedModel, Question
 from probes.prompts import PromptWriter
-from probes.spans import ImageSpan, find_image_spans
+from probes.spans import Box, ImageSpan, Tile, find_image_spans
 from probes.trace import Trace
 from probes.videos import find_video_spans
 from tests.probes import processors
@@ -252,3 +252,10 @@ def test_files_are_read_by_transformers(decoder: str, tmp_path: Path, monkeypatc
 
     monkeypatch.setitem(video_utils.VIDEO_DECODERS, decoder, broken)
     assert f"{decoder} cannot decode it (moov atom not found)" in refusal([path])
+
+
+def test_tokens_that_mix_a_whole_frame_belong_to_it() -> None:
+    tiles = tuple(Tile.mixed(2, Box.unknown())._replace(frame=frame) for frame in range(3))
+    found = frame_attention(np.arange(12.0).reshape(2, 6), ImageSpan(0, 0, 6, ((0, 6),), tiles))
+    assert found.sums.tolist() == [[1, 5, 9], [13, 17, 21]] and found.tokens.tolist() == [2, 2, 2]
+    assert found.frames == (range(0, 1), range(1, 2), range(2, 3)) and found.group(2) == 2
