@@ -1,4 +1,4 @@
-"""Questions and answers into model inputs, and the sets of query rows that a trace reads.
+"""Questions and answers into model inputs.
 
 A batch is laid out as [left padding, prompt, answer, right padding], so every prompt ends at the same column and the
 columns are those of generation. This file builds inputs; it runs no model and reads no attention.
@@ -16,6 +16,9 @@ from probes.families import ANSWER_TYPES, TEXT_ENDS, UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
+from probes.query_rows import ROW_SETS as ROW_SETS
+from probes.query_rows import place
+from probes.query_rows import row_sets as row_sets
 from probes.spans import ImageSpan
 from probes.video_inputs import refusal, shown_videos, video_arguments
 from probes.videos import find_all_spans
@@ -25,9 +28,6 @@ Result = TypeVar("Result")
 
 Answer = str | Sequence[int]
 """An answer as text, or as the token ids of one that was generated."""
-
-ROW_SETS = ("paper", "predicting", "answer", "anchor", "after")
-"""Names of the query-row sets; see `row_sets`."""
 
 EXACT_INPUTS = frozenset({"second_per_grid_ts"})
 """Inputs that positions are counted from: half precision would move a video's groups of frames."""
@@ -241,7 +241,7 @@ class Encoder:
             spent = sum(len(span.tokens) for span in encoded.spans[row])
             room = f", {reserve} for the new tokens" if reserve else ""
             raise InputError(
-                f"{_place(row, len(encoded))}the prompt takes {prompt} tokens ({_counted(encoded, row)}: "
+                f"{place(row, len(encoded))}the prompt takes {prompt} tokens ({_counted(encoded, row)}: "
                 f"{spent}), the answer {answer}{room}, and the model has positions for {self._context}: "
                 f"give fewer or smaller images{', or fewer frames' if encoded.videos[row] else ''}, a shorter text, "
                 "or fewer new tokens"
@@ -254,50 +254,6 @@ def _counted(encoded: Encoded, row: int) -> str:
     return " and ".join([*([f"{images} images"] if images else []), *([f"{videos} videos"] if videos else [])])
 
 
-def row_sets(encoded: Encoded, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Query rows of an encoded batch, as bool masks (batch, tokens).
-
-    "paper": text behind the last image or video, without the chat template's tail, and all answer tokens (Implicit
-    visual misunderstanding paper's released code, its fixed five tokens replaced by the tail as detected).
-    "answer": the answer's tokens.
-    "predicting": the rows whose next token is an answer token: the last prompt row and all answer rows but the last;
-    with an empty answer, the last prompt row, which then predicts the end.
-    "anchor": the tokens of the last image or video.
-    "after": all behind the last image or video: text, the template's tail and the answer.
-
-    Raises:
-        InputError: If a name is unknown, or "anchor" meets a question with a single image.
-    """
-    masks: dict[str, torch.Tensor] = {}
-    for name in names:
-        if name not in ROW_SETS:
-            raise InputError(f"unknown rows {name!r}: there are {', '.join(ROW_SETS)}")
-        mask = torch.zeros_like(encoded.inputs["input_ids"], dtype=torch.bool)
-        for row in range(len(encoded)):
-            mask[row, _rows(encoded, name, row)] = True
-        masks[name] = mask
-    return masks
-
-
-def _rows(encoded: Encoded, name: str, row: int) -> list[int]:
-    stop, length = encoded.prompt_stop, encoded.answer_lengths[row]
-    if name == "answer":
-        return list(range(stop, stop + length))
-    if name == "predicting":
-        return list(range(stop - 1, stop - 1 + max(length, 1)))
-    last = max(encoded.spans[row], key=lambda span: span.start)
-    if name == "anchor":
-        if len(encoded.spans[row]) < 2:
-            raise InputError(
-                f"{_place(row, len(encoded))}rows 'anchor' compare the last image with others, and there is only one "
-                "image: give two or more, or other rows"
-            )
-        return [int(token) for token in last.tokens]
-    if name == "after":
-        return list(range(last.stop, stop + length))
-    return [*range(last.stop, stop - encoded.tail_lengths[row]), *range(stop, stop + length)]
-
-
 def _listed(questions: Any) -> list[Question]:
     """Questions as given, each an (images, text) pair."""
     if isinstance(questions, str | Question) or not isinstance(questions, Sequence):
@@ -308,10 +264,6 @@ def _listed(questions: Any) -> list[Question]:
     return [Question(*question) for question in questions]
 
 
-def _place(row: int, count: int) -> str:
-    return f"question {row}: " if count > 1 else ""
-
-
 def _each(items: Iterable[Item], make: Callable[[Item], Result]) -> list[Result]:
     """Apply `make` to each; of several items, an error names the one that it came from."""
     todo = list(items)
@@ -320,7 +272,7 @@ def _each(items: Iterable[Item], make: Callable[[Item], Result]) -> list[Result]
         try:
             done.append(make(item))
         except InputError as error:
-            raise InputError(f"{_place(row, len(todo))}{error}") from error
+            raise InputError(f"{place(row, len(todo))}{error}") from error
     return done
 
 
