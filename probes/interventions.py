@@ -2,8 +2,8 @@
 
 Each image in turn is replaced (by a neutral one, or by another sample's) or hidden (attention from chosen rows, such as
 the text behind it, to its span is knocked out), the same answer is scored again, and the effect is the drop in its
-log-probability. An effect is positive where the image spoke for the answer. Nothing here reads attention or compares it
-with effects.
+log-probability. An effect is positive where the image spoke for the answer. Videos can be hidden, and are not replaced.
+Nothing here reads attention or compares it with effects.
 """
 
 from collections.abc import Collection, Sequence
@@ -86,7 +86,7 @@ def knockout_effects(
     rows: str | Sequence[str] = "after",
     batch_size: int = 16,
 ) -> FloatArray:
-    """Drop in the answer's log-probability when the query rows cannot see one image's tokens.
+    """Drop in the answer's log-probability when the query rows cannot see one image's (or one video's) tokens.
 
     Only the blinded rows' own way is cut: what other tokens, such as text between images, have taken from the hidden
     image still reaches the answer, and so does what layers without attention carry (as the linear ones of Qwen3.5).
@@ -104,7 +104,7 @@ def knockout_effects(
 
     Returns:
         (windows, images) nats, positive where the image spoke for the answer; NaN for an image that none of the rows
-        could be blinded to, as for the last image with "anchor" rows alone.
+        could be blinded to, as for the last image with "anchor" rows alone. Videos stand behind images, as in traces.
 
     Raises:
         InputError: If a window is empty or names a layer without attention, the rows are none, unknown or "anchor" of a
@@ -118,8 +118,8 @@ def knockout_effects(
     if not names:
         raise InputError("a knock-out needs at least one row set: see probes.encoding.row_sets")
     baseline = baseline_score(model, question, answer)
-    effects = np.full((len(chosen), len(question.images)), np.nan)
     blinded = _blinded(model.encode([question], [answer]), names)
+    effects = np.full((len(chosen), len(blinded)), np.nan)
     able = blinded.any(1).nonzero().flatten().tolist()
     for places in chunks(len(able), batch_size):
         images = [able[place] for place in places]
@@ -184,7 +184,7 @@ def replaced_one_by_one(
 ) -> list[Question]:
     """One question per image, with that image replaced."""
     return [
-        Question([*images[:place], replacement, *images[place + 1 :]], question.text)
+        Question([*images[:place], replacement, *images[place + 1 :]], question.text, question.videos)
         for place, replacement in enumerate(replacements)
     ]
 
@@ -202,7 +202,13 @@ def baseline_score(model: Backend, question: Question, answer: Answer) -> float:
 
 
 def decoded(question: Question) -> list[Image.Image]:
-    """The question's images."""
+    """The question's images.
+
+    Raises:
+        InputError: If it has none, or one cannot be read.
+    """
+    if not question.images:
+        raise InputError("the question has no image to replace: videos can be hidden, by knockout_effects")
     return [ImageRef.of(image).open() for image in question.images]
 
 

@@ -120,24 +120,27 @@ class HookedModel:
             reserve: Tokens that must still fit into the model's context.
 
         Raises:
-            InputError: If a question has no image or no words, its marks do not fit its images, an image cannot be
-                read, image tokens are truncated, or prompt and answer are longer than the context.
+            InputError: If a question has no image and no video or no words, its marks do not fit them, one cannot be
+                read, its tokens are truncated or not known, or prompt and answer are longer than the context.
         """
         encoded = self._encoder.encode(questions, answers, reserve)
         return to_device(encoded, self.device, self.model.dtype)
 
-    def generate(self, images: Sequence[Any], question: str, max_new_tokens: int = 32) -> str:
+    def generate(
+        self, images: Sequence[Any], question: str, max_new_tokens: int = 32, videos: Sequence[Any] = ()
+    ) -> str:
         """Answer a question greedily.
 
         Args:
             images: In any form that ImageRef.of takes.
-            question: Text with `<image>` marks, or without (the images then come first).
+            question: Text with `<image>` and `<video>` marks, or without (images and videos then come first).
             max_new_tokens: Most tokens to write.
+            videos: In any form that `probes.Video.of` takes.
 
         Raises:
             InputError: As `encode`, and if the logits are not numbers.
         """
-        return self.generate_batch([Question(images, question)], max_new_tokens)[0]
+        return self.generate_batch([Question(images, question, videos)], max_new_tokens)[0]
 
     def generate_batch(self, questions: Sequence[Question], max_new_tokens: int = 32) -> list[str]:
         """Answer several questions greedily; see `generate`."""
@@ -207,17 +210,12 @@ class HookedModel:
         per_head: bool = False,
         maps: bool = True,
         image_to_image: bool = False,
+        videos: Sequence[Any] = (),
     ) -> Trace:
-        """Trace one question; see `trace_batch`."""
-        return self.trace_batch(
-            [Question(images, question)],
-            None if answer is None else [answer],
-            max_new_tokens,
-            (rows,),
-            per_head,
-            maps,
-            image_to_image,
-        )[0]
+        """Trace one question; see `trace_batch`, and `generate` for the forms that images and videos take."""
+        answers = None if answer is None else [answer]
+        asked = [Question(images, question, videos)]
+        return self.trace_batch(asked, answers, max_new_tokens, (rows,), per_head, maps, image_to_image)[0]
 
     def trace_batch(
         self,
@@ -229,7 +227,7 @@ class HookedModel:
         maps: bool = True,
         image_to_image: bool = False,
     ) -> list[Trace]:
-        """Answer questions, or take the answers given, and read the attention to each image.
+        """Answer questions, or take the answers given, and read the attention to each image and video.
 
         Args:
             questions: A batch; of equal length where speed and memory matter.
@@ -269,6 +267,7 @@ class HookedModel:
                 spans=tuple(encoded.spans[row]),
                 image_sizes=encoded.image_sizes[row],
                 pairwise=None if pairwise is None else _own_block(pairwise[row], len(encoded.spans[row])),
+                videos=encoded.videos[row],
             )
             for row, ids in enumerate(encoded.answer_ids)
         ]

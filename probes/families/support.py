@@ -214,7 +214,7 @@ kosmos-2; where a mask depends on what is an image, the tokens are marked as one
 columns are `cross_spans`, among image features or an encoder's output; their masks hide the encoder's padding, or
 images from the rows before them. **Image tokens**: which tokens belong to which image, and which pixels each covers, is
 known too, from the family's own processor; for the others `attention_factors` and `AttentionRecorder` take spans by
-hand. "Videos" are read by `probes.find_video_spans`. Nothing here says anything about released checkpoints.
+hand. "Videos" are traced by `HookedModel`, and found by `probes.find_video_spans`. Nothing here says anything about released checkpoints.
 [How to add a family](adding-a-family.md) shows what a row takes.
 
 Two families do more with padding than hide it. In a padded batch minimax_m3_vl chooses other blocks under sdpa than

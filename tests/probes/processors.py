@@ -65,11 +65,12 @@ _END = {
 }
 
 
-def _template(before: str, image: str, after: str, opening: str) -> str:
-    """A chat template: `before` and `after` each message, `image` for each image block, `opening` for the reply."""
+def _template(before: str, image: str, after: str, opening: str, video: str = "") -> str:
+    """A chat template: `before` and `after` messages, `image` and `video` for their blocks, `opening` for the reply."""
     content = (
         "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-        "{% for block in message['content'] %}{% if block['type'] == 'image' %}" + image + "{% else %}"
+        "{% for block in message['content'] %}"
+        "{% if block['type'] == 'image' %}" + image + "{% elif block['type'] == 'video' %}" + video + "{% else %}"
         "{{ block['text'] }}{% endif %}{% endfor %}{% endif %}"
     )
     return (
@@ -83,6 +84,7 @@ _QWEN_TEMPLATE = _template(
     "<|vision_start|><|image_pad|><|vision_end|>",
     "{{ '<|im_end|>\n' }}",
     "{{ '<|im_start|>assistant\n' }}",
+    "<|vision_start|><|video_pad|><|vision_end|>",
 )
 _IDEFICS_TEMPLATE = _template(
     "<|im_start|>{{ message['role'] | capitalize }}: ", "<image>", "{{ '<end_of_utterance>\n' }}", "Assistant:"
