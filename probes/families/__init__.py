@@ -111,8 +111,14 @@ def family_of(model_type: str) -> Family:
         InputError: If no module knows it.
     """
     if model_type not in FAMILIES:
+        from probes.axes import has_axis
         from probes.families.support import BY_HAND
 
+        if has_axis(model_type):
+            raise InputError(
+                f"the images of model type {model_type!r} are no tokens of its prompt: find their columns with "
+                "find_vision_spans, and pass them to attention_factors(image_spans=[], cross_spans=...)"
+            )
         reason = BY_HAND.get(model_type, "docs/families.md has those that are")
         raise InputError(
             f"no image spans are known for model type {model_type!r} ({reason}): pass spans by hand to "

@@ -5,6 +5,7 @@ and left-padded in a batch (`tests/probes/test_families.py` holds this table to 
 about released checkpoints. `python -m probes.families.support` prints the table of the docs. Imports no torch.
 """
 
+from probes.axes import AXIS_NOTES, has_axis
 from probes.families import FAMILIES, RESAMPLED, UNBATCHED, VIDEOS
 
 VERIFIED = frozenset(
@@ -172,15 +173,7 @@ _TILED = "not attempted: tiles of its own"
 _PADDED = "not attempted: pads pictures in its own way"
 _NO_PROCESSOR = "transformers ships no processor for it"
 
-_ENCODER_AXIS = "its images are on its encoder's axis: give their columns there as cross_spans"
 BY_HAND: dict[str, str] = {
-    "florence2": _ENCODER_AXIS,
-    "pix2struct": _ENCODER_AXIS,
-    "pp_formulanet": _ENCODER_AXIS,
-    "t5gemma2": _ENCODER_AXIS,
-    "udop": _ENCODER_AXIS,
-    "vision-encoder-decoder": _ENCODER_AXIS,
-    "idefics": "its images are on an axis of their own: give their columns there as cross_spans",
     "aria": f"{_RESAMPLED}; its processor takes squares of 490 or 980 pixels only",
     "blip-2": _PREPENDED,
     "chameleon": "not attempted: an image is a sentence of discrete codes",
@@ -205,7 +198,6 @@ BY_HAND: dict[str, str] = {
     "kosmos-2.5": _RESAMPLED,
     "minicpm_ocr": _TILED,
     "mistral4": _NO_PROCESSOR,
-    "mllama": "probes.find_vision_spans gives its images' columns for cross_spans",
     "molmo2": _TILED,
     "muse_spark": "not attempted: a grid of its own",
     "nemotron_h_omni": "not attempted: a grid of its own",
@@ -230,7 +222,8 @@ kosmos-2; where a mask depends on what is an image, the tokens are marked as one
 columns are `cross_spans`, among image features or an encoder's output; their masks hide the encoder's padding, or
 images from the rows before them. **Image tokens**: which tokens belong to which image, and which pixels each covers, is
 known too, from the family's own processor; for the others `attention_factors` and `AttentionRecorder` take spans by
-hand. "Videos" are read by `probes.find_video_spans`. Nothing here says anything about released checkpoints.
+hand. "On the vision axis" are columns that `probes.find_vision_spans` gives for `cross_spans`; "videos" are read by
+`probes.find_video_spans`. Nothing here says anything about released checkpoints.
 [How to add a family](adding-a-family.md) shows what a row takes.
 
 Two families do more with padding than hide it. In a padded batch minimax_m3_vl chooses other blocks under sdpa than
@@ -246,7 +239,7 @@ def table() -> str:
     """The table of the docs, as Markdown."""
     names = sorted(VERIFIED | set(REFUSED))
     rows = [f"| {' | '.join(_row(name))} |" for name in names]
-    known = len(VERIFIED & set(FAMILIES))
+    known = len([name for name in VERIFIED if name in FAMILIES or has_axis(name)])
     counts = (
         f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name; "
         f"the image tokens of {known} are known."
@@ -255,6 +248,8 @@ def table() -> str:
 
 
 def _tokens(name: str) -> str:
+    if has_axis(name):
+        return ", ".join(["known, on the vision axis", *AXIS_NOTES.get(name, ())])
     if name not in FAMILIES:
         return f"by hand: {BY_HAND[name]}"
     notes = [

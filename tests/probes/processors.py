@@ -40,10 +40,14 @@ _SPECIAL: dict[str, tuple[str, ...]] = {
     "gemma3": ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<image_soft_token>", "<end_of_image>"),
 }
 _SPECIAL["mllama"] = ("<|image|>", "<|python_tag|>")
+_SPECIAL["idefics"] = ("<image>", "<fake_token_around_image>", "<end_of_utterance>")
+_SPECIAL["florence2"] = ("<image>",)
+_SPECIAL["pix2struct"] = ()
 _SPECIAL["qwen2_5_vl"] = _SPECIAL["qwen2_vl"]
 _SPECIAL |= {family: recipe.special for family, recipe in RECIPES.items()}
 _NAMED: dict[str, dict[str, str]] = {
     "llava": {"image_token": "<image>"},
+    "florence2": {"image_token": "<image>"},
     "gemma3": {
         "image_token": "<image_soft_token>",
         "boi_token": "<start_of_image>",
@@ -53,7 +57,7 @@ _NAMED: dict[str, dict[str, str]] = {
 }
 _END = {
     "llava": "</s>",
-    "mllama": "</s>",
+    **dict.fromkeys(("florence2", "idefics", "mllama", "pix2struct"), "</s>"),
     "qwen2_vl": "<|im_end|>",
     "qwen2_5_vl": "<|im_end|>",
     "idefics3": "<end_of_utterance>",
