@@ -76,6 +76,17 @@ def _beside_own(candidates: dict[int, list[nn.Module]]) -> dict[int, nn.Module]:
     return found if apart else {}
 
 
+def image_layers(model: nn.Module) -> list[int]:
+    """Attention layers that reach images, true indices: those with a cross-attention where there are any, else all.
+
+    Raises:
+        UnsupportedAttention: As `attention_modules`.
+    """
+    modules = attention_modules(model)
+    crossing = [layer for layer, module in modules.items() if is_cross_attention(module)]
+    return crossing or list(modules)
+
+
 def decoder_layers(model: nn.Module) -> dict[int, nn.Module]:
     """The decoder's layers of every kind by true layer index, in order.
 

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from probes.axes import MARKED, check_batch, check_marked, marks
 from probes.families import ANSWER_TYPES, TEXT_ENDS, UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length, first_line, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
-from probes.spans import ImageSpan, find_image_spans
+from probes.spans import ImageSpan, find_image_spans, find_spans
+from probes.vision_axis import find_vision_spans
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,12 +35,14 @@ class Encoded:
 
     Attributes:
         inputs: Tensors for `model(**inputs)`; `input_ids` is (batch, tokens).
-        spans: Per batch row, the span of each image; columns of `input_ids`.
+        spans: Per batch row, the span of each image; columns of `input_ids`. Where images are on a vision axis
+            (Mllama), the token that marks each.
         image_sizes: Per batch row, the (width, height) of each image in pixels.
         prompt_stop: The column at which every prompt ends and every answer begins.
         prompt_lengths: Per batch row, the prompt's tokens without padding.
         tail_lengths: Per batch row, how many tokens the chat template put after the user's last content.
         answer_ids: Per batch row, the answer's tokens; the end-of-sequence token is not among them.
+        cross_spans: Where images are on a vision axis, per batch row the span of each; columns of that axis. Else None.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -48,6 +52,7 @@ class Encoded:
     prompt_lengths: tuple[int, ...]
     tail_lengths: tuple[int, ...]
     answer_ids: tuple[tuple[int, ...], ...]
+    cross_spans: list[list[ImageSpan]] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -62,15 +67,33 @@ class Encoded:
         """Width of `input_ids`, padding included."""
         return int(self.inputs["input_ids"].shape[1])
 
+    @property
+    def shown(self) -> list[list[ImageSpan]]:
+        """Per batch row, per image, the columns that hold what the image shows, of whichever axis they are."""
+        return self.spans if self.cross_spans is None else self.cross_spans
+
+    def need_image_tokens(self, wanted: str) -> None:
+        """Refuse what is done to images' tokens where the prompt has none.
+
+        Raises:
+            InputError: If images are on a vision axis.
+        """
+        if self.cross_spans is not None:
+            raise InputError(
+                f"{wanted} needs tokens that hold images, and this model's images are on a vision axis of their own: "
+                "blank or swap images instead (probes.interventions), or use a model that reads them in its prompt"
+            )
+
 
 class Encoder:
     """Turns questions and answers into `Encoded` batches for one model and its processor.
 
     Raises:
-        InputError: If the processor has no chat template.
+        InputError: If the processor has no chat template, or the model's prompt does not hold its images' places.
     """
 
     def __init__(self, config: Any, processor: Any) -> None:
+        check_marked(config.model_type)
         self._config = config
         self._processor = processor
         self._writer = PromptWriter(processor)
@@ -160,6 +183,9 @@ class Encoder:
             if value.shape == ids.shape and not value.is_floating_point():
                 new = own.get(key, torch.zeros_like(added))
                 inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
+        for key in MARKED.get(self._config.model_type, ()):
+            seen = encoded.inputs[key]
+            inputs[key] = torch.cat([seen, seen[:, -1:].expand(-1, width, *seen.shape[2:])], dim=1)
         return replace(encoded, inputs=inputs, answer_ids=tuple(map(tuple, answer_ids)))
 
     def _encode_prompts(self, questions: Sequence[Question]) -> tuple[Encoded, list[Prompt]]:
@@ -169,18 +195,19 @@ class Encoder:
         if len(questions) > 1 and kind in UNBATCHED:
             raise InputError(f"{kind} {UNBATCHED[kind]}: ask one at a time, or give batch_size=1")
         prompts = _each(questions, self._writer.write)
+        check_batch(kind, [len(prompt.images) for prompt in prompts])
         inputs = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)
-        spans = find_image_spans(
-            inputs,
-            self._config,
-            self._processor,
-            image_sizes=sizes,
-            images_per_row=[len(row) for row in sizes],
-        )
+        cross_spans = None
+        if kind in MARKED:
+            spans = find_spans(marks, inputs, self._config, self._processor, sizes)
+            cross_spans = find_vision_spans(inputs, self._config, sizes, self._processor)
+        else:
+            spans = find_image_spans(inputs, self._config, self._processor, sizes)
         encoded = Encoded(
             inputs=inputs,
             spans=spans,
+            cross_spans=cross_spans,
             image_sizes=sizes,
             prompt_stop=int(inputs["input_ids"].shape[1]),
             prompt_lengths=tuple(inputs["attention_mask"].sum(dim=1).tolist()),
@@ -272,6 +299,7 @@ def _rows(encoded: Encoded, name: str, row: int) -> list[int]:
         return list(range(stop - 1, stop - 1 + max(length, 1)))
     last = max(encoded.spans[row], key=lambda span: span.start)
     if name == "anchor":
+        encoded.need_image_tokens("rows='anchor'")
         if len(encoded.spans[row]) < 2:
             raise InputError(
                 f"{_place(row, len(encoded))}rows 'anchor' compare the last image with others, and there is only one "

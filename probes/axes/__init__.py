@@ -4,11 +4,13 @@ The columns of such layers are features of images, or an encoder's output: the v
 each image's columns there with what a module here knows of its family. Imports no torch.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import cast
 
 from probes.axes.view import Axis
 from probes.families.view import Family
+from probes.inputs import InputError
 
 AXES: dict[str, str] = {
     "idefics": "idefics",
@@ -26,6 +28,10 @@ ENCODER_TEXTS: dict[str, str] = {
 }
 """The same, where image tokens lie among the text that the encoder reads; modules have a family's functions."""
 
+MARKED: dict[str, tuple[str, ...]] = {"mllama": ("cross_attention_mask",)}
+"""Model types whose prompts mark each image by one token, and their inputs by (batch, tokens, …) that say what a token
+sees: these `probes.HookedModel` traces. In generation a new token sees what the last one of the prompt does."""
+
 AXIS_NOTES: dict[str, tuple[str, ...]] = {
     "florence2": ("windows overlap",),
     "idefics": ("no cells where resampled", "a token sees one image"),
@@ -40,6 +46,41 @@ AXIS_NOTES: dict[str, tuple[str, ...]] = {
 def has_axis(model_type: str) -> bool:
     """Whether images of this model type lie on a vision axis that is known."""
     return model_type in AXES or model_type in ENCODER_TEXTS
+
+
+def check_batch(model_type: str, counts: Sequence[int]) -> None:
+    """Refuse a batch that is not its questions side by side.
+
+    A token of Mllama's before any image attends to all columns alike, those of images that others have included.
+
+    Raises:
+        InputError: If images are on a vision axis and questions differ in their number of images.
+    """
+    if has_axis(model_type) and len(set(counts)) > 1:
+        raise InputError(
+            f"{model_type} pads questions to as many images as the batch's most, and tokens before an image attend to "
+            f"the padding too: ask questions with equally many images together (here {min(counts)} to {max(counts)}), "
+            "or give batch_size=1"
+        )
+
+
+def check_marked(model_type: str) -> None:
+    """Refuse to ask a model whose prompt does not hold its images' places.
+
+    Raises:
+        InputError: If its images are on a vision axis alone.
+    """
+    if not has_axis(model_type) or model_type in MARKED:
+        return
+    reason = (
+        "each of its tokens sees a single image, and its processor puts images behind the question"
+        if model_type == "idefics"
+        else "its encoder reads images, and question if any, and its decoder starts from neither"
+    )
+    raise InputError(
+        f"HookedModel does not trace {model_type!r} models: {reason}. Find the images' columns with find_vision_spans, "
+        "and give them to attention_factors(model, inputs, query_rows, [], cross_spans=...)"
+    )
 
 
 def axis_of(model_type: str) -> Axis:

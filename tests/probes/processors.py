@@ -89,12 +89,13 @@ _QWEN_TEMPLATE = _template(
 _IDEFICS_TEMPLATE = _template(
     "<|im_start|>{{ message['role'] | capitalize }}: ", "<image>", "{{ '<end_of_utterance>\n' }}", "Assistant:"
 )
-_TEMPLATES = {
+TEMPLATES = {
     "llava": _template("{{ message['role'].upper() + ': ' }}", "<image>", "{{ ' ' }}", "ASSISTANT:"),
     "qwen2_vl": _QWEN_TEMPLATE,
     "qwen2_5_vl": _QWEN_TEMPLATE,
     "idefics3": _IDEFICS_TEMPLATE,
     "smolvlm": _IDEFICS_TEMPLATE,
+    "mllama": _template("{{ message['role'] + ': ' }}", "<|image|>", "{{ '\n' }}", "{{ 'assistant: ' }}"),
     "gemma3": "<s>"
     + _template(
         "<start_of_turn>{{ ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}",
@@ -137,7 +138,7 @@ def build_processor(family: str, padding_side: str = "left", **image_settings: A
     16 per tile, up to 2 x 2 tiles and a thumbnail; Gemma 3 16 (4 x 4).
     """
     tokenizer = build_tokenizer(family, padding_side)
-    template = _TEMPLATES[family]
+    template = TEMPLATES[family]
     if family in RECIPES:
         return RECIPES[family].processor(tokenizer, template, image_settings)
     match family:
