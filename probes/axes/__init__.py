@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import cast
 
 from probes.axes.view import Axis
+from probes.families import family_of
 from probes.families.view import Family
 from probes.inputs import InputError
 
@@ -81,6 +82,21 @@ def check_marked(model_type: str) -> None:
         f"HookedModel does not trace {model_type!r} models: {reason}. Find the images' columns with find_vision_spans, "
         "and give them to attention_factors(model, inputs, query_rows, [], cross_spans=...)"
     )
+
+
+def images_known_by(model_type: str) -> str:
+    """Name of the module by which `probes.HookedModel` knows where a model type's images are.
+
+    Raises:
+        InputError: If there is none.
+
+    >>> images_known_by("mllama"), images_known_by("qwen3_vl")
+    ('probes.axes.mllama', 'probes.families.qwen2_vl')
+    """
+    check_marked(model_type)
+    if model_type in MARKED:
+        return axis_of(model_type).__name__  # type: ignore[attr-defined, no-any-return]
+    return family_of(model_type).__name__  # type: ignore[attr-defined, no-any-return]
 
 
 def axis_of(model_type: str) -> Axis:
