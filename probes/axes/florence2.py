@@ -1,7 +1,7 @@
 """Florence-2: one image in the text that the encoder reads: a mean over all, then a grid over the stretched image."""
 
-from probes.axes.view import Convolution, check_pixels, under_windows
-from probes.families.geometry import Tile
+from probes.axes.view import check_pixels
+from probes.families.geometry import Convolution, Tile, under_windows
 from probes.families.view import ImageView, square_side
 from probes.families.view import image_token_ids as image_token_ids
 from probes.families.view import pixel_tiles as pixel_tiles

@@ -1,9 +1,9 @@
 """PP-FormulaNet: one picture a row; two convolutions of stride 2 make one column of several patches."""
 
 from probes.axes.pages import covered
-from probes.axes.view import AxisView, Convolution, Placed, check_pixels, under_windows
+from probes.axes.view import AxisView, Placed, check_pixels
 from probes.axes.view import one_image_each as counts
-from probes.families.geometry import Tile
+from probes.families.geometry import Convolution, Tile, under_windows
 
 __all__ = ["counts", "place"]
 

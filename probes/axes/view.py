@@ -1,10 +1,10 @@
 """What a module of this package is shown of one image on a vision axis, and the functions it must have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from probes.families.geometry import Box, Tile
+from probes.families.geometry import Tile
 from probes.families.view import ImageView, shape_of
 from probes.inputs import InputError
 
@@ -90,32 +90,3 @@ def check_pixels(image: ImageView, height: int, width: int) -> None:
             f"{image.name}: the processor makes {shape[-1]} x {shape[-2]} pixels, and the model takes {width} x "
             f"{height}: load both from one checkpoint"
         )
-
-
-class Convolution(NamedTuple):
-    """Side of a square window, its step, and the padding before it."""
-
-    window: int
-    stride: int
-    padding: int
-
-
-def under_windows(whole: Box, pixels: int, convolutions: Sequence[Convolution]) -> tuple[int, Box]:
-    """Cells a side that convolutions over a square picture leave, and the box whose even cells lie under the windows.
-
-    Windows overlap, and their middles lie up and to the left of where an even grid over the picture would have them:
-    so cells reach beyond its upper left edge, and leave a strip at the others to no cell.
-
-    >>> under_windows(Box(0, 0, 8, 8), 8, [Convolution(3, 2, 1)])
-    (4, Box(left=-0.5, top=-0.5, right=7.5, bottom=7.5))
-    """
-    cells, middle, step = pixels, 0.5, 1
-    for window, stride, padding in convolutions:
-        cells = (cells + 2 * padding - window) // stride + 1
-        middle += step * ((window - 1) / 2 - padding)
-        step *= stride
-    low, high = middle - step / 2, middle + step * (cells - 0.5)
-    across, down = ((stop - start) / pixels for start, stop in ((whole.left, whole.right), (whole.top, whole.bottom)))
-    return cells, Box(
-        whole.left + low * across, whole.top + low * down, whole.left + high * across, whole.top + high * down
-    )

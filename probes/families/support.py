@@ -166,7 +166,6 @@ REFUSED: dict[str, str] = {
 }
 """Model types that are refused by name, with the reason."""
 
-_LIBRARY = "its vision tower needs timm, which is not among the dependencies"
 _RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
 _PREPENDED = "not attempted; its processor puts one image before a text without marks, and a resampler mixes it"
 _TILED = "not attempted: tiles of its own"
@@ -182,9 +181,7 @@ BY_HAND: dict[str, str] = {
     "dots3_note": "not attempted: a tower of experts with an adapter",
     "emu3": "not attempted: an image is a sentence of discrete codes",
     "evolla": "reads proteins, and no images",
-    "fast_vlm": _LIBRARY,
     "fuyu": "not attempted: patches are projected without a vision tower",
-    "gemma3n": _LIBRARY,
     "gemma4_unified": "not attempted: patches are projected without a vision tower",
     "glm5_next": _PADDED,
     "got_ocr2": "not attempted: its processor takes one image a prompt, or pages",
@@ -201,7 +198,6 @@ BY_HAND: dict[str, str] = {
     "molmo2": _TILED,
     "muse_spark": "not attempted: a grid of its own",
     "nemotron_h_omni": "not attempted: a grid of its own",
-    "perception_lm": _LIBRARY,
     "pp_chart2table": "not attempted: a fixed grid of its own",
     "shieldgemma2": "not attempted: Gemma 3 that classifies one image",
     "step3p7": _TILED,

@@ -7,6 +7,7 @@ sentences and given the family's special tokens and a chat template that keeps t
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -17,9 +18,10 @@ from tests.probes.recipes_llava import LLAVAS
 from tests.probes.recipes_mixed import MIXED
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_timm import TIMM
 from tests.probes.recipes_zoo import ZOO
 
-RECIPES = {**FIRST, **LLAVAS, **HYBRIDS, **GRIDS, **SQUARES, **TILES, **MIXED, **ZOO}
+RECIPES = {**FIRST, **LLAVAS, **HYBRIDS, **GRIDS, **SQUARES, **TILES, **MIXED, **ZOO, **TIMM}
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""
@@ -221,6 +223,9 @@ def build_config(family: str, processor: Any, **changes: Any) -> Any:
     """A tiny configuration that fits the processor; `changes` replace top-level arguments."""
     import transformers
 
+    if family in TIMM:
+        pytest.importorskip("timm", reason="this family's vision tower needs timm")
+
     ids = processor.tokenizer.convert_tokens_to_ids
     text = {
         "hidden_size": 32,
@@ -313,6 +318,9 @@ def build_model(family: str, processor: Any, seed: int = 0, **changes: Any) -> A
             # Gemma's projection starts at zero, which would hide every image.
             if "projection_weight" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
+            # Folded convolutions start so small that FastVLM's tower would hardly see an image.
+            elif "reparam_conv.weight" in name:
+                torch.nn.init.kaiming_normal_(parameter)
     return model.eval()
 
 

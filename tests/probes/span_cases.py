@@ -246,11 +246,16 @@ CASES = {
         Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
         Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
         Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
+        Case("fast_vlm", "fast_vlm", {}, {}, {}, 64),
+        Case("gemma3n", "gemma3n", {}, {}, {}, 32),
+        Case("perception_lm", "perception_lm", {}, {}, {}),
+        Case("perception_lm, whole", "perception_lm", {"vision_input_type": "vanilla"}, {}, {}),
         *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO)),
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
 PADS = {
+    "fast_vlm",
     "llava, padded",
     "llava, wide crop",
     "llava_onevision",
@@ -259,13 +264,17 @@ PADS = {
     "llama4",
     "llama4, largest canvas",
 }
-SHARES = {"llava_onevision, thinned"}
+SHARES = {"gemma3n", "llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
+ALONE = {"perception_lm"}
+"""Cases whose processor takes no images together that it cuts into unequal numbers of tiles."""
 NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
 RASTER = {"hunyuan_vl", "muse_glimmer", "paddleocr_vl"}
 """Families whose processor leaves patches in rows, and whose model merges them."""
 FRAMES_FIRST = {"muse_glimmer"}
 """Families whose patches hold the repeated frames one after the other, and not channel by channel."""
+WINDOWED = {"fast_vlm"}
+"""Families whose cells lie under the windows of convolutions: half a cell up and to the left of an even grid."""
 ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
 
 
@@ -293,7 +302,19 @@ def model_of(case: Case) -> Any:
     """The case's tiny random model, made once."""
     if case.name not in _models:
         _models[case.name] = build_model(case.family, processor_of(case), **case.changes)
+        if case.family == "fast_vlm":
+            _see_middles(_models[case.name].model.vision_tower)
     return _models[case.name]
+
+
+def _see_middles(tower: torch.nn.Module) -> None:
+    """Leave of each window its middle: random windows, one upon the other, show every pixel to every token."""
+    for module in tower.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size > (1, 1):
+            middle = module.weight.shape[-1] // 2
+            kept = module.weight.data[..., middle, middle].clone()
+            module.weight.data.zero_()
+            module.weight.data[..., middle, middle] = kept
 
 
 def encode(case: Case, rows: list[list[Image.Image]], side: str = "left") -> Encoded:

@@ -55,6 +55,8 @@ TAILS = {
     "gemma4": "<turn|>\n<|turn>model\n",
     "glm_ocr": "<|assistant|>\n",
     "ernie4_5_vl_moe": "\nAssistant: ",
+    "fast_vlm": " ASSISTANT:",
+    "gemma3n": "<end_of_turn>\n<start_of_turn>model\n",
 }
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}
