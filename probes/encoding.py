@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from probes.axes import MARKED, check_batch, check_marked, marks
 from probes.clips import ShownVideo
 from probes.families import ANSWER_TYPES, OWN_QUESTIONS, TEXT_ENDS, UNBATCHED
 from probes.inputs import InputError
@@ -19,9 +20,10 @@ from probes.prompts import Prompt, PromptWriter, Question
 from probes.query_rows import ROW_SETS as ROW_SETS
 from probes.query_rows import place
 from probes.query_rows import row_sets as row_sets
-from probes.spans import ImageSpan
+from probes.spans import ImageSpan, find_spans
 from probes.video_inputs import refusal, shown_videos, video_arguments
 from probes.videos import find_all_spans
+from probes.vision_axis import find_vision_spans
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,13 +41,15 @@ class Encoded:
 
     Attributes:
         inputs: Tensors for `model(**inputs)`; `input_ids` is (batch, tokens).
-        spans: Per batch row, the span of each image, then of each video (a `VideoSpan`); columns of `input_ids`.
+        spans: Per batch row, the span of each image, then of each video (a `VideoSpan`); columns of `input_ids`. Where
+            images are on a vision axis (Mllama), the token that marks each.
         image_sizes: Per batch row, the (width, height) of each image in pixels.
         prompt_stop: The column at which every prompt ends and every answer begins.
         prompt_lengths: Per batch row, the prompt's tokens without padding.
         tail_lengths: Per batch row, how many tokens the chat template put after the user's last content.
         answer_ids: Per batch row, the answer's tokens; the end-of-sequence token is not among them.
         videos: Per batch row, what the model is shown of each video.
+        cross_spans: Where images are on a vision axis, per batch row the span of each; columns of that axis. Else None.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -56,6 +60,7 @@ class Encoded:
     tail_lengths: tuple[int, ...]
     answer_ids: tuple[tuple[int, ...], ...]
     videos: tuple[tuple[ShownVideo, ...], ...]
+    cross_spans: list[list[ImageSpan]] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -70,15 +75,33 @@ class Encoded:
         """Width of `input_ids`, padding included."""
         return int(self.inputs["input_ids"].shape[1])
 
+    @property
+    def shown(self) -> list[list[ImageSpan]]:
+        """Per batch row, per image, the columns that hold what the image shows, of whichever axis they are."""
+        return self.spans if self.cross_spans is None else self.cross_spans
+
+    def need_image_tokens(self, wanted: str) -> None:
+        """Refuse what is done to images' tokens where the prompt has none.
+
+        Raises:
+            InputError: If images are on a vision axis.
+        """
+        if self.cross_spans is not None:
+            raise InputError(
+                f"{wanted} needs tokens that hold images, and this model's images are on a vision axis of their own: "
+                "blank or swap images instead (probes.interventions), or use a model that reads them in its prompt"
+            )
+
 
 class Encoder:
     """Turns questions and answers into `Encoded` batches for one model and its processor.
 
     Raises:
-        InputError: If the processor has no chat template.
+        InputError: If the processor has no chat template, or the model's prompt does not hold its images' places.
     """
 
     def __init__(self, config: Any, processor: Any) -> None:
+        check_marked(config.model_type)
         self._config = config
         self._processor = processor
         self._writer = PromptWriter(processor)
@@ -168,6 +191,9 @@ class Encoder:
             if value.shape == ids.shape and not value.is_floating_point():
                 new = own.get(key, torch.zeros_like(added))
                 inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
+        for key in MARKED.get(self._config.model_type, ()):
+            seen = encoded.inputs[key]
+            inputs[key] = torch.cat([seen, seen[:, -1:].expand(-1, width, *seen.shape[2:])], dim=1)
         return replace(encoded, inputs=inputs, answer_ids=tuple(map(tuple, answer_ids)))
 
     def _encode_prompts(self, questions: Sequence[Question]) -> tuple[Encoded, list[Prompt]]:
@@ -181,13 +207,20 @@ class Encoder:
                 f"{kind} cannot be asked: {OWN_QUESTIONS[kind]}; give spans to attention_factors(image_spans=...)"
             )
         prompts = _each(questions, self._writer.write)
+        check_batch(kind, [len(prompt.images) for prompt in prompts])
         inputs, videos = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)
-        moving = [[(len(video.frames), video.width, video.height) for video in row] for row in videos]
-        spans = find_all_spans(inputs, self._config, self._processor, sizes, moving)
+        cross_spans = None
+        if kind in MARKED:
+            spans = find_spans(marks, inputs, self._config, self._processor, sizes)
+            cross_spans = find_vision_spans(inputs, self._config, sizes, self._processor)
+        else:
+            moving = [[(len(video.frames), video.width, video.height) for video in row] for row in videos]
+            spans = find_all_spans(inputs, self._config, self._processor, sizes, moving)
         encoded = Encoded(
             inputs=inputs,
             spans=spans,
+            cross_spans=cross_spans,
             image_sizes=sizes,
             prompt_stop=int(inputs["input_ids"].shape[1]),
             prompt_lengths=tuple(inputs["attention_mask"].sum(dim=1).tolist()),

@@ -133,6 +133,7 @@ def knockout_effects(
 
 def knocked_out(encoded: Encoded, rows: str, images: Sequence[int]) -> Knockout:
     """In each batch row one image hidden from a row set, in every layer; the image's own rows keep seeing it."""
+    encoded.need_image_tokens("a knock-out of an image")
     blinded = row_sets(encoded, [rows])[rows].clone()
     hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
     for row, (span,) in enumerate(hidden):
@@ -143,6 +144,7 @@ def knocked_out(encoded: Encoded, rows: str, images: Sequence[int]) -> Knockout:
 
 def _blinded(encoded: Encoded, rows: Sequence[str]) -> Tensor:
     """(images, tokens) of one question: the rows of any of the sets, without each image's own tokens."""
+    encoded.need_image_tokens("a knock-out of an image")
     chosen = torch.stack(list(row_sets(encoded, rows).values())).any(0)[0]
     blinded = chosen.repeat(len(encoded.spans[0]), 1)
     for image, span in enumerate(encoded.spans[0]):

@@ -77,7 +77,12 @@ def patch_effects(
 
 
 def image_tokens(encoded: Encoded, images: Sequence[int]) -> Tensor:
-    """Bool (batch, tokens): per batch row the tokens of one image, 0-based."""
+    """Bool (batch, tokens): per batch row the tokens of one image, 0-based.
+
+    Raises:
+        InputError: If the model's images are no tokens of its prompt.
+    """
+    encoded.need_image_tokens("a patch of an image")
     tokens = torch.zeros((len(encoded), encoded.columns), dtype=torch.bool)
     for row, image in enumerate(images):
         for start, stop in encoded.spans[row][image].runs:

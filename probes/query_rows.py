@@ -47,6 +47,7 @@ def _rows(encoded: "Encoded", name: str, row: int) -> list[int]:
         return list(range(stop - 1, stop - 1 + max(length, 1)))
     last = max(encoded.spans[row], key=lambda span: span.start)
     if name == "anchor":
+        encoded.need_image_tokens("rows='anchor'")
         if len(encoded.spans[row]) < 2:
             raise InputError(
                 f"{place(row, len(encoded))}rows 'anchor' compare the last image with others, and there is only one "

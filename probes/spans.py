@@ -92,8 +92,8 @@ class ImageSpan:
         self._refuse_mixed()
         if self.size is None or not self.tiles or not all(tile.box.known for tile in self.tiles):
             raise InputError(
-                f"image {self.image}: the pixels of its tokens are not known: give image_sizes and processor to "
-                "find_image_spans"
+                f"image {self.image}: the pixels of its tokens are not known: give image_sizes and processor "
+                "where spans are found"
             )
         cells, first = [], 0
         for index, tile in enumerate(self.tiles):

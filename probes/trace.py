@@ -38,7 +38,7 @@ class Trace:
     Attributes:
         answer: The text that was generated, or given.
         answer_ids: Its tokens, without the end of sequence. Give them back as `answer` to score the very same tokens.
-        layers: Decoder layers that have attention, true indices; the layer axis of all arrays.
+        layers: Decoder layers whose attention reaches images, true indices; the layer axis of all arrays.
         rows: Name of the query rows behind `factors`.
         factors_by_rows: Per row set, attention factors (layers, images): the mean over heads, rows and the image's
             tokens of the attention probability [with `per_head`: (layers, heads, images), not averaged over heads].
@@ -51,7 +51,7 @@ class Trace:
         prompt_tokens: Length of the prompt, images included.
         answer_tokens: Length of the answer.
         spans: Token range of each image, then of each video (a `probes.videos.VideoSpan`); columns of the model's
-            input, left padding included.
+            input, left padding included. Of a model whose images are on a vision axis, columns of that.
         image_sizes: (width, height) of each image in pixels.
         pairwise: (layers, images + 1, images + 1) attention from image j to image k; the last index is text. None
             unless asked for.

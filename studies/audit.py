@@ -190,7 +190,7 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from probes.families import family_of
+    from probes.axes import MARKED, images_known_by
     from probes.inputs import InputError
     from probes.model import HookedModel
     from studies.auditing.causal import pair_up
@@ -230,7 +230,13 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
         allow_pickle=config.allow_pickle,
     )
     # Without spans no sample can be asked: better said now than after the last image was read.
-    family_of(str(model.model.config.model_type))
+    kind = str(model.model.config.model_type)
+    images_known_by(kind)
+    if config.causal and kind in MARKED:
+        raise InputError(
+            f"--causal knocks out images' tokens, and {kind} has none in its prompt: leave it out, and blank or swap "
+            "images by probes.interventions"
+        )
     facts = ImageFacts()
     records, refused = check_samples((each for each in questions.records if each.id in kept), questions.bad, facts)
     if answers is not None:

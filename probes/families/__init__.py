@@ -24,7 +24,9 @@ FAMILIES: dict[str, str] = {
     "ernie4_5_vl_moe": "qwen2_vl",
     "exaone4_5": "qwen2_vl",
     "fuyu": "fuyu",
+    "fast_vlm": "fast_vlm",
     "gemma3": "gemma3",
+    "gemma3n": "gemma3n",
     "gemma4": "gemma4",
     "gemma4_unified": "gemma4_unified",
     "glm46v": "qwen2_vl",
@@ -65,6 +67,7 @@ FAMILIES: dict[str, str] = {
     "paddleocr_vl": "qwen2_vl",
     "paligemma": "square",
     "pp_chart2table": "square",
+    "perception_lm": "perception_lm",
     "qianfan_ocr": "internvl",
     "qwen2_5_omni_thinker": "qwen2_vl",
     "qwen2_5_vl": "qwen2_vl",
@@ -133,8 +136,14 @@ def family_of(model_type: str) -> Family:
         InputError: If no module knows it.
     """
     if model_type not in FAMILIES:
+        from probes.axes import has_axis
         from probes.families.support import BY_HAND
 
+        if has_axis(model_type):
+            raise InputError(
+                f"the images of model type {model_type!r} are no tokens of its prompt: find their columns with "
+                "find_vision_spans, and pass them to attention_factors(image_spans=[], cross_spans=...)"
+            )
         reason = BY_HAND.get(model_type, "docs/families.md has those that are")
         raise InputError(
             f"no image spans are known for model type {model_type!r} ({reason}): pass spans by hand to "

@@ -53,7 +53,11 @@ def _class_tokens(config: Any) -> int:
 
 
 def covered(image: ImageView, width: int, height: int, used_width: int, used_height: int) -> Box:
-    """Original box of the used part of the processed pixels; unknown without the size or the processor."""
+    """Original box of the used part of the processed pixels; unknown without the size or the processor.
+
+    Raises:
+        InputError: If the given size does not lead to the given pixels.
+    """
     if image.size is None or image.processor is None:
         return Box.unknown()
     canvas = _canvas(image, Canvas(*image.size))

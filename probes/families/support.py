@@ -5,6 +5,7 @@ and left-padded in a batch (`tests/probes/test_families.py` holds this table to 
 about released checkpoints. `python -m probes.families.support` prints the table of the docs. Imports no torch.
 """
 
+from probes.axes import AXIS_NOTES, has_axis
 from probes.families import FAMILIES, NO_TEMPLATE, OWN_QUESTIONS, RESAMPLED, UNBATCHED, VIDEOS
 
 VERIFIED = frozenset(
@@ -165,37 +166,24 @@ REFUSED: dict[str, str] = {
 }
 """Model types that are refused by name, with the reason."""
 
-_LIBRARY = "its vision tower needs timm, which is not among the dependencies"
 _RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
 _PREPENDED = "not attempted; its processor puts one image before a text without marks, and a resampler mixes it"
 _TILED = "not attempted: tiles of its own"
 _NO_PROCESSOR = "transformers ships no processor for it"
 
-_ENCODER_AXIS = "its images are on its encoder's axis: give their columns there as cross_spans"
 BY_HAND: dict[str, str] = {
-    "florence2": _ENCODER_AXIS,
-    "pix2struct": _ENCODER_AXIS,
-    "pp_formulanet": _ENCODER_AXIS,
-    "t5gemma2": _ENCODER_AXIS,
-    "udop": _ENCODER_AXIS,
-    "vision-encoder-decoder": _ENCODER_AXIS,
-    "idefics": "its images are on an axis of their own: give their columns there as cross_spans",
     "blip-2": _PREPENDED,
     "cosmos3_edge": "its processor leaves out the mm_token_type_ids that the model wants, unless asked",
     "deepseek_ocr2": "not attempted: learned queries read each tile",
     "dots3_note": "not attempted: a tower of experts with an adapter",
     "evolla": "reads proteins, and no images",
-    "fast_vlm": _LIBRARY,
-    "gemma3n": _LIBRARY,
     "got_ocr2": "not attempted: its processor takes one image a prompt, or pages",
     "granite4_vision": "not attempted: features of several depths, and any-resolution tiles of its own",
     "instructblip": _PREPENDED,
     "instructblipvideo": _RESAMPLED,
     "minicpm_ocr": _TILED,
     "mistral4": _NO_PROCESSOR,
-    "mllama": "probes.find_vision_spans gives its images' columns for cross_spans",
     "molmo2": _TILED,
-    "perception_lm": _LIBRARY,
     "step3p7": _TILED,
     "unlimited_ocr": _TILED,
     "video_llava": "not attempted: images and videos share a tower",
@@ -214,7 +202,8 @@ kosmos-2; where a mask depends on what is an image, the tokens are marked as one
 columns are `cross_spans`, among image features or an encoder's output; their masks hide the encoder's padding, or
 images from the rows before them. **Image tokens**: which tokens belong to which image, and which pixels each covers, is
 known too, from the family's own processor; for the others `attention_factors` and `AttentionRecorder` take spans by
-hand. "Videos" are traced by `HookedModel`, and found by `probes.find_video_spans`. Nothing here says anything about released checkpoints.
+hand. "On the vision axis" are columns that `probes.find_vision_spans` gives for `cross_spans`; "videos" are traced by
+`HookedModel`, and found by `probes.find_video_spans`. Nothing here says anything about released checkpoints.
 [How to add a family](adding-a-family.md) shows what a row takes.
 
 Two families do more with padding than hide it. In a padded batch minimax_m3_vl chooses other blocks under sdpa than
@@ -230,7 +219,7 @@ def table() -> str:
     """The table of the docs, as Markdown."""
     names = sorted(VERIFIED | set(REFUSED))
     rows = [f"| {' | '.join(_row(name))} |" for name in names]
-    known = len(VERIFIED & set(FAMILIES))
+    known = len([name for name in VERIFIED if name in FAMILIES or has_axis(name)])
     counts = (
         f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name; "
         f"the image tokens of {known} are known."
@@ -239,6 +228,8 @@ def table() -> str:
 
 
 def _tokens(name: str) -> str:
+    if has_axis(name):
+        return ", ".join(["known, on the vision axis", *AXIS_NOTES.get(name, ())])
     if name not in FAMILIES:
         return f"by hand: {BY_HAND[name]}"
     notes = [

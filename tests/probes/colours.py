@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tests.probes.patch_colours import LAYOUTS, merge_order
-from tests.probes.span_cases import ANYRES, FRAMES_FIRST, NATIVE, RASTER, Case, Encoded, Floats
+from tests.probes.span_cases import ANYRES, FRAMES_FIRST, NATIVE, RASTER, WINDOWED, Case, Encoded, Floats
 
 
 def token_colours(case: Case, encoded: Encoded) -> Floats:
@@ -42,6 +42,9 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
             mask = encoded.inputs["pixel_attention_mask"].flatten(0, 1).numpy()
             pixels = pixels[mask.reshape(len(mask), -1).any(1)]
         cell = case.cell
+        if case.family in WINDOWED:
+            before = [(0, 0)] * 2 + [(cell // 2, 0)] * 2
+            pixels = np.pad(pixels, before, mode="edge")[..., : pixels.shape[-2], : pixels.shape[-1]]
         count, channels, height, width = pixels.shape
         blocks = pixels.reshape(count, channels, height // cell, cell, width // cell, cell).mean((3, 5))
         tokens = blocks.transpose(0, 2, 3, 1).reshape(count, -1, channels)

@@ -18,11 +18,14 @@ from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_timm import TIMM
 from tests.probes.recipes_zoo import ZOO
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 NOT_GENERATING = ("qwen4_exp",)
 """Families whose generation transformers itself does not manage yet."""
+UNSTACKED = ("perception_lm",)
+"""Families whose processor takes no images together that it cuts into unequal numbers of tiles."""
 INTERVENED = (
     "qwen2_vl",
     "qwen3_vl",
@@ -51,8 +54,8 @@ FURTHER = (
     *INTERVENED,
     *(
         family
-        for family in (*GRIDS, *SQUARES, *TILES, *ZOO, *CODES)
-        if family not in (*UNBATCHED, *NOT_GENERATING, *INTERVENED)
+        for family in (*GRIDS, *SQUARES, *TILES, *ZOO, *CODES, *TIMM)
+        if family not in (*UNBATCHED, *NOT_GENERATING, *INTERVENED, *UNSTACKED)
     ),
 )
 """Families that go through the main tests of traces only."""

@@ -62,6 +62,8 @@ TAILS = {
     "chameleon": " ASSISTANT:<reserved08706>",
     "gemma4_unified": "<turn|>\n<|turn>model\n",
     "glm5_next": "<|assistant|>\n",
+    "fast_vlm": " ASSISTANT:",
+    "gemma3n": "<end_of_turn>\n<start_of_turn>model\n",
 }
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}

@@ -10,6 +10,7 @@ from tests.probes.colours import token_colours
 from tests.probes.patch_colours import LAYOUTS
 from tests.probes.recipes_codes import CODES
 from tests.probes.span_cases import (
+    ALONE,
     CASES,
     PADDED,
     PADS,
@@ -63,14 +64,15 @@ def split_by_image(spans: list[list[ImageSpan]], colours: Floats) -> list[tuple[
 def test_boxes_tile_the_image_and_name_what_each_token_saw(name: str, sizes: list[Size]) -> None:
     case = CASES[name]
     images = [coordinates(size) for size in sizes]
-    encoded = encode(case, [images[:1], images[1:]])
-    assert_tokens(encoded)
-    for span, colours in split_by_image(encoded.spans, token_colours(case, encoded)):
-        assert span.size is not None
-        assert_tiles_exactly(span)
-        cells = unpadded(span.cells(), span)
-        assert cells or name in PADS
-        assert misplaced(cells, colours, span.size) == []
+    batches = [[[image]] for image in images] if name in ALONE else [[images[:1], images[1:]]]
+    for encoded in (encode(case, batch) for batch in batches):
+        assert_tokens(encoded)
+        for span, colours in split_by_image(encoded.spans, token_colours(case, encoded)):
+            assert span.size is not None
+            assert_tiles_exactly(span)
+            cells = unpadded(span.cells(), span)
+            assert cells or name in PADS
+            assert misplaced(cells, colours, span.size) == []
 
 
 @pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: case.name)

@@ -12,6 +12,7 @@ from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_timm import TIMM
 from tests.probes.recipes_zoo import ZOO
 from tests.probes.span_cases import CASES, SHARES, Size, encode, model_of, processor_of
 from tests.probes.span_checks import assert_tokens
@@ -45,7 +46,7 @@ RAGGED = (
     *ZOO,
 )
 SIZES: tuple[Size, ...] = ((32, 32), (64, 32), (37, 90), (150, 61))
-LATER = {*GRIDS, *SQUARES, *TILES, *ZOO}
+LATER = {*GRIDS, *SQUARES, *TILES, *ZOO, *TIMM}
 """Families whose models run at two of the sizes, and padded on one side only: their boxes are tested at many sizes."""
 
 
