@@ -123,7 +123,7 @@ def run(config: AuditConfig) -> int:
         return status
     with processes.together():
         if config.overwrite and processes.is_main:
-            remove_run(config.out)
+            remove_run(config.out, "audit")
     with open_folder(prepared, processes) as folder:
         try:
             _compute(prepared, moved, folder, processes)
@@ -159,23 +159,15 @@ def check(config: AuditConfig) -> None:
         InputError: Naming the option and what it takes.
     """
     from probes.inputs import InputError
-    from studies.options import refuse_below, refuse_file
-    from studies.overwrite import refuse_other
+    from studies.options import refuse_below
+    from studies.overwrite import check_out
 
     refuse_below(config, {"batch_size": 1, "max_new_tokens": 1, "limit": 1, "causal": 0, "seed": 0})
     if config.answers is not None and config.position_study:
         raise InputError("--position-study asks moved questions, which --answers has no answers to: leave one out")
     if config.answers is not None and not config.answers.is_file():
         raise InputError(f"--answers {config.answers}: no such file")
-    if config.resume and config.overwrite:
-        raise InputError("--resume goes on with a run and --overwrite replaces it: leave one out")
-    refuse_file(config.out)
-    if config.resume and not (config.out / "manifest.json").is_file():
-        raise InputError(f"--resume: {config.out} holds no run to go on with; give its --out, or leave --resume out")
-    if (config.out / "manifest.json").exists() and not (config.resume or config.overwrite):
-        raise InputError(f"--out {config.out} holds a run: give --resume to go on, --overwrite, or another folder")
-    if config.overwrite:
-        refuse_other(config.out)
+    check_out(config.out, "audit", resume=config.resume, overwrite=config.overwrite)
 
 
 def prepare(config: AuditConfig, device: str | None = None) -> Prepared:

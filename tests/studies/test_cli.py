@@ -247,14 +247,14 @@ def test_overwrite_refuses_a_run_that_is_being_written(model: Path, data: Path, 
         assert status == 2 and shown.splitlines()[-1].startswith("sightcheck: ") and "is being written by" in shown
         assert "Traceback" not in shown
         assert RunFolder.open(out).manifest == folder.manifest
-    remove_run(out)
+    remove_run(out, "audit")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_overwrite_of_an_empty_or_absent_folder_changes_nothing(tmp_path: Path) -> None:
-    remove_run(tmp_path / "absent")
+    remove_run(tmp_path / "absent", "audit")
     (tmp_path / "empty").mkdir()
-    remove_run(tmp_path / "empty")
+    remove_run(tmp_path / "empty", "audit")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
