@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from studies.auditing.opening import done_batches, open_folder
+from studies.auditing.opening import open_folder
 from studies.bundled import BUNDLED, data_source, model_source
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def run(config: AuditConfig) -> int:
         from studies.auditing.dry_run import dry_run
 
         with processes.together():
-            status = dry_run(prepared, moved, done_batches(prepared)) if processes.is_main else 0
+            status = dry_run(prepared, moved) if processes.is_main else 0
         status = processes.agreed(status)
         processes.leave()
         return status
