@@ -343,6 +343,31 @@ def test_samples_to_which_no_image_mattered_do_not_count_as_agreement() -> None:
         assert (entry["estimate"]["n"], entry["left_out"]) == (10, 30)
 
 
+def test_samples_with_an_image_that_could_not_be_taken_away_are_left_out_and_counted() -> None:
+    """Ten of 40 samples have a blank image, five of them where the focus is, five where the target is."""
+    known = evidence(samples=40, dev=0.0)
+    focused = known.factors["paper"][:, -1].argmax(-1)
+    effects = np.random.default_rng(1).random((40, 4)) + 0.1
+    whole = np.arange(40) >= 10
+    choices = {"paper": Choice(Rule("LND", 1), "default")}
+    keys: dict[str, Any] = {"split": "test", "intervention": "blank", "window": "all"}
+    wanted = replace(known, effects=(Effects("blank", "all", effects),)).where(whole)
+    expected = audit_metrics(wanted, choices)
+    effects[np.arange(5), focused[:5]] = np.nan
+    effects[np.arange(5, 10), known.target[5:10]] = np.nan
+    found = audit_metrics(replace(known, effects=(Effects("blank", "all", effects),)), choices)
+    for name in ("target_has_largest_effect", "no_image_matters", "causal_agreement"):
+        rows = "paper" if name == "causal_agreement" else None
+        (own,), (other,) = (find(entries, name, rows=rows, **keys) for entries in (found, expected))
+        assert own["estimate"] == other["estimate"] and own["estimate"]["n"] == 30
+        assert own.get("left_out") == (None if name == "no_image_matters" else 10)
+    for layer in known.layers:
+        (own,), (other,) = (
+            find(entries, "causal_agreement", layer=layer, rows="paper", **keys) for entries in (found, expected)
+        )
+        assert own["estimate"] == other["estimate"] and own["left_out"] == 10
+
+
 def test_right_answers_that_no_image_moves_are_counted_by_task_and_on_target() -> None:
     """40 samples of two tasks: in "told" no image matters but to one answer, which gains when it goes; in "seen" the
     target does. Every fourth is wrong."""
