@@ -8,11 +8,11 @@ this is for short samples. Importing it loads no torch.
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.inputs import InputError
 from studies.bundled import BUNDLED, data_source, model_source
-from studies.options import refuse_below, say_interrupted
+from studies.options import ModelOptions, Precision, QuestionOptions, refuse_below, say_interrupted
 from studies.overwrite import check_out, remove_run
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _NOT_IDENTITY = ("out", "resume", "overwrite", "trust_remote_code", "allow_pickl
 
 
 @dataclass(frozen=True)
-class ScoreboardConfig:
+class ScoreboardConfig(QuestionOptions, ModelOptions):
     """Rank the attention factor and eight other instruments by agreement with knock-out.
 
     Sinks removed, relative to a generic prompt, value-norm-weighted, rollout, gradient x attention, logit lens, linear
@@ -40,12 +40,6 @@ class ScoreboardConfig:
     """Folder or hub id of the model, whose processor must lie beside it; bundled is the one that comes along."""
     data: str = BUNDLED
     """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
-    format: str | None = None
-    """Format of the questions, such as blink or vlmevalkit; recognised by its columns if not given."""
-    subset: str | None = None
-    """Take only this configuration of a data set on the hub; by default all."""
-    image_root: Path | None = None
-    """Folder that relative image paths start from; by default the folder of the file that names them."""
     out: Path = Path("runs/scoreboard")
     """The run folder to write; it must be new, unless --resume is given."""
     resume: bool = False
@@ -66,14 +60,8 @@ class ScoreboardConfig:
     """Most MiB of attention that one sample may take, over all layers and heads; larger samples are refused."""
     seed: int = 0
     """Seed of the draw, and of the shuffled control of the probes."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     """Number format of the weights; auto takes the checkpoint's."""
-    device: str | None = None
-    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint ships."""
-    allow_pickle: bool = False
-    """Load pickled weights, which can run code."""
 
 
 class _Prepared(NamedTuple):
@@ -164,7 +152,7 @@ def draw_records(config: ScoreboardConfig) -> Drawn:
     from studies.multi_image import read_questions
 
     source = data_source(config.data)
-    found = read_questions(source, format=config.format, subset=config.subset, image_root=config.image_root)
+    found = read_questions(source, **config.reading())
     read = [each for each in found.records if len(each.images) > 1]
     first = f" (the first, {found.bad[0].id}: {found.bad[0].error})" if found.bad else ""
     print(
@@ -205,9 +193,7 @@ def _prepare(config: ScoreboardConfig) -> _Prepared:
     model = HookedModel.from_pretrained(
         model_source(config.model),
         dtype=config.dtype,
-        device=config.device,
-        trust_remote_code=config.trust_remote_code,
-        allow_pickle=config.allow_pickle,
+        **config.loading(),
     )
     preflight(model, records, _settings(config))
     facts = ImageFacts()
