@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from probes.checkpoints import first_line
 from probes.inputs import ImageRef, InputError, Turn
-from probes.loading import first_line
 
 _FIRST_PLACEHOLDER = 0xE000
 _PLACEHOLDERS = "[\ue000-\uf8ff]"
