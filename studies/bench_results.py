@@ -16,12 +16,14 @@ from studies.options import say_interrupted
 from studies.run_folder.files import read_json
 
 _NOT_SETTINGS = ("out", "resume", "overwrite")
-PACKAGES = ("torch", "transformers", "transformer-lens", "nnsight")
-"""Whose versions are noted beside the figures."""
 
 
-def this_machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+def this_machine(packages: Sequence[str] = ("torch", "transformers")) -> dict[str, Any]:
+    """What the figures were measured on.
+
+    Args:
+        packages: Distributions that the bench runs, whose versions are noted; None where one is not installed.
+    """
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -36,7 +38,7 @@ def this_machine() -> dict[str, Any]:
         "processor": platform.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: installed(name) for name in PACKAGES},
+        **{name: installed(name) for name in packages},
     }
 
 
@@ -65,13 +67,16 @@ def check_out(config: Any) -> None:
         raise InputError(f"--out {out} is there: give --overwrite to replace it, --resume to go on, or another")
 
 
-def cells_before(bench: str, out: Path | None, settings: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def cells_before(
+    bench: str, out: Path | None, settings: Mapping[str, Any], machine: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
     """The cells that an interrupted bench left, as it wrote them.
 
     Args:
         bench: Its verb.
         out: The file that it wrote.
         settings: `settings_of` the bench that wants to go on.
+        machine: `this_machine`, as that bench notes it.
 
     Raises:
         InputError: If there is nothing, it is another file, or it was measured with other settings or on another
@@ -81,7 +86,7 @@ def cells_before(bench: str, out: Path | None, settings: Mapping[str, Any]) -> S
         raise InputError(f"there is nothing to resume at {out}: give --out of the bench that was interrupted")
     before, wanted = (
         read_json(out),
-        {"config": json.loads(json.dumps(settings, default=str)), "machine": this_machine()},
+        {"config": json.loads(json.dumps(settings, default=str)), "machine": dict(machine)},
     )
     try:
         cells, found = list(before["cells"]), {name: dict(before[name]) for name in wanted}

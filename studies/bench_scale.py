@@ -189,7 +189,7 @@ def _record(config: ScaleBench, cells: Sequence[ScaleCell]) -> dict[str, Any]:
 
 def _measured_before(config: ScaleBench) -> dict[tuple[str, int], ScaleCell]:
     """The whole cells that an interrupted bench left; failed ones are measured again."""
-    rows = cells_before("bench scale", config.out, settings_of(config, _APART))
+    rows = cells_before("bench scale", config.out, settings_of(config, _APART), this_machine())
     try:
         cells = [ScaleCell(**row) for row in rows]
     except TypeError as error:

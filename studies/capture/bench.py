@@ -11,12 +11,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from probes.inputs import InputError
-from studies.bench_results import check_out, this_machine
+from studies.bench_results import check_out
 from studies.capture.config import KINDS, CaptureBench, CellKey, label, plan, timed_pairs
 from studies.capture.process import Run, in_process
 from studies.capture.results import (
     CaptureCell,
     CaptureResults,
+    bench_machine,
     make_cell,
     measured_before,
     write_results,
@@ -49,7 +50,7 @@ def run_capture(config: CaptureBench | None = None, show: bool = True, **setting
     _check(config)
     check_out(config)
     done = {cell.key: cell for cell in measured_before(config)} if config.resume else {}
-    results = CaptureResults(config, (), this_machine())
+    results = CaptureResults(config, (), bench_machine())
     plains: Plains = {}
     cells = plan(config)
     for number, key in enumerate(cells, start=1):

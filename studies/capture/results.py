@@ -13,7 +13,7 @@ from typing import Any
 
 from probes.inputs import InputError
 from studies.bench_child import config_from
-from studies.bench_results import cells_before, settings_of
+from studies.bench_results import cells_before, settings_of, this_machine
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, plan, predicted_bytes
 from studies.capture.process import OUT_OF_MEMORY, Run
 from studies.run_folder.files import write_bytes
@@ -158,6 +158,11 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else math.nan
 
 
+def bench_machine() -> dict[str, Any]:
+    """What this bench is measured on, the other tools included."""
+    return this_machine(("torch", "transformers", "transformer-lens", "nnsight"))
+
+
 def write_results(results: CaptureResults, out: Path) -> None:
     """Write the results as JSON, whole or not at all; `passes` stays null until every planned cell is there."""
     write_bytes(out, f"{json.dumps(_record(results), indent=2)}\n".encode())
@@ -210,7 +215,7 @@ def measured_before(config: CaptureBench) -> list[CaptureCell]:
     Raises:
         InputError: As `cells_before`, or if the file holds other cells.
     """
-    rows = cells_before("bench capture", config.out, settings_of(config))
+    rows = cells_before("bench capture", config.out, settings_of(config), bench_machine())
     try:
         cells = [_read_cell(dict(row)) for row in rows]
     except _OTHER as error:

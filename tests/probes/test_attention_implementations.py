@@ -109,9 +109,14 @@ def test_an_implementation_that_is_not_there_is_refused_by_name(name: str, said:
 
 
 def _with_kernels(monkeypatch: pytest.MonkeyPatch, get_kernel: Callable[..., Any]) -> None:
-    """As if the package `kernels` were installed, and gave what `get_kernel` returns."""
+    """As if the package `kernels` were installed without flash-attn, and gave what `get_kernel` returns."""
     from transformers import modeling_utils, utils
     from transformers.integrations import hub_kernels
+    from transformers.modeling_flash_attention_utils import FLASH_ATTENTION_COMPATIBILITY_MATRIX as CHECKS
+
+    monkeypatch.setattr(utils, "is_flash_attn_2_available", lambda: False)
+    for check in ("general_availability_check", "pkg_availability_check"):
+        monkeypatch.setitem(CHECKS[2], check, lambda: False)
 
     for module in (utils, modeling_utils, hub_kernels):
         monkeypatch.setattr(module, "is_kernels_available", lambda: True)
@@ -136,7 +141,6 @@ def loaded_flash(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(remembered, name, getattr(remembered, name))
 
 
-@pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed, so nothing stands in for it")
 def test_a_kernel_of_the_hub_stands_in_for_flash_attention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded_flash: None
 ) -> None:
@@ -155,7 +159,6 @@ def test_a_kernel_of_the_hub_stands_in_for_flash_attention(
     assert model.model.config.get_text_config()._attn_implementation == KERNEL
 
 
-@pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed, so nothing stands in for it")
 def test_a_stand_in_that_the_hub_does_not_give_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded_flash: None
 ) -> None:

@@ -34,7 +34,7 @@ def test_the_settings_are_all_options_but_those_of_the_file() -> None:
 
 def test_the_cells_of_the_same_bench_are_read_as_they_were_written(tmp_path: Path) -> None:
     out = written(tmp_path / "bench.json", Bench())
-    assert cells_before("bench it", out, settings_of(Bench())) == [{"rows": 1}]
+    assert cells_before("bench it", out, settings_of(Bench()), this_machine()) == [{"rows": 1}]
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,19 @@ def test_the_cells_of_the_same_bench_are_read_as_they_were_written(tmp_path: Pat
 def test_another_bench_is_not_gone_on_with(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     out = written(tmp_path / "bench.json", Bench(), **changes)
     with pytest.raises(InputError, match=said):
-        cells_before("bench it", out, settings_of(Bench()))
+        cells_before("bench it", out, settings_of(Bench()), this_machine())
 
 
 def test_what_is_no_result_is_not_gone_on_with(tmp_path: Path) -> None:
     for out in (None, tmp_path / "absent.json"):
         with pytest.raises(InputError, match="nothing to resume"):
-            cells_before("bench it", out, {})
+            cells_before("bench it", out, {}, {})
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(InputError, match="no result of bench it"):
-        cells_before("bench it", tmp_path / "list.json", {})
+        cells_before("bench it", tmp_path / "list.json", {}, {})
     (tmp_path / "text.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read as JSON"):
-        cells_before("bench it", tmp_path / "text.json", {})
+        cells_before("bench it", tmp_path / "text.json", {}, {})
 
 
 def test_out_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
@@ -89,6 +89,12 @@ def test_an_interruption_says_how_to_go_on_where_something_was_written(tmp_path:
         shown = capsys.readouterr().err
         assert said in shown and bool(said) == ("--resume" in shown)
         written(tmp_path / "bench.json", config)
+
+
+def test_a_machine_is_told_by_the_packages_that_a_bench_runs() -> None:
+    found = this_machine(("torch", "no-such-package"))
+    assert found["torch"] and found["no-such-package"] is None and "transformers" not in found
+    assert set(found) - {"no-such-package"} < set(this_machine())
 
 
 def test_both_benches_ask_here() -> None:
