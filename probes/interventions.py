@@ -43,15 +43,17 @@ def blank_effects(
         batch_size: Most variants in one forward pass.
 
     Returns:
-        (images,) nats, positive where the image spoke for the answer.
+        (images,) nats, positive where the image spoke for the answer; NaN for an image that is the neutral one itself,
+        because nothing is taken away from it.
 
     Raises:
         InputError: If the neutral is unknown, the answer has no tokens, or the model cannot take the question.
     """
     images = decoded(question)
-    return _replacement_effects(
-        model, question, images, [blanked(each, neutral) for each in images], answer, batch_size
-    )
+    replacements = [blanked(each, neutral) for each in images]
+    effects = _replacement_effects(model, question, images, replacements, answer, batch_size)
+    effects[unchanged(images, replacements)] = np.nan
+    return effects
 
 
 def swap_effects(
@@ -228,6 +230,12 @@ def blanked(image: Image.Image, neutral: str = "gray") -> Image.Image:
     return Image.new("RGB", image.size, _GRAY if neutral == "gray" else _WHITE)
 
 
+def unchanged(images: Sequence[Image.Image], replacements: Sequence[Image.Image]) -> list[int]:
+    """Places of the images whose replacement shows the same, so that its effect says nothing of the image."""
+    pairs = zip(images, replacements, strict=True)
+    return [place for place, (old, new) in enumerate(pairs) if same_picture(old, new)]
+
+
 def swapped(images: Sequence[Image.Image], others: Sequence[Any]) -> list[Image.Image]:
     """For each image one of another sample, resized so that the number of tokens stays; see `swap_effects`.
 
@@ -238,9 +246,8 @@ def swapped(images: Sequence[Image.Image], others: Sequence[Any]) -> list[Image.
         raise InputError("swapping needs at least one image of another sample, and none is given")
     chosen = [ImageRef.of(others[place % len(others)]).open() for place in range(len(images))]
     replacements = [new.resize(old.size) for old, new in zip(images, chosen, strict=True)]
-    for place, (old, new) in enumerate(zip(images, replacements, strict=True), start=1):
-        if same_picture(old, new):
-            raise InputError(f"image {place} would be swapped for one that shows the same; give another in its place")
+    for place in unchanged(images, replacements):
+        raise InputError(f"image {place + 1} would be swapped for one that shows the same; give another in its place")
     return replacements
 
 

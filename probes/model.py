@@ -20,11 +20,12 @@ import torch
 from probes.attention import UnsupportedAttention, pairwise_factors
 from probes.backend import AnswerScores, Recorded
 from probes.changes import Change, applied
+from probes.checkpoints import first_line
 from probes.decoder import decoder_layers, image_layers, last_logits
 from probes.encoding import Answer, Encoded, Encoder, to_device
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
-from probes.loading import DeviceMap, check_pair, first_line, load
+from probes.loading import DeviceMap, check_pair, load
 from probes.prompts import Question
 from probes.recording import recorder_of
 from probes.residuals import reading_residuals

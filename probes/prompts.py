@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
+from probes.checkpoints import first_line
 from probes.clips import VIDEO_MARK, Video, is_video, video_list
 from probes.inputs import IMAGE_MARK, ImageRef, InputError, check_marks, placed
-from probes.loading import first_line
 
 Kind = Literal["text", "image", "video"]
 

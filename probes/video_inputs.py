@@ -6,9 +6,9 @@ Frames are the user's: unless asked, a processor chooses none of its own. This f
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from probes.checkpoints import first_line
 from probes.clips import ShownVideo, Video
 from probes.errors import InputError
-from probes.loading import first_line
 
 
 def video_arguments(videos: Sequence[Sequence[Video]]) -> dict[str, Any]:

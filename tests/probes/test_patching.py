@@ -107,6 +107,13 @@ def test_another_samples_image_is_patched_in() -> None:
     assert np.abs(effects - patch_effects(model, question, ANSWER, windows=[[0]])[0]).max() > 100 * TOLERANCE
 
 
+def test_an_image_that_is_blank_already_has_no_effect_to_tell() -> None:
+    model, images = hooked("llava"), [*questions()[0].images]
+    images[1] = blanked(images[1])
+    effects = patch_effects(model, Question(images, questions()[0].text), ANSWER)
+    assert (np.isnan(effects) == [False, True, False]).all()
+
+
 def test_layers_without_attention_are_patched_too() -> None:
     model = hooked("qwen3_5")
     assert set(model.residual_layers) > set(model.layers)
