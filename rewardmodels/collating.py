@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from probes.checkpoints import first_line
 from probes.inputs import InputError
-from probes.loading import context_length, first_line
+from probes.loading import context_length
 from rewardmodels.heads import last_real_tokens
 from rewardmodels.rendering import Conversation
 

@@ -12,15 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from probes.checkpoints import check_weight_files, download_weights, find_folder, first_line, refuse_remote_code
 from probes.inputs import InputError
-from probes.loading import (
-    _check_weight_files,
-    _download_weights,
-    _find_folder,
-    _read_config,
-    _refuse_remote_code,
-    first_line,
-)
+from probes.loading import read_config
 from rewardmodels.collating import tokenizer_of
 from rewardmodels.heads import classifier_class
 
@@ -72,7 +66,7 @@ def load_reward(
             one, misses weights, is pickled or wants to run code of its own without leave, or is broken.
     """
     name = str(path_or_id)
-    folder = _find_folder(name, revision, trust_remote_code)
+    folder = find_folder(name, revision, trust_remote_code)
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architectures = raw.get("architectures") or ["nothing"]
     if not str(architectures[0]).endswith("ForSequenceClassification"):
@@ -83,7 +77,7 @@ def load_reward(
         )
         raise InputError(f"model {name!r}: its config.json names {architectures[0]}, which is no reward model: {hint}")
     if raw.get("auto_map") != AUTO_MAP:
-        _refuse_remote_code(folder, name, trust_remote_code)
+        refuse_remote_code(folder, name, trust_remote_code)
     config = _config(folder, name, trust_remote_code)
     if config.num_labels != 1:
         raise InputError(
@@ -91,8 +85,8 @@ def load_reward(
             "classifier, or was saved without num_labels=1"
         )
     if not Path(name).expanduser().is_dir():
-        _download_weights(name, revision, allow_pickle)
-    _check_weight_files(folder, name, config, allow_pickle)
+        download_weights(name, revision, allow_pickle)
+    check_weight_files(folder, name, config, allow_pickle)
     settings = _settings(dtype, device_map, attn_implementation, trust_remote_code)
     model, report = _load(_classifier(config, name), folder, name, config, settings)
     missing = sorted(report["missing_keys"]) + [str(key) for key in sorted(report["mismatched_keys"])]
@@ -126,13 +120,13 @@ def load_base(
             is pickled or wants to run code of its own without leave, or is broken.
     """
     name = str(path_or_id)
-    folder = _find_folder(name, revision, trust_remote_code)
-    _refuse_remote_code(folder, name, trust_remote_code)
+    folder = find_folder(name, revision, trust_remote_code)
+    refuse_remote_code(folder, name, trust_remote_code)
     config = _config(folder, name, trust_remote_code)
     config.num_labels = 1
     if not Path(name).expanduser().is_dir():
-        _download_weights(name, revision, allow_pickle)
-    _check_weight_files(folder, name, config, allow_pickle)
+        download_weights(name, revision, allow_pickle)
+    check_weight_files(folder, name, config, allow_pickle)
     processor = load_processor(folder, name, trust_remote_code)
     settings = _settings(dtype, device_map, attn_implementation, trust_remote_code)
     kind = _classifier(config, name)
@@ -187,7 +181,7 @@ def load_processor(folder: Path, name: str, trust_remote_code: bool = False) -> 
 
 
 def _config(folder: Path, name: str, trust_remote_code: bool) -> Any:
-    config = _read_config(folder, name, trust_remote_code)
+    config = read_config(folder, name, trust_remote_code)
     text, outer = config.get_text_config(), getattr(config, "pad_token_id", None)
     if text is not config and outer is not None and text.pad_token_id is None:
         text.pad_token_id = outer

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from probes.checkpoints import first_line
 from probes.inputs import ImageRef, InputError, Turn
-from probes.loading import first_line
 
 _FORMS = ("blocks", "inline", "string")
 _FIRST_PLACEHOLDER = 0xE000

@@ -36,8 +36,9 @@ NNSIGHT = VERIFIED - set(CROSSING)
 """Model types that nnsight takes."""
 
 _CROSSING = "refused: its cross-attention is over features and not over tokens"
-NO_PATCH = {"gemma3n": "four residual streams", "glm5_next": "four residual streams"}
-"""Model types whose residual stream is none of (batch, tokens, hidden size), on every back end."""
+_LOOKING_BACK = "layers look back at the streams of earlier ones"
+NO_PATCH = {"gemma3n": "four residual streams", "glm5_next": "four residual streams", "inkling2": _LOOKING_BACK}
+"""Model types whose residual stream is not one of (batch, tokens, hidden size), on every back end."""
 _CHOOSING = "sparse: it would choose other columns"
 NO_KNOCKOUT = dict.fromkeys(("dots3_note", "glm5_next", "mistral_large4", "qwen4_exp"), _CHOOSING)
 """Model types that nnsight reads and does not knock out."""

@@ -12,19 +12,27 @@ from probes.families.view import Family
 from probes.inputs import InputError
 
 FAMILIES: dict[str, str] = {
+    "aria": "aria",
     "aya_vision": "internvl",
+    "chameleon": "chameleon",
     "cohere2_vision": "internvl",
     "cohere_compass": "qwen2_vl",
     "cosmos3_omni": "qwen2_vl",
     "deepseek_vl": "square",
     "deepseek_vl_hybrid": "square",
+    "emu3": "emu3",
     "ernie4_5_vl_moe": "qwen2_vl",
     "exaone4_5": "qwen2_vl",
+    "fuyu": "fuyu",
+    "fast_vlm": "fast_vlm",
     "gemma3": "gemma3",
+    "gemma3n": "gemma3n",
     "gemma4": "gemma4",
+    "gemma4_unified": "gemma4_unified",
     "glm46v": "qwen2_vl",
     "glm4v": "qwen2_vl",
     "glm4v_moe": "qwen2_vl",
+    "glm5_next": "padded",
     "glm_ocr": "qwen2_vl",
     "glmga": "qwen2_vl",
     "granite_docling": "granite_docling",
@@ -32,8 +40,13 @@ FAMILIES: dict[str, str] = {
     "hyperclovax_vision_v2": "qwen2_vl",
     "idefics2": "idefics2",
     "idefics3": "idefics3",
+    "inkling2": "padded",
+    "inkling_mm_model": "inkling",
     "internvl": "internvl",
     "janus": "square",
+    "kimi_k25": "padded",
+    "kosmos-2": "kosmos",
+    "kosmos-2.5": "kosmos",
     "lfm2_vl": "lfm2_vl",
     "lfm3_vl": "qwen2_vl",
     "lighton_ocr": "pixtral",
@@ -48,9 +61,13 @@ FAMILIES: dict[str, str] = {
     "mistral3": "pixtral",
     "mistral_large4": "pixtral",
     "muse_glimmer": "muse_glimmer",
+    "muse_spark": "muse_glimmer",
+    "nemotron_h_omni": "nemotron_h_omni",
     "ovis2": "ovis2",
     "paddleocr_vl": "qwen2_vl",
     "paligemma": "square",
+    "pp_chart2table": "square",
+    "perception_lm": "perception_lm",
     "qianfan_ocr": "internvl",
     "qwen2_5_omni_thinker": "qwen2_vl",
     "qwen2_5_vl": "qwen2_vl",
@@ -61,25 +78,33 @@ FAMILIES: dict[str, str] = {
     "qwen3_vl": "qwen2_vl",
     "qwen3_vl_moe": "qwen2_vl",
     "qwen4_exp": "qwen2_vl",
+    "shieldgemma2": "gemma3",
     "smolvlm": "idefics3",
     "video_llama_3": "qwen2_vl",
     "vipllava": "llava",
 }
 """From `config.model_type` to the module of this package that knows it."""
 
-RESAMPLED: frozenset[str] = frozenset({"idefics2"})
+RESAMPLED: frozenset[str] = frozenset({"aria", "idefics2", "kosmos-2", "kosmos-2.5"})
 """Model types whose image tokens have no places in the image (`probes.families.geometry.Tile.mixed`)."""
 
 UNBATCHED: dict[str, str] = {
+    "emu3": "pads pictures to the largest of a batch, which its encoder sees, so that questions change each other",
     "hunyuan_vl": "numbers images over the whole batch, so that questions change each other",
     "minimax_m3_vl": "chooses other blocks under sdpa in a padded batch, down to none at all",
 }
 """Model types whose batches are not their questions side by side, with the reason."""
 
+OWN_QUESTIONS: dict[str, str] = {"shieldgemma2": "its processor asks questions of its own, one for each policy"}
+"""Model types that cannot be asked anything; their spans are found in what the processor made."""
+
+NO_TEMPLATE: frozenset[str] = frozenset({"fuyu", "kosmos-2", "kosmos-2.5"})
+"""Model types whose processors come without a chat template, so that nothing but their spans was tested."""
+
 ANSWER_TYPES: dict[str, int] = {"paligemma": 1}
 """Token type of an answer where it is not 0: PaliGemma's tokens of type 0 see each other in both directions."""
 
-TEXT_ENDS: dict[str, str] = {"paligemma": "\n"}
+TEXT_ENDS: dict[str, str] = {"chameleon": "<reserved08706>", "paligemma": "\n"}
 """What a processor itself puts behind the prompt's text."""
 
 PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "ovis2": "<IMG_ATOM>"}
@@ -111,8 +136,14 @@ def family_of(model_type: str) -> Family:
         InputError: If no module knows it.
     """
     if model_type not in FAMILIES:
+        from probes.axes import has_axis
         from probes.families.support import BY_HAND
 
+        if has_axis(model_type):
+            raise InputError(
+                f"the images of model type {model_type!r} are no tokens of its prompt: find their columns with "
+                "find_vision_spans, and pass them to attention_factors(image_spans=[], cross_spans=...)"
+            )
         reason = BY_HAND.get(model_type, "docs/families.md has those that are")
         raise InputError(
             f"no image spans are known for model type {model_type!r} ({reason}): pass spans by hand to "

@@ -91,6 +91,7 @@ def read_streams(model: HookedModel, question: Question, answer: Answer) -> Stre
 
 def _encode(model: HookedModel, question: Question, answer: Answer) -> Encoded:
     encoded = model.encode([question], [answer])
+    encoded.need_image_tokens("a reading of instruments")
     if not encoded.answer_ids[0]:
         raise InputError("the answer is empty, so there is no probability to explain")
     return encoded

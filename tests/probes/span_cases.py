@@ -10,6 +10,7 @@ from PIL import Image
 
 from probes.spans import ImageSpan, find_image_spans
 from tests.probes.processors import build_config, build_model, build_processor, chat
+from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
@@ -245,12 +246,20 @@ CASES = {
         Case("ovis2, nearest ratio", "ovis2", {"use_covering_area_grid": False, "min_patches": 2}, {}, {}),
         Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
         Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
+        Case("inkling_mm_model, shrunk", "inkling_mm_model", {"rescale_image_frac": 0.6}, {}, {}),
         Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
-        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO)),
+        Case("fast_vlm", "fast_vlm", {}, {}, {}, 64),
+        Case("gemma3n", "gemma3n", {}, {}, {}, 32),
+        Case("perception_lm", "perception_lm", {}, {}, {}),
+        Case("perception_lm, whole", "perception_lm", {"vision_input_type": "vanilla"}, {}, {}),
+        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO, *CODES)),
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
+PADDED = ("glm5_next", "inkling2", "inkling_mm_model", "inkling_mm_model, shrunk", "kimi_k25")
+"""Cases whose grid reaches outside the image on the right and below."""
 PADS = {
+    "fast_vlm",
     "llava, padded",
     "llava, wide crop",
     "llava_onevision",
@@ -258,14 +267,20 @@ PADS = {
     *FITTED,
     "llama4",
     "llama4, largest canvas",
+    *PADDED,
+    "pp_chart2table",
 }
-SHARES = {"llava_onevision, thinned"}
+SHARES = {"gemma3n", "llava_onevision, thinned"}
 """Cases whose neighbouring tokens are mixed from the same patches."""
+ALONE = {"perception_lm"}
+"""Cases whose processor takes no images together that it cuts into unequal numbers of tiles."""
 NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
-RASTER = {"hunyuan_vl", "muse_glimmer", "paddleocr_vl"}
+RASTER = {"hunyuan_vl", "kimi_k25", "muse_glimmer", "muse_spark", "paddleocr_vl"}
 """Families whose processor leaves patches in rows, and whose model merges them."""
-FRAMES_FIRST = {"muse_glimmer"}
+FRAMES_FIRST = {"muse_glimmer", "muse_spark"}
 """Families whose patches hold the repeated frames one after the other, and not channel by channel."""
+WINDOWED = {"fast_vlm"}
+"""Families whose cells lie under the windows of convolutions: half a cell up and to the left of an even grid."""
 ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
 
 
@@ -293,7 +308,19 @@ def model_of(case: Case) -> Any:
     """The case's tiny random model, made once."""
     if case.name not in _models:
         _models[case.name] = build_model(case.family, processor_of(case), **case.changes)
+        if case.family == "fast_vlm":
+            _see_middles(_models[case.name].model.vision_tower)
     return _models[case.name]
+
+
+def _see_middles(tower: torch.nn.Module) -> None:
+    """Leave of each window its middle: random windows, one upon the other, show every pixel to every token."""
+    for module in tower.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size > (1, 1):
+            middle = module.weight.shape[-1] // 2
+            kept = module.weight.data[..., middle, middle].clone()
+            module.weight.data.zero_()
+            module.weight.data[..., middle, middle] = kept
 
 
 def encode(case: Case, rows: list[list[Image.Image]], side: str = "left") -> Encoded:

@@ -28,7 +28,21 @@ BESIDES_EMBEDDINGS = (
 """Families whose vision tower adds features between layers too; Gemma 4 gives each layer embeddings of its own."""
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
+UNPATCHED = {
+    "glm5_next": r"its residual stream has the form \(3, \d+, 4, 32\)",
+    "inkling2": "it looks back at the residual streams of earlier layers",
+}
+"""Families that are refused, with the reason."""
+
+
+@pytest.mark.parametrize("family", UNPATCHED)
+def test_families_whose_streams_are_not_one_are_refused(family: str) -> None:
+    model = hooked(family)
+    with pytest.raises(InputError, match=UNPATCHED[family]):
+        patch_effects(model, questions()[0], ANSWER, windows=[model.residual_layers])
+
+
+@pytest.mark.parametrize("family", [name for name in (*FAMILIES, *FURTHER) if name not in UNPATCHED])
 def test_patching_every_layer_equals_running_the_blank(family: str) -> None:
     model, question = hooked(family), questions()[0]
     layers = model.residual_layers
@@ -91,6 +105,13 @@ def test_another_samples_image_is_patched_in() -> None:
     effects = patch_effects(model, question, ANSWER, others, windows=[[0]])[0]
     np.testing.assert_allclose(effects, swap_effects(model, question, ANSWER, others), atol=TOLERANCE)
     assert np.abs(effects - patch_effects(model, question, ANSWER, windows=[[0]])[0]).max() > 100 * TOLERANCE
+
+
+def test_an_image_that_is_blank_already_has_no_effect_to_tell() -> None:
+    model, images = hooked("llava"), [*questions()[0].images]
+    images[1] = blanked(images[1])
+    effects = patch_effects(model, Question(images, questions()[0].text), ANSWER)
+    assert (np.isnan(effects) == [False, True, False]).all()
 
 
 def test_layers_without_attention_are_patched_too() -> None:

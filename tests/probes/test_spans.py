@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 
 from probes.spans import Box, Cell, ImageSpan
 from tests.probes.colours import token_colours
+from tests.probes.patch_colours import LAYOUTS
+from tests.probes.recipes_codes import CODES
 from tests.probes.span_cases import (
+    ALONE,
     CASES,
+    PADDED,
     PADS,
     PUBLISHED,
     Case,
@@ -60,14 +64,15 @@ def split_by_image(spans: list[list[ImageSpan]], colours: Floats) -> list[tuple[
 def test_boxes_tile_the_image_and_name_what_each_token_saw(name: str, sizes: list[Size]) -> None:
     case = CASES[name]
     images = [coordinates(size) for size in sizes]
-    encoded = encode(case, [images[:1], images[1:]])
-    assert_tokens(encoded)
-    for span, colours in split_by_image(encoded.spans, token_colours(case, encoded)):
-        assert span.size is not None
-        assert_tiles_exactly(span)
-        cells = unpadded(span.cells(), span)
-        assert cells or name in PADS
-        assert misplaced(cells, colours, span.size) == []
+    batches = [[[image]] for image in images] if name in ALONE else [[images[:1], images[1:]]]
+    for encoded in (encode(case, batch) for batch in batches):
+        assert_tokens(encoded)
+        for span, colours in split_by_image(encoded.spans, token_colours(case, encoded)):
+            assert span.size is not None
+            assert_tiles_exactly(span)
+            cells = unpadded(span.cells(), span)
+            assert cells or name in PADS
+            assert misplaced(cells, colours, span.size) == []
 
 
 @pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: case.name)
@@ -96,12 +101,12 @@ def test_the_published_settings(case: Case) -> None:
     assert misplaced(unpadded(span.cells(), span), token_colours(case, encoded), size) == []
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan", *LAYOUTS, *CODES, *PADDED])
 def test_the_coordinate_check_fails_for_wrong_boxes(name: str) -> None:
     case, size = CASES[name], (150, 61)
     encoded = encode(case, [[coordinates(size)]])
     span = encoded.spans[0][0]
-    colours, cells = token_colours(case, encoded), span.cells()
+    colours, cells = token_colours(case, encoded), unpadded(span.cells(), span)
     assert misplaced(cells, colours, size) == []
     assert misplaced(cells, np.roll(colours, 1, axis=0), size)
     whole = Box(0, 0, *size)
