@@ -50,7 +50,7 @@ def usable_pairs(
     first: list[str] = []
     for pair in pairs:
         try:
-            reward.collator(_conversations(reward, [pair]))
+            reward.collator(pair_conversations(reward, [pair]))
             kept.append(pair)
         except InputError as error:
             reasons[str(error).split(":")[0].split("(")[0].strip()[:80]] += 1
@@ -118,12 +118,12 @@ class PairCollator:
 
     def _inputs(self, pairs: Sequence[PreferencePair]) -> dict[str, Tensor]:
         try:
-            return self._reward.collator(_conversations(self._reward, pairs))
+            return self._reward.collator(pair_conversations(self._reward, pairs))
         except InputError as error:
             raise InputError(f"the batch of pairs {', '.join(pair.id for pair in pairs[:8])}: {error}") from error
 
 
-def _conversations(reward: RewardModel, pairs: Sequence[PreferencePair]) -> list[Conversation]:
+def pair_conversations(reward: RewardModel, pairs: Sequence[PreferencePair]) -> list[Conversation]:
     """The chosen conversations, then the rejected ones."""
     both = [(pair.prompt, pair.chosen) for pair in pairs] + [(pair.prompt, pair.rejected) for pair in pairs]
     return [reward.writer.write(prompt, response.text, response.images) for prompt, response in both]

@@ -39,12 +39,17 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         branches: Main model and proxy, for objectives that need the text-only margin.
         view: What the proxy sees in place of the images.
         card: Makes the model card of a checkpoint from the trainer; by default TRL's.
+        collator: Makes training batches out of places in `pairs`; by default a `PairCollator`. One that has rendered
+            and tokenized them beforehand spares short runs most of their time.
         callbacks: As of transformers' trainer.
 
     Raises:
         InputError: If there are no pairs, the objective needs a proxy that is not there or the reverse, or the settings
             do not go with it.
     """
+
+    brings_text_margins = False
+    """Whether a subclass knows the text-only margins by other means than branches."""
 
     def __init__(
         self,
@@ -56,16 +61,17 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         branches: Branches | None = None,
         view: str = "blank",
         card: Callable[["RewardTrainer"], str] | None = None,
+        collator: Callable[[Sequence[Mapping[str, int]]], dict[str, Any]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         objective = objective or BradleyTerry(center=args.center_rewards_coefficient or 0.0)
-        _check(pairs, args, objective, branches)
+        _check(pairs, args, objective, branches, self.brings_text_margins)
         self.reward = reward
         self._objective = objective
         self._branches = branches
         self._card = card
         seen = view if branches is not None else None
-        self._collators = {"train": PairCollator(reward, pairs, seen, args.seed)}
+        self._collators: dict[str, Any] = {"train": collator or PairCollator(reward, pairs, seen, args.seed)}
         evaluation = None
         if eval_pairs:
             self._collators["eval"] = PairCollator(reward, eval_pairs, seen, args.seed)
@@ -94,12 +100,12 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         """
         del num_items_in_batch
         mode = "train" if self.model.training else "eval"
-        aside = {key: inputs.pop(key) for key in ("proxy", "weight", "margin", "group") if key in inputs}
+        aside = {key: inputs.pop(key) for key in ("proxy", "weight", "margin", "group", "index") if key in inputs}
         rewards, text = self._rewards(model, inputs, aside.get("proxy"))
         chosen, rejected = rewards.chunk(2)
         batch = PairBatch(
             margin=chosen - rejected,
-            margin_text=None if text is None else text[: len(chosen)] - text[len(chosen) :],
+            margin_text=text,
             weight=aside.get("weight"),
             group=aside.get("group") if self._objective.needs_groups else None,
             target=aside.get("margin"),
@@ -117,12 +123,14 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
     def _rewards(
         self, model: Any, inputs: dict[str, Any], proxy: dict[str, Any] | None
     ) -> tuple[Tensor, Tensor | None]:
+        """Rewards of chosen, then rejected responses; and the text-only margins, where there is a proxy."""
         if self._branches is None:
             return model(**inputs, use_cache=False).logits.squeeze(-1), None
         if proxy is None:
             raise InputError("the batch has no inputs for the proxy: make it by this trainer's own collator")
         main, text = model(main={**inputs, "use_cache": False}, proxy={**proxy, "use_cache": False})
-        return main.squeeze(-1), text.squeeze(-1)
+        better, worse = text.squeeze(-1).chunk(2)
+        return main.squeeze(-1), better - worse
 
     def _total(self, value: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:
@@ -150,7 +158,8 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
             metrics[name].append(value)
 
     def _collate(self, items: Sequence[Mapping[str, int]]) -> dict[str, Any]:
-        return self._collators["eval" if items[0]["evaluates"] else "train"](items)
+        batch: dict[str, Any] = self._collators["eval" if items[0]["evaluates"] else "train"](items)
+        return batch
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         """Leave the places as they are: conversations are rendered when a batch is made."""
@@ -210,11 +219,15 @@ def _over_processes(name: str, values: Tensor) -> Tensor:
 
 
 def _check(
-    pairs: Sequence[PreferencePair], args: RewardConfig, objective: Objective, branches: Branches | None
+    pairs: Sequence[PreferencePair],
+    args: RewardConfig,
+    objective: Objective,
+    branches: Branches | None,
+    brings_text_margins: bool,
 ) -> None:
     if not pairs:
         raise InputError("there is no pair to train on")
-    if objective.needs_text and branches is None:
+    if objective.needs_text and branches is None and not brings_text_margins:
         raise InputError(f"the objective {objective.name!r} weighs pairs by a text-only proxy: give branches")
     if branches is not None and branches.shared and args.gradient_checkpointing:
         raise InputError(

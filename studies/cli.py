@@ -72,6 +72,13 @@ VERBS = {
         "which instrument names the image that the answer depends on?",
         "sightcheck scoreboard --model path/to/model --data path/to/questions.jsonl --out runs/scoreboard",
     ),
+    "shortcuts": Verb(
+        "studies.shortcuts.command",
+        "ShortcutsConfig",
+        "run",
+        "where shortcut-aware reward learning helps: a map of methods (hours)",
+        "sightcheck shortcuts --out runs/shortcuts --seeds 1 --workers 2",
+    ),
     "bench capture": Verb(
         "studies.capture.cli",
         "CaptureBench",

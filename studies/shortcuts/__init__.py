@@ -1,0 +1,1 @@
+"""Where does shortcut-aware learning help? Three environments, one visual truth, a map of methods."""

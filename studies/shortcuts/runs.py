@@ -1,0 +1,207 @@
+"""One training run of the study: from a backbone through the shipped trainer, measured at several lengths.
+
+A jointly trained proxy learns by plain Bradley-Terry on inputs of its own, and no method changes what it learns. So
+it is trained once for each environment, strength and seed; its margins, step by step, stand in for the branch in every
+method that asks for one. That gives the numbers of training both side by side, for half the work.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PrinterCallback, TrainerCallback
+from trl import RewardConfig
+
+from rewardmodels.loading import draw_head
+from rewardmodels.model import RewardModel
+from rewardmodels.objectives import make_objective
+from rewardmodels.training import RewardTrainer
+from studies.shortcuts.environments import make_pairs, strengths
+from studies.shortcuts.pictures import split_pictures
+from studies.shortcuts.preparing import PreparedPairs, margins
+from studies.shortcuts.settings import ENVIRONMENTS, LENGTHS, Method, Sizes
+
+TEST_SETS = ("dev", *ENVIRONMENTS, "reversed", "blank", "neutral")
+"""Pairs of unseen pictures.
+
+"dev": the own environment's, for choosing; each environment's by name; "reversed": the own cue wrong as often as it was
+right; "blank": the own environment's without the image; "neutral": every cue right on half.
+"""
+
+Margins = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Prepared pairs of one environment, strength, learnability and seed."""
+
+    train: PreparedPairs
+    tests: Mapping[str, PreparedPairs]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Margins on each test set after each length, and the run's own margins, step by step."""
+
+    lengths: tuple[int, ...]
+    tests: Mapping[str, npt.NDArray[np.float32]]
+    """(lengths, pairs) margins."""
+    steps: npt.NDArray[np.float32]
+    """(steps, batch) margins before each step, in the order of the batches."""
+    loss: npt.NDArray[np.float32]
+    """(steps,)."""
+
+
+def prepare(reward: RewardModel, environment: str, strength: float, noise: float, seed: int, sizes: Sizes) -> Data:
+    """Draw and prepare the pairs of a run; they depend on environment, strength and seed, and on no method."""
+    pictures = split_pictures()
+    place = ENVIRONMENTS.index(environment)
+
+    def made(split: str, count: int, right: Mapping[str, float], part: int) -> PreparedPairs:
+        key = (seed, place, round(1000 * strength), part)
+        return PreparedPairs(reward, make_pairs(pictures[split], count, right, noise, key, environment))
+
+    own = strengths(environment, strength)
+    tests = {"dev": made("dev", sizes.dev_pairs, own, 1)}
+    for at, other in enumerate(ENVIRONMENTS):
+        tests[other] = made("test", sizes.test_pairs, strengths(other, strength), 2 + at)
+    tests["reversed"] = made("test", sizes.test_pairs, strengths(environment, 1 - strength), 6)
+    tests["blank"] = tests[environment].blank()
+    tests["neutral"] = made("test", sizes.test_pairs, strengths("", 0.5), 7)
+    return Data(made("train", sizes.train_pairs, own, 0), tests)
+
+
+def train_proxy(start: RewardModel, data: Data, seed: int, sizes: Sizes, steps: int = LENGTHS[-1]) -> RunResult:
+    """Train the text-only proxy: plain Bradley-Terry on blank images; tested on blank images too."""
+    blank = {name: prepared.blank() for name, prepared in data.tests.items()}
+    return _train(start, data.train.blank(), blank, Method("text-only", "bradley-terry"), seed, sizes, steps)
+
+
+def train_method(
+    start: RewardModel,
+    data: Data,
+    method: Method,
+    seed: int,
+    sizes: Sizes,
+    proxy: RunResult | None = None,
+    steps: int = LENGTHS[-1],
+) -> RunResult:
+    """Train one reward model by a method.
+
+    Args:
+        start: The backbone; it is copied.
+        data: The pairs.
+        method: How.
+        seed: Draws head and batches.
+        sizes: Batch, learning rate and so on.
+        proxy: The proxy's run of the same data, seed and steps, for methods that weigh by it.
+        steps: Steps in all; measured at each of `LENGTHS` up to here, and at the end.
+
+    Raises:
+        ValueError: If the method needs a proxy and there is none, or it is another length's.
+    """
+    return _train(start, data.train, data.tests, method, seed, sizes, steps, proxy)
+
+
+class RecordedProxyTrainer(RewardTrainer):
+    """The shipped trainer with the proxy's margins of each step known beforehand."""
+
+    brings_text_margins = True
+
+    def __init__(self, *args: Any, recorded: Margins | None = None, **kwargs: Any) -> None:
+        self._recorded = recorded
+        self.own: list[Tensor] = []
+        super().__init__(*args, **kwargs)
+
+    def _rewards(self, model: Any, inputs: dict[str, Any], proxy: Any) -> tuple[Tensor, Tensor | None]:
+        rewards, _ = super()._rewards(model, inputs, proxy)
+        better, worse = rewards.detach().float().chunk(2)
+        self.own.append(better - worse)
+        if self._recorded is None or not self._objective.needs_text:
+            return rewards, None
+        return rewards, torch.from_numpy(self._recorded[self.state.global_step])
+
+
+class _Measuring(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, tests: Mapping[str, PreparedPairs], lengths: Sequence[int]) -> None:
+        self._tests, self._lengths = tests, lengths
+        self.found: dict[str, list[Margins]] = {name: [] for name in tests}
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, model: Any = None, **_: Any) -> None:
+        if state.global_step in self._lengths:
+            for name, prepared in self._tests.items():
+                self.found[name].append(margins(model, prepared))
+
+
+def _train(
+    start: RewardModel,
+    train: PreparedPairs,
+    tests: Mapping[str, PreparedPairs],
+    method: Method,
+    seed: int,
+    sizes: Sizes,
+    steps: int,
+    proxy: RunResult | None = None,
+) -> RunResult:
+    options = dict(method.options)
+    if method.objective == "group-dro":
+        cue = train.groups[0][:-1]
+        options["groups"] = (f"{cue}+", f"{cue}-")
+    objective: Any = make_objective(method.objective, **options)
+    if objective.needs_text and (proxy is None or len(proxy.steps) != steps):
+        raise ValueError(f"{method.name} needs the margins of a proxy trained for as many steps")
+    reward = RewardModel(deepcopy(start.model), start.processor)
+    draw_head(reward.model, seed)
+    reward.model.model.vision_tower.requires_grad_(False)
+    objective.learn_text = False
+    measuring = _Measuring(tests, lengths := tuple(sorted({*(n for n in LENGTHS if n < steps), steps})))
+    with TemporaryDirectory() as folder:
+        trainer = RecordedProxyTrainer(
+            reward,
+            train.pairs,
+            _settings(Path(folder), method, seed, sizes, steps),
+            objective=objective,
+            collator=train,
+            callbacks=[measuring],
+            recorded=None if proxy is None else proxy.steps,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    loss = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return RunResult(
+        lengths,
+        {name: np.stack(values) for name, values in measuring.found.items()},
+        torch.stack(trainer.own).numpy(),
+        np.array(loss, dtype=np.float32),
+    )
+
+
+def _settings(folder: Path, method: Method, seed: int, sizes: Sizes, steps: int) -> RewardConfig:
+    return RewardConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=sizes.batch,
+        learning_rate=sizes.learning_rate * method.rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=sizes.warm_up,
+        max_grad_norm=sizes.clip,
+        weight_decay=0.0,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=10,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        dataloader_drop_last=True,
+        remove_unused_columns=False,
+    )

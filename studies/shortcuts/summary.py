@@ -1,0 +1,183 @@
+"""What the runs say: accuracy at home and elsewhere, degradation, reversal, blank images, frontier; with intervals.
+
+The unit is the seed: each seed's runs in the three environments make one transfer matrix. Reads a run folder's cells;
+trains nothing. No torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from probes.estimates import Estimate, difference, mean, proportion
+from probes.files import read_json
+from rewardmodels.degradation import ShortcutFailureDegradation, shortcut_failure_degradation
+from studies.shortcuts.frontier import below_frontier
+from studies.shortcuts.grid import Stored, Task, read_cell
+from studies.shortcuts.settings import ENVIRONMENTS, TEXT_ONLY
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One place of the map."""
+
+    backbone: str
+    learnability: str
+    strength: float
+    length: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method in one condition; shares, over seeds."""
+
+    condition: Condition
+    method: str
+    dev: Estimate
+    """I.i.d. accuracy on dev pictures, which alone may choose between methods and lengths."""
+    iid: Estimate
+    ood: Estimate
+    reversed: Estimate
+    """With the own cue wrong as often as it was right."""
+    blank: Estimate
+    """I.i.d. accuracy that is lost when the image is blanked."""
+    neutral: Estimate
+    """With every cue right on half."""
+    degradation: ShortcutFailureDegradation
+    """Over the other environments' pairs of all seeds, clustered by picture."""
+    below_frontier: Estimate
+    pairs: int
+    """Test pairs behind each accuracy at home; twice as many behind those elsewhere."""
+
+
+def condition_of(task: Task, length: int) -> Condition:
+    """Where a task's runs of a length belong."""
+    return Condition(task.backbone, task.learnability, task.strength, length)
+
+
+def ceiling_of(folder: Path, condition: Condition) -> Estimate:
+    """The image-only ceiling: the taught backbone's accuracy where no cue tells anything.
+
+    Raises:
+        InputError: If the backbone was not measured.
+    """
+    return Estimate.from_dict(read_json(folder / "ceilings.json")[condition.learnability]["seeing"])
+
+
+def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Summary:
+    """Summarise a method in a condition over complete seeds.
+
+    Raises:
+        InputError: If a run is missing.
+    """
+    runs = [_Seed(folder, condition, method, seed) for seed in seeds]
+    bounds = (0.0, 1.0)
+    iid, ood = (np.array([getattr(run, name) for run in runs]) for name in ("iid", "ood"))
+    ceiling = ceiling_of(folder, condition).value
+    correct, by_text, clusters = (np.concatenate(parts) for parts in zip(*(run.elsewhere for run in runs), strict=True))
+    return Summary(
+        condition,
+        method,
+        dev=mean([run.share("dev") for run in runs], bounds=bounds),
+        iid=mean(iid, bounds=bounds),
+        ood=mean(ood, bounds=bounds),
+        reversed=mean([run.share("reversed") for run in runs], bounds=bounds),
+        blank=mean([run.iid - run.share("blank") for run in runs], bounds=(-1.0, 1.0)),
+        neutral=mean([run.share("neutral") for run in runs], bounds=bounds),
+        degradation=shortcut_failure_degradation(correct, by_text, clusters),
+        below_frontier=mean(below_frontier(ceiling, condition.strength, iid, ood)),
+        pairs=sum(run.pairs for run in runs),
+    )
+
+
+def compare(
+    folder: Path, condition: Condition, method: str, other: str, seeds: Sequence[int]
+) -> tuple[Estimate, Estimate]:
+    """A method minus another at home and elsewhere, paired by seed.
+
+    Raises:
+        InputError: If a run is missing.
+    """
+    first = [_Seed(folder, condition, method, seed) for seed in seeds]
+    second = [_Seed(folder, condition, other, seed) for seed in seeds]
+    return (
+        difference([run.iid for run in first], [run.iid for run in second]),
+        difference([run.ood for run in first], [run.ood for run in second]),
+    )
+
+
+def transfer(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> FloatArray:
+    """(seeds, train, test) accuracies, as `rewardmodels.transfer.transfer_matrix` takes them.
+
+    Raises:
+        InputError: If a run is missing.
+    """
+    return np.array([_Seed(folder, condition, method, seed).matrix for seed in seeds])
+
+
+class _Seed:
+    """The runs of one seed in all environments."""
+
+    def __init__(self, folder: Path, condition: Condition, method: str, seed: int) -> None:
+        self._cells = {name: _stored(folder, condition, method, name, seed) for name in ENVIRONMENTS}
+        self._text = {name: _stored(folder, condition, TEXT_ONLY, name, seed) for name in ENVIRONMENTS}
+        self._length = condition.length
+
+    def _right(self, stored: Stored, test: str) -> FloatArray:
+        """Pairs ranked right; ties count one half."""
+        margins = stored.tests[test][stored.lengths.index(self._length)]
+        right: FloatArray = (np.sign(margins.astype(np.float64)) + 1) / 2
+        return right
+
+    @property
+    def matrix(self) -> FloatArray:
+        """(train, test) accuracies."""
+        return np.array(
+            [[self._right(self._cells[train], test).mean() for test in ENVIRONMENTS] for train in ENVIRONMENTS]
+        )
+
+    @property
+    def iid(self) -> float:
+        """Mean of the diagonal."""
+        return float(self.matrix.diagonal().mean())
+
+    @property
+    def ood(self) -> float:
+        """Mean off the diagonal."""
+        matrix = self.matrix
+        return float(matrix[~np.eye(len(matrix), dtype=bool)].mean())
+
+    @property
+    def pairs(self) -> int:
+        """Test pairs at home."""
+        return sum(self._cells[name].tests[name].shape[1] for name in ENVIRONMENTS)
+
+    def share(self, test: str) -> float:
+        """Mean accuracy on a test set over environments."""
+        return float(np.mean([self._right(self._cells[name], test).mean() for name in ENVIRONMENTS]))
+
+    @property
+    def elsewhere(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.str_]]:
+        """Of the other environments' pairs: ranked right, ranked right by the text alone, and the picture of each."""
+        right, by_text, clusters = [], [], []
+        for train in ENVIRONMENTS:
+            for test in ENVIRONMENTS:
+                if test != train:
+                    right.append(self._right(self._cells[train], test) > 0.5)
+                    by_text.append(self._right(self._text[train], test) > 0.5)
+                    clusters.append(self._cells[train].clusters[test])
+        return np.concatenate(right), np.concatenate(by_text), np.concatenate(clusters)
+
+
+def _stored(folder: Path, condition: Condition, method: str, environment: str, seed: int) -> Stored:
+    task = Task(condition.backbone, condition.learnability, condition.strength, environment, seed)
+    return read_cell(folder, task.cell(method))
+
+
+def measured_ceiling(margins: npt.ArrayLike, clusters: npt.ArrayLike) -> Estimate:
+    """Share of neutral pairs that a backbone ranks right, clustered by picture."""
+    return proportion(np.asarray(margins) > 0, clusters)
