@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 class ShortcutsConfig:
     """Where does shortcut-aware learning help? A map of methods over three environments with a text shortcut each.
 
-    Trains some twelve hundred small reward models, hours of work; interrupt it at any time and go on with --resume.
+    Trains some three thousand small reward models, hours of work; interrupt it at any time and go on with --resume.
     Every finished run is kept, so a grid of fewer seeds grows into one of more.
     """
 
@@ -34,8 +34,6 @@ class ShortcutsConfig:
     """Seeds of each place of the map."""
     workers: int = 1
     """Processes, each on one thread."""
-    steps: int = settings.LENGTHS[-1]
-    """Steps of the longest training; shorter lengths are measured on the way."""
     strengths: tuple[float, ...] = settings.STRENGTHS
     """Shares of pairs in which the own cue is right."""
     backbones: tuple[str, ...] = settings.BACKBONES
@@ -60,7 +58,7 @@ def run(config: ShortcutsConfig) -> int:
     )
 
     _check(config)
-    digest = settings_digest(config.steps)
+    digest = settings_digest()
     _open(config, digest)
     todo = wanted(config)
     left = [task for task in todo if missing(config.out, task)]
@@ -75,7 +73,7 @@ def run(config: ShortcutsConfig) -> int:
         )
         with Progress(*columns) as progress:
             bar = progress.add_task("training", total=len(todo), completed=len(todo) - len(left))
-            for task, _ in run_tasks(config.out, left, settings.Sizes(), config.workers, config.steps):
+            for task, _ in run_tasks(config.out, left, settings.Sizes(), config.workers):
                 progress.update(bar, advance=1, description=" ".join(map(str, task)))
     except KeyboardInterrupt:
         say_interrupted("shortcuts", config, "runs")
@@ -90,7 +88,7 @@ def wanted(config: ShortcutsConfig) -> list[Task]:
     return tasks(config.backbones, settings.SEEDS[: config.seeds], config.strengths)
 
 
-def settings_digest(steps: int) -> str:
+def settings_digest() -> str:
     """SHA-256 of everything that is fixed before the first run."""
     from studies.shortcuts.backbone import SIZE, Teaching
 
@@ -103,7 +101,7 @@ def settings_digest(steps: int) -> str:
         "sizes": asdict(settings.Sizes()),
         "backbone": asdict(SIZE),
         "teaching": asdict(Teaching()),
-        "steps": steps,
+        "stops": settings.STOPS,
     }
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
@@ -129,7 +127,7 @@ def measure_ceilings(folder: Path, pairs: int = 2000) -> dict[str, Any]:
 
 def _check(config: ShortcutsConfig) -> None:
     refuse_file(config.out)
-    refuse_below(config, {"seeds": 1, "workers": 1, "steps": settings.Sizes().warm_up})
+    refuse_below(config, {"seeds": 1, "workers": 1})
     if config.seeds > len(settings.SEEDS):
         raise InputError(f"--seeds {config.seeds}: the study fixes {len(settings.SEEDS)} seeds")
     _known("strengths", config.strengths, settings.STRENGTHS)

@@ -54,7 +54,7 @@ def make_pairs(
         pairs.append(
             PreferencePair(
                 id=identifier,
-                prompt=(Turn("user", f"<image> {QUESTION}?", (image_of(picture, noise),)),),
+                prompt=(Turn("user", f"<image> {QUESTION}?", (image_of(picture, noise, (*seed, number)),)),),
                 chosen=Response(_written(picture.name, favours)),
                 rejected=Response(_written(wrong, {name: not side for name, side in favours.items()})),
                 record=identifier,

@@ -1,7 +1,7 @@
 """The study's grid of training runs: which there are, in which order, by how many processes, and what is done already.
 
-One task holds the runs of one backbone, learnability, strength, environment and seed: they share their pairs and their
-proxy. Every run is written by itself, whole or not at all, so that an interrupted grid loses one run a process.
+One task holds the runs of one backbone, learnability, strength, length, environment and seed: they share their pairs
+and their proxy. Every run is written by itself, whole or not at all, so an interrupted grid loses one run a process.
 """
 
 import io
@@ -40,20 +40,22 @@ class Task(NamedTuple):
     backbone: str
     learnability: str
     strength: float
+    steps: int
     environment: str
     seed: int
 
     def cell(self, method: str) -> Cell:
         """The run of a method."""
-        return Cell(self.backbone, self.learnability, self.strength, self.environment, self.seed, method)
+        return Cell(*self, method)
 
 
 class Stored(NamedTuple):
     """A finished run, as read back."""
 
-    lengths: tuple[int, ...]
+    stops: tuple[float, ...]
+    """Shares of the training after which it was measured."""
     tests: dict[str, npt.NDArray[np.float32]]
-    """(lengths, pairs) margins on each test set."""
+    """(stops, pairs) margins on each test set."""
     clusters: dict[str, npt.NDArray[np.str_]]
     """(pairs,) the picture of each test pair."""
     loss: npt.NDArray[np.float32]
@@ -65,14 +67,15 @@ def tasks(
     """Every task, seed by seed, so that a part of the grid is a whole grid of fewer seeds.
 
     >>> len(tasks()), tasks()[0]
-    (105, Task(backbone='seeing', learnability='clear', strength=0.95, environment='length', seed=0))
+    (315, Task(backbone='seeing', learnability='clearer', strength=0.95, steps=150, environment='length', seed=0))
     """
     return [
-        Task(backbone, learnability.name, strength, environment, seed)
+        Task(backbone, learnability.name, strength, steps, environment, seed)
         for seed in seeds
         for backbone in backbones
         for learnability in LEARNABILITIES
         for strength in strengths
+        for steps in LENGTHS
         for environment in ENVIRONMENTS
         if backbone == "seeing" or (strength in BLIND_STRENGTHS and learnability is LEARNABILITIES[0])
     ]
@@ -105,7 +108,7 @@ def read_cell(folder: Path, cell: Cell) -> Stored:
         with np.load(path, allow_pickle=False) as found:
             names = [key.removeprefix("margins.") for key in found.files if key.startswith("margins.")]
             return Stored(
-                tuple(int(length) for length in found["lengths"]),
+                tuple(float(stop) for stop in found["stops"]),
                 {name: found[f"margins.{name}"] for name in names},
                 {name: found[f"clusters.{name}"] for name in names},
                 found["loss"],
@@ -114,7 +117,7 @@ def read_cell(folder: Path, cell: Cell) -> Stored:
         raise InputError(f"{path} cannot be read ({error}): run the study again with --resume") from error
 
 
-def run_task(folder: Path, task: Task, sizes: Sizes, steps: int = LENGTHS[-1]) -> list[str]:
+def run_task(folder: Path, task: Task, sizes: Sizes) -> list[str]:
     """Make the missing runs of a task; returns the methods made."""
     import torch
 
@@ -129,37 +132,38 @@ def run_task(folder: Path, task: Task, sizes: Sizes, steps: int = LENGTHS[-1]) -
     start = RewardModel.from_pretrained(folder / "backbones" / task.backbone, device="cpu")
     data: Data = prepare(start, task.environment, task.strength, noise, task.seed, sizes)
     # The proxy's margins of each step are not kept: a resumed task trains it again, to the same.
-    proxy: RunResult = train_proxy(start, data, task.seed, sizes, steps)
+    proxy: RunResult = train_proxy(start, data, task.seed, sizes, task.steps)
     if TEXT_ONLY in left:
         _write(folder, task.cell(TEXT_ONLY), proxy, data)
     for method in methods_of(task):
         if method.name in left:
             _write(
-                folder, task.cell(method.name), train_method(start, data, method, task.seed, sizes, proxy, steps), data
+                folder,
+                task.cell(method.name),
+                train_method(start, data, method, task.seed, sizes, proxy, task.steps),
+                data,
             )
     return left
 
 
-def run_tasks(
-    folder: Path, todo: Sequence[Task], sizes: Sizes, workers: int, steps: int = LENGTHS[-1]
-) -> Iterator[tuple[Task, list[str]]]:
+def run_tasks(folder: Path, todo: Sequence[Task], sizes: Sizes, workers: int) -> Iterator[tuple[Task, list[str]]]:
     """Run tasks by several processes, and yield each when it is done."""
     if workers == 1:
         for task in todo:
-            yield task, run_task(folder, task, sizes, steps)
+            yield task, run_task(folder, task, sizes)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, maxtasksperchild=8) as pool:
-        yield from pool.imap_unordered(_run_one, [(folder, task, sizes, steps) for task in todo])
+        yield from pool.imap_unordered(_run_one, [(folder, task, sizes) for task in todo])
 
 
-def _run_one(arguments: tuple[Path, Task, Sizes, int]) -> tuple[Task, list[str]]:
-    folder, task, sizes, steps = arguments
-    return task, run_task(folder, task, sizes, steps)
+def _run_one(arguments: tuple[Path, Task, Sizes]) -> tuple[Task, list[str]]:
+    folder, task, sizes = arguments
+    return task, run_task(folder, task, sizes)
 
 
 def _write(folder: Path, cell: Cell, result: Any, data: Any) -> None:
-    arrays: dict[str, Any] = {"lengths": np.array(result.lengths), "loss": result.loss}
+    arrays: dict[str, Any] = {"stops": np.array(result.stops), "loss": result.loss}
     for name, values in result.tests.items():
         arrays[f"margins.{name}"] = values
         arrays[f"clusters.{name}"] = np.array([pair.cluster for pair in data.tests[name].pairs])

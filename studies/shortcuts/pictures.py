@@ -6,6 +6,7 @@ Only drawings are taken: digits and garments have too few pictures of each to be
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -69,23 +70,23 @@ def split_pictures(seed: int = 0) -> dict[str, tuple[NamedPicture, ...]]:
     return {split: tuple(pictures) for split, pictures in parts.items()}
 
 
-@cache
-def image_of(picture: NamedPicture, noise: float) -> ImageRef:
-    """A picture with its own fixed noise, losslessly encoded.
+def image_of(picture: NamedPicture, noise: float, draw: Sequence[int] = (0,)) -> ImageRef:
+    """A picture under noise, losslessly encoded.
 
     Args:
         picture: Which.
         noise: Standard deviation in units of half the pixel range; 0 leaves it as it is.
+        draw: Seeds the noise. Every pair has noise of its own, or training would learn the noise by heart.
     """
     path = BUNDLED_DATA / picture.path
     if noise == 0:
         return ImageRef(path=str(path))
     pixels = np.asarray(ImageRef(path=str(path)).open(), dtype=np.float64)
     buffer = io.BytesIO()
-    Image.fromarray(_noisy(pixels, noise, picture.path)).save(buffer, "PNG")
+    Image.fromarray(_noisy(pixels, noise, draw)).save(buffer, "PNG", compress_level=1)
     return ImageRef(data=buffer.getvalue())
 
 
-def _noisy(pixels: npt.NDArray[np.float64], noise: float, path: str) -> npt.NDArray[np.uint8]:
-    rng = np.random.default_rng([int.from_bytes(path.encode()[-8:], "big"), 7])
+def _noisy(pixels: npt.NDArray[np.float64], noise: float, draw: Sequence[int]) -> npt.NDArray[np.uint8]:
+    rng = np.random.default_rng([*draw, 7])
     return np.clip(np.rint(pixels + rng.normal(scale=noise * 127.5, size=pixels.shape)), 0, 255).astype(np.uint8)

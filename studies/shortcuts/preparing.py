@@ -29,20 +29,18 @@ class PreparedPairs:
     def __init__(self, reward: RewardModel, pairs: Sequence[PreferencePair], pixels: bool = True) -> None:
         self.pairs = tuple(pairs)
         self._ids: list[Tensor] = []
-        shown: dict[str, Tensor] = {}
+        shown: list[Tensor] = []
         self._pad = int(reward.model.config.get_text_config().pad_token_id)
         for start in range(0, len(pairs), _CHUNK):
             some = pairs[start : start + _CHUNK]
             inputs = reward.collator(pair_conversations(reward, some))
             for row, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
                 self._ids.append(row[mask.bool()])
-            for pair, values in zip(some, inputs["pixel_values"], strict=False):
-                shown.setdefault(pair.cluster, values)
+            if pixels:
+                shown += inputs["pixel_values"][: len(some)]
         self._order = _halves(len(pairs))
-        names = list(shown)
-        self._pixels = torch.stack([shown[name] for name in names]) if pixels else None
-        places = {name: place for place, name in enumerate(names)}
-        self._place = torch.tensor([places[pair.cluster] for pair in pairs])
+        self._pixels = torch.stack(shown) if pixels else None
+        self._place = torch.arange(len(pairs))
         groups = sorted({pair.group for pair in pairs})
         self._groups = torch.tensor([groups.index(pair.group) for pair in pairs])
         self.groups = tuple(groups)

@@ -1,4 +1,4 @@
-"""One training run of the study: from a backbone through the shipped trainer, measured at several lengths.
+"""One training run of the study: from a backbone through the shipped trainer, measured on the way.
 
 A jointly trained proxy learns by plain Bradley-Terry on inputs of its own, and no method changes what it learns. So
 it is trained once for each environment, strength and seed; its margins, step by step, stand in for the branch in every
@@ -26,7 +26,7 @@ from rewardmodels.training import RewardTrainer
 from studies.shortcuts.environments import make_pairs, strengths
 from studies.shortcuts.pictures import split_pictures
 from studies.shortcuts.preparing import PreparedPairs, margins
-from studies.shortcuts.settings import ENVIRONMENTS, LENGTHS, Method, Sizes
+from studies.shortcuts.settings import ENVIRONMENTS, STOPS, Method, Sizes
 
 TEST_SETS = ("dev", *ENVIRONMENTS, "reversed", "blank", "neutral")
 """Pairs of unseen pictures.
@@ -48,11 +48,11 @@ class Data:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Margins on each test set after each length, and the run's own margins, step by step."""
+    """Margins on each test set after each share of the training, and the run's own margins, step by step."""
 
-    lengths: tuple[int, ...]
+    stops: tuple[float, ...]
     tests: Mapping[str, npt.NDArray[np.float32]]
-    """(lengths, pairs) margins."""
+    """(stops, pairs) margins."""
     steps: npt.NDArray[np.float32]
     """(steps, batch) margins before each step, in the order of the batches."""
     loss: npt.NDArray[np.float32]
@@ -78,7 +78,7 @@ def prepare(reward: RewardModel, environment: str, strength: float, noise: float
     return Data(made("train", sizes.train_pairs, own, 0), tests)
 
 
-def train_proxy(start: RewardModel, data: Data, seed: int, sizes: Sizes, steps: int = LENGTHS[-1]) -> RunResult:
+def train_proxy(start: RewardModel, data: Data, seed: int, sizes: Sizes, steps: int) -> RunResult:
     """Train the text-only proxy: plain Bradley-Terry on blank images; tested on blank images too."""
     blank = {name: prepared.blank() for name, prepared in data.tests.items()}
     return _train(start, data.train.blank(), blank, Method("text-only", "bradley-terry"), seed, sizes, steps)
@@ -90,8 +90,8 @@ def train_method(
     method: Method,
     seed: int,
     sizes: Sizes,
-    proxy: RunResult | None = None,
-    steps: int = LENGTHS[-1],
+    proxy: RunResult | None,
+    steps: int,
 ) -> RunResult:
     """Train one reward model by a method.
 
@@ -102,7 +102,7 @@ def train_method(
         seed: Draws head and batches.
         sizes: Batch, learning rate and so on.
         proxy: The proxy's run of the same data, seed and steps, for methods that weigh by it.
-        steps: Steps in all; measured at each of `LENGTHS` up to here, and at the end.
+        steps: Steps in all; measured after each of `STOPS`.
 
     Raises:
         ValueError: If the method needs a proxy and there is none, or it is another length's.
@@ -130,12 +130,12 @@ class RecordedProxyTrainer(RewardTrainer):
 
 
 class _Measuring(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, tests: Mapping[str, PreparedPairs], lengths: Sequence[int]) -> None:
-        self._tests, self._lengths = tests, lengths
+    def __init__(self, tests: Mapping[str, PreparedPairs], steps: Sequence[int]) -> None:
+        self._tests, self._steps = tests, steps
         self.found: dict[str, list[Margins]] = {name: [] for name in tests}
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, model: Any = None, **_: Any) -> None:
-        if state.global_step in self._lengths:
+        if state.global_step in self._steps:
             for name, prepared in self._tests.items():
                 self.found[name].append(margins(model, prepared))
 
@@ -161,7 +161,7 @@ def _train(
     draw_head(reward.model, seed)
     reward.model.model.vision_tower.requires_grad_(False)
     objective.learn_text = False
-    measuring = _Measuring(tests, lengths := tuple(sorted({*(n for n in LENGTHS if n < steps), steps})))
+    measuring = _Measuring(tests, [round(stop * steps) for stop in STOPS])
     with TemporaryDirectory() as folder:
         trainer = RecordedProxyTrainer(
             reward,
@@ -176,7 +176,7 @@ def _train(
         trainer.train()
     loss = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return RunResult(
-        lengths,
+        STOPS,
         {name: np.stack(values) for name, values in measuring.found.items()},
         torch.stack(trainer.own).numpy(),
         np.array(loss, dtype=np.float32),
@@ -189,7 +189,7 @@ def _settings(folder: Path, method: Method, seed: int, sizes: Sizes, steps: int)
         max_steps=steps,
         per_device_train_batch_size=sizes.batch,
         learning_rate=sizes.learning_rate * method.rate,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="linear",
         warmup_steps=sizes.warm_up,
         max_grad_norm=sizes.clip,
         weight_decay=0.0,

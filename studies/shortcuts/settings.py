@@ -41,20 +41,22 @@ class Learnability(NamedTuple):
 
     Attributes:
         name: As in results.
-        noise: Standard deviation of Gaussian pixel noise, in units of half the pixel range; fixed for each picture.
+        noise: Standard deviation of Gaussian pixel noise, in units of half the pixel range; drawn anew for each pair.
     """
 
     name: str
     noise: float
 
 
-LEARNABILITIES: tuple[Learnability, ...] = (Learnability("clear", 0.0), Learnability("noisy", 1.0))
+LEARNABILITIES: tuple[Learnability, ...] = (Learnability("clearer", 0.8), Learnability("noisier", 1.2))
 STRENGTHS: tuple[float, ...] = (0.95, 0.98, 1.0)
 BACKBONES: tuple[str, ...] = ("seeing", "blind")
 """Taught to see by pairs without a useful cue, or with its first weights."""
 SEEDS: tuple[int, ...] = (0, 1, 2, 3, 4)
-LENGTHS: tuple[int, ...] = (150, 300, 600, 1200)
-"""Steps after which a run is measured; each length is a run of its own only in its learning-rate schedule's view."""
+LENGTHS: tuple[int, ...] = (150, 300, 900)
+"""Steps of a training; the learning rate falls to nothing over each."""
+STOPS: tuple[float, ...] = (0.25, 0.5, 1.0)
+"""Shares of a training after which it is measured: the earlier ones are for stopping early."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Sizes:
     test_pairs: int = 400
     """Pairs of each test set of a run: over three environments and five seeds, six thousand a cell."""
     batch: int = 16
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     warm_up: int = 20
     clip: float = 1.0
 
@@ -112,6 +114,7 @@ class Cell(NamedTuple):
     backbone: str
     learnability: str
     strength: float
+    steps: int
     environment: str
     seed: int
     method: str
@@ -120,4 +123,6 @@ class Cell(NamedTuple):
     def key(self) -> str:
         """Its name in a run folder."""
         method = self.method.replace(" ", "-").replace(",", "").replace("^", "")
-        return f"{self.backbone}-{self.learnability}-{self.strength}-{self.environment}-{self.seed}-{method}"
+        return (
+            f"{self.backbone}-{self.learnability}-{self.strength}-{self.steps}-{self.environment}-{self.seed}-{method}"
+        )

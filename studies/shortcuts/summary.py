@@ -28,7 +28,9 @@ class Condition:
     backbone: str
     learnability: str
     strength: float
-    length: int
+    steps: int
+    stop: float = 1.0
+    """Share of the training after which it is measured."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Summary:
     condition: Condition
     method: str
     dev: Estimate
-    """I.i.d. accuracy on dev pictures, which alone may choose between methods and lengths."""
+    """I.i.d. accuracy on dev pictures, which alone may choose between methods and stops."""
     iid: Estimate
     ood: Estimate
     reversed: Estimate
@@ -52,11 +54,6 @@ class Summary:
     below_frontier: Estimate
     pairs: int
     """Test pairs behind each accuracy at home; twice as many behind those elsewhere."""
-
-
-def condition_of(task: Task, length: int) -> Condition:
-    """Where a task's runs of a length belong."""
-    return Condition(task.backbone, task.learnability, task.strength, length)
 
 
 def ceiling_of(folder: Path, condition: Condition) -> Estimate:
@@ -125,11 +122,11 @@ class _Seed:
     def __init__(self, folder: Path, condition: Condition, method: str, seed: int) -> None:
         self._cells = {name: _stored(folder, condition, method, name, seed) for name in ENVIRONMENTS}
         self._text = {name: _stored(folder, condition, TEXT_ONLY, name, seed) for name in ENVIRONMENTS}
-        self._length = condition.length
+        self._stop = condition.stop
 
     def _right(self, stored: Stored, test: str) -> FloatArray:
         """Pairs ranked right; ties count one half."""
-        margins = stored.tests[test][stored.lengths.index(self._length)]
+        margins = stored.tests[test][stored.stops.index(self._stop)]
         right: FloatArray = (np.sign(margins.astype(np.float64)) + 1) / 2
         return right
 
@@ -174,7 +171,7 @@ class _Seed:
 
 
 def _stored(folder: Path, condition: Condition, method: str, environment: str, seed: int) -> Stored:
-    task = Task(condition.backbone, condition.learnability, condition.strength, environment, seed)
+    task = Task(condition.backbone, condition.learnability, condition.strength, condition.steps, environment, seed)
     return read_cell(folder, task.cell(method))
 
 
