@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from probes.attention_calls import UnsupportedAttention
+from probes.bridges.support import NO_PATCH
 from probes.changes import Patch
 from probes.decoder import decoder_layers
 from probes.inputs import InputError
@@ -28,7 +29,7 @@ BESIDES_EMBEDDINGS = (
 """Families whose vision tower adds features between layers too; Gemma 4 gives each layer embeddings of its own."""
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, *FURTHER))
+@pytest.mark.parametrize("family", [family for family in (*FAMILIES, *FURTHER) if family not in NO_PATCH])
 def test_patching_every_layer_equals_running_the_blank(family: str) -> None:
     model, question = hooked(family), questions()[0]
     layers = model.residual_layers
@@ -38,6 +39,12 @@ def test_patching_every_layer_equals_running_the_blank(family: str) -> None:
     assert (np.abs(effects[1] - expected).max() < TOLERANCE) == (family not in BESIDES_EMBEDDINGS)
     assert np.abs(effects[2] - expected).max() > 10 * TOLERANCE
     assert np.abs(expected).max() > 50 * TOLERANCE
+
+
+@pytest.mark.parametrize("family", [family for family in FURTHER if family in NO_PATCH])
+def test_residual_streams_of_another_form_are_refused(family: str) -> None:
+    with pytest.raises(InputError, match=r"residual stream has the form \(4, 3, \d+, 32\).*knock out attention"):
+        patch_effects(hooked(family), questions()[0], ANSWER)
 
 
 def test_patching_a_span_by_itself_changes_nothing() -> None:
