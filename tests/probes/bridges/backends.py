@@ -3,6 +3,7 @@
 from functools import cache
 
 from probes.bridges import BridgedModel, NNsightModel, TransformerLensModel
+from probes.bridges.support import PATTERNLESS
 from probes.model import HookedModel
 from tests.probes.hooked import FAMILIES, FURTHER, hooked
 
@@ -25,6 +26,7 @@ WITHOUT_ADAPTER = (
     "ernie4_5_vl_moe",
     "exaone4_5",
     "glm5_next",
+    "fast_vlm",
     "glm_ocr",
     "glmga",
     "granite_docling",
@@ -58,7 +60,7 @@ CASES = [
     (bridge, family)
     for family in (*FAMILIES, *FURTHER)
     for bridge in BRIDGES
-    if bridge == "nnsight" or family not in (*WITHOUT_ADAPTER, *OTHER_TOWER)
+    if bridge == "nnsight" or family not in (*WITHOUT_ADAPTER, *PATTERNLESS, *OTHER_TOWER)
 ]
 """Bridge and family, where the bridge takes the family."""
 ANSWER = [120, 121, 122]

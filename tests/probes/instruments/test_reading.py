@@ -72,6 +72,7 @@ UNREAD = {
     "glm5_next": "which rows are padding cannot be told",
     "inkling_mm_model": "it does more than norm and head",
     "inkling2": "its output projection is given something else",
+    "gemma3n": r"residual stream of shape \(4, 1",
     "lfm2_vl": "needs one final norm",
     "lfm3_vl": "its output projection is given something else",
     "llama4": "keeps its layers under another name",
