@@ -1,5 +1,7 @@
 """Patched residual streams of images, against replacements, hooks made by hand, and nothing at all."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +160,22 @@ def test_patches_that_do_not_fit_are_refused() -> None:
         model.score(encoded, [Patch(tokens, {0: own[0][1:]})])
     with pytest.raises(InputError, match="only \\(batch, tokens, hidden size\\)"):
         model.score(encoded, [Patch(tokens[:, 1:], own)])
+
+
+def test_another_thread_may_run_while_hooks_are_being_added() -> None:
+    """torch adds a hook first, and says a moment later that it takes keywords."""
+    model, question = hooked("llava"), questions()[0]
+    encoded = model.encode([question], [ANSWER])
+    layer, tokens = decoder_layers(model.model)[1], image_tokens(encoded, [0])
+    with torch.no_grad(), reading_residuals(model.model, tokens, [1]) as found:
+        marks = dict(layer._forward_pre_hooks_with_kwargs)
+        layer._forward_pre_hooks_with_kwargs.clear()
+        with ThreadPoolExecutor(1) as other:
+            other.submit(model.score, encoded).result()
+        assert not found
+        layer._forward_pre_hooks_with_kwargs.update(marks)
+        model.score(encoded)
+    assert set(found) == {1}
 
 
 def test_an_image_that_takes_other_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
