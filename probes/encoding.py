@@ -5,13 +5,13 @@ columns are those of generation. This file builds inputs; it runs no model and r
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 
-from probes.families import ANSWER_TYPES, TEXT_ENDS, UNBATCHED
+from probes.families import ANSWER_TYPES, ASKED, FLAT, LISTS, TEXT_ENDS, UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length, first_line, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
@@ -32,7 +32,7 @@ class Encoded:
     """A batch of questions, with or without answers, ready for a model.
 
     Attributes:
-        inputs: Tensors for `model(**inputs)`; `input_ids` is (batch, tokens).
+        inputs: What `model(**inputs)` takes, tensors but for a few lists of numbers; `input_ids` is (batch, tokens).
         spans: Per batch row, the span of each image; columns of `input_ids`.
         image_sizes: Per batch row, the (width, height) of each image in pixels.
         prompt_stop: The column at which every prompt ends and every answer begins.
@@ -41,7 +41,7 @@ class Encoded:
         answer_ids: Per batch row, the answer's tokens; the end-of-sequence token is not among them.
     """
 
-    inputs: dict[str, torch.Tensor]
+    inputs: dict[str, Any]
     spans: list[list[ImageSpan]]
     image_sizes: tuple[tuple[tuple[int, int], ...], ...]
     prompt_stop: int
@@ -157,7 +157,7 @@ class Encoder:
         own = {"input_ids": added, "attention_mask": filled, "token_type_ids": types}
         inputs = dict(encoded.inputs)
         for key, value in encoded.inputs.items():
-            if value.shape == ids.shape and not value.is_floating_point():
+            if torch.is_tensor(value) and value.shape == ids.shape and not value.is_floating_point():
                 new = own.get(key, torch.zeros_like(added))
                 inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
         return replace(encoded, inputs=inputs, answer_ids=tuple(map(tuple, answer_ids)))
@@ -189,21 +189,30 @@ class Encoder:
         )
         return encoded, prompts
 
-    def _process(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+    def _process(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        images: list[Any] = [list(prompt.images) for prompt in prompts]
+        if self._config.model_type in FLAT:
+            images = [image for row in images for image in row]
         try:
             batch = self._processor(
                 text=[prompt.text for prompt in prompts],
-                images=[list(prompt.images) for prompt in prompts],
+                images=images,
                 return_tensors="pt",
                 padding=len(prompts) > 1,
                 padding_side="left",
                 truncation=False,
                 add_special_tokens=self._adds_special_tokens(prompts[0].text),
+                **ASKED.get(self._config.model_type, {}),
             )
         # Processors differ in what they raise for images or texts that they cannot take.
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             raise InputError(f"the processor refuses these images or texts ({first_line(error)})") from error
-        inputs = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor) and key != "labels"}
+        lists = LISTS.get(self._config.model_type, ())
+        inputs = {
+            key: value
+            for key, value in batch.items()
+            if key in lists or (isinstance(value, torch.Tensor) and key != "labels")
+        }
         inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
         return inputs
 
@@ -312,8 +321,9 @@ def _each(items: Iterable[Item], make: Callable[[Item], Result]) -> list[Result]
 def to_device(encoded: Encoded, device: torch.device, dtype: torch.dtype) -> Encoded:
     """Move the inputs to a device; pixel values take the model's dtype, ids and grids keep theirs."""
 
-    def move(value: torch.Tensor) -> torch.Tensor:
+    def move(value: Any) -> Any:
+        if not torch.is_tensor(value):
+            return value
         return value.to(device, dtype) if value.is_floating_point() else value.to(device)
 
-    moved: Mapping[str, torch.Tensor] = {key: move(value) for key, value in encoded.inputs.items()}
-    return replace(encoded, inputs=dict(moved))
+    return replace(encoded, inputs={key: move(value) for key, value in encoded.inputs.items()})

@@ -15,9 +15,12 @@ FAMILIES: dict[str, str] = {
     "aya_vision": "internvl",
     "cohere2_vision": "internvl",
     "cohere_compass": "qwen2_vl",
+    "cosmos3_edge": "qwen2_vl",
     "cosmos3_omni": "qwen2_vl",
+    "deepseek_ocr2": "deepseek_ocr2",
     "deepseek_vl": "square",
     "deepseek_vl_hybrid": "square",
+    "dots3_note": "qwen2_vl",
     "ernie4_5_vl_moe": "qwen2_vl",
     "exaone4_5": "qwen2_vl",
     "gemma3": "gemma3",
@@ -27,6 +30,8 @@ FAMILIES: dict[str, str] = {
     "glm4v_moe": "qwen2_vl",
     "glm_ocr": "qwen2_vl",
     "glmga": "qwen2_vl",
+    "got_ocr2": "internvl",
+    "granite4_vision": "llava_next",
     "granite_docling": "granite_docling",
     "hunyuan_vl": "hunyuan_vl",
     "hyperclovax_vision_v2": "qwen2_vl",
@@ -42,11 +47,13 @@ FAMILIES: dict[str, str] = {
     "llava_next": "llava_next",
     "llava_next_video": "llava_next",
     "llava_onevision": "llava_next",
+    "minicpm_ocr": "minicpmv",
     "minicpmv4_6": "minicpmv",
     "minicpmv4_7": "minicpmv",
     "minimax_m3_vl": "qwen2_vl",
     "mistral3": "pixtral",
     "mistral_large4": "pixtral",
+    "molmo2": "molmo2",
     "muse_glimmer": "muse_glimmer",
     "ovis2": "ovis2",
     "paddleocr_vl": "qwen2_vl",
@@ -62,12 +69,15 @@ FAMILIES: dict[str, str] = {
     "qwen3_vl_moe": "qwen2_vl",
     "qwen4_exp": "qwen2_vl",
     "smolvlm": "idefics3",
+    "step3p7": "step3p7",
+    "unlimited_ocr": "unlimited_ocr",
     "video_llama_3": "qwen2_vl",
+    "video_llava": "llava",
     "vipllava": "llava",
 }
 """From `config.model_type` to the module of this package that knows it."""
 
-RESAMPLED: frozenset[str] = frozenset({"idefics2"})
+RESAMPLED: frozenset[str] = frozenset({"deepseek_ocr2", "idefics2"})
 """Model types whose image tokens have no places in the image (`probes.families.geometry.Tile.mixed`)."""
 
 UNBATCHED: dict[str, str] = {
@@ -82,8 +92,17 @@ ANSWER_TYPES: dict[str, int] = {"paligemma": 1}
 TEXT_ENDS: dict[str, str] = {"paligemma": "\n"}
 """What a processor itself puts behind the prompt's text."""
 
-PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "ovis2": "<IMG_ATOM>"}
+PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "molmo2": "<im_patch>", "ovis2": "<IMG_ATOM>"}
 """What the processor writes for image features where it is not the processor's own image token."""
+
+ASKED: dict[str, dict[str, bool]] = {"cosmos3_edge": {"return_mm_token_type_ids": True}}
+"""What a processor must be asked for besides, where the model wants inputs that it leaves out."""
+
+FLAT: frozenset[str] = frozenset({"got_ocr2"})
+"""Model types whose processors take the images of all prompts in one list."""
+
+LISTS: dict[str, tuple[str, ...]] = {"unlimited_ocr": ("num_local_patches", "patches_grid")}
+"""Inputs that a model takes as lists and no tensors."""
 
 VIDEOS: frozenset[str] = frozenset(
     [

@@ -167,8 +167,8 @@ REFUSED: dict[str, str] = {
 
 _LIBRARY = "its vision tower needs timm, which is not among the dependencies"
 _RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
-_PREPENDED = "not attempted; its processor puts one image before a text without marks, and a resampler mixes it"
-_TILED = "not attempted: tiles of its own"
+_FIRST = "puts its tokens before the text and before any padding, without marks, and has no chat template"
+_PREPENDED = f"its processor takes one image a prompt, {_FIRST}"
 _PADDED = "not attempted: pads pictures in its own way"
 _NO_PROCESSOR = "transformers ships no processor for it"
 
@@ -184,9 +184,6 @@ BY_HAND: dict[str, str] = {
     "aria": f"{_RESAMPLED}; its processor takes squares of 490 or 980 pixels only",
     "blip-2": _PREPENDED,
     "chameleon": "not attempted: an image is a sentence of discrete codes",
-    "cosmos3_edge": "its processor leaves out the mm_token_type_ids that the model wants, unless asked",
-    "deepseek_ocr2": "not attempted: learned queries read each tile",
-    "dots3_note": "not attempted: a tower of experts with an adapter",
     "emu3": "not attempted: an image is a sentence of discrete codes",
     "evolla": "reads proteins, and no images",
     "fast_vlm": _LIBRARY,
@@ -194,27 +191,20 @@ BY_HAND: dict[str, str] = {
     "gemma3n": _LIBRARY,
     "gemma4_unified": "not attempted: patches are projected without a vision tower",
     "glm5_next": _PADDED,
-    "got_ocr2": "not attempted: its processor takes one image a prompt, or pages",
-    "granite4_vision": "not attempted: features of several depths, and any-resolution tiles of its own",
     "inkling2": "not attempted: a grid of its own",
     "inkling_mm_model": "not attempted: a grid of its own",
     "instructblip": _PREPENDED,
-    "instructblipvideo": _RESAMPLED,
+    "instructblipvideo": f"its processor takes one video of four frames a prompt, {_FIRST}",
     "kimi_k25": _PADDED,
     "kosmos-2": _RESAMPLED,
     "kosmos-2.5": _RESAMPLED,
-    "minicpm_ocr": _TILED,
     "mistral4": _NO_PROCESSOR,
     "mllama": "probes.find_vision_spans gives its images' columns for cross_spans",
-    "molmo2": _TILED,
     "muse_spark": "not attempted: a grid of its own",
     "nemotron_h_omni": "not attempted: a grid of its own",
     "perception_lm": _LIBRARY,
     "pp_chart2table": "not attempted: a fixed grid of its own",
     "shieldgemma2": "not attempted: Gemma 3 that classifies one image",
-    "step3p7": _TILED,
-    "unlimited_ocr": _TILED,
-    "video_llava": "not attempted: images and videos share a tower",
 }
 """Verified model types whose image tokens are not known, with the reason."""
 

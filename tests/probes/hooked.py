@@ -119,10 +119,13 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
     processor, model = eager.processor, eager.model
     text = processors.chat(processor, question.images, question.text)
     special = not text.startswith(processor.tokenizer.bos_token)
-    images = [list(question.images)]
+    images = processors.batched(family, [question.images])
     inputs = dict(processor(text=[text], images=images, return_tensors="pt", add_special_tokens=special))
     inputs.pop("labels", None)
-    inputs = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
+    inputs = {
+        key: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+        for key, value in inputs.items()
+    }
     prompt = inputs["input_ids"].shape[1]
     answer = torch.tensor([list(answer_ids)], dtype=torch.long)
     for key, new in (("input_ids", answer), ("attention_mask", torch.ones_like(answer))):
@@ -147,7 +150,8 @@ def _image_columns(model: HookedModel, question: Question, ids: torch.Tensor) ->
     for image in question.images:
         copies = 2 if config.model_type == "llava_onevision" and len(question.images) > 1 else 1
         text = processors.chat(model.processor, [image] * copies, "<image> it" * copies)
-        alone = model.processor(text=[text], images=[[image] * copies], return_tensors="pt")
+        images = processors.batched(config.model_type, [[image] * copies])
+        alone = model.processor(text=[text], images=images, return_tensors="pt")
         count = int((alone["input_ids"] == token).sum()) // copies
         found.append(columns[:count])
         columns = columns[count:]

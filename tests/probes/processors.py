@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from probes.families import FLAT
 from tests.probes.recipes import RECIPES as FIRST
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_hybrid import HYBRIDS
@@ -319,3 +320,8 @@ def chat(processor: Any, images: Sequence[Any], text: str) -> str:
         content += [{"type": "image", "image": image}, {"type": "text", "text": words}]
     messages = [{"role": "user", "content": content}]
     return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def batched(family: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """The images of a batch as the family's processor takes them: a list for each prompt, or one of all images."""
+    return [image for row in rows for image in row] if family in FLAT else [list(row) for row in rows]

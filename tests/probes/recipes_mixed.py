@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.probes.recipes import LLAVA_MESSAGE, Ids, Recipe, Settings
+from tests.probes.recipes_cut import SAM_SPREAD
 
 _IDEFICS2_MARKS = ("<image>", "<fake_token_around_image>", "<end_of_utterance>")
 
@@ -38,7 +39,37 @@ def _idefics2_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Se
     }
 
 
+def _deepseek_ocr2(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import DeepseekOcr2ImageProcessor, DeepseekOcr2Processor
+
+    # The model's queries are 144 for a tile and 256 for the whole, whatever the configuration.
+    small = {"size": {"height": 64, "width": 64}, "tile_size": 48}
+    return DeepseekOcr2Processor(
+        image_processor=DeepseekOcr2ImageProcessor(**(small | settings)),
+        tokenizer=tokenizer,
+        patch_size=1,
+        downsample_ratio=4,
+        chat_template=template,
+    )
+
+
+def _deepseek_ocr2_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import DeepseekOcr2Config
+
+    sam: Settings = {**SAM_SPREAD, "hidden_size": 8, "output_channels": 8, "num_hidden_layers": 1, "mlp_dim": 16}
+    sam |= {"num_attention_heads": 2, "image_size": 64, "patch_size": 1, "global_attn_indexes": []}
+    sam |= {"downsample_channels": [16, 32]}
+    encoder = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    experts = {"mlp_layer_types": ["dense", "sparse", "sparse"], "n_routed_experts": 4, "num_experts_per_tok": 2}
+    return DeepseekOcr2Config, {
+        "text_config": {**text, **experts, "moe_intermediate_size": 16},
+        "vision_config": {"sam_config": sam, "encoder_config": {**encoder, "num_key_value_heads": 2}},
+        "image_token_id": ids("<image>"),
+    }
+
+
 MIXED: dict[str, Recipe] = {
+    "deepseek_ocr2": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _deepseek_ocr2, _deepseek_ocr2_config),
     "idefics2": Recipe(_IDEFICS2_MARKS, "</s>", LLAVA_MESSAGE, _idefics2, _idefics2_config),
 }
 """By family, as `tests.probes.recipes.RECIPES`."""

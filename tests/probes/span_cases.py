@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probes.spans import ImageSpan, find_image_spans
-from tests.probes.processors import build_config, build_model, build_processor, chat
+from tests.probes.processors import batched, build_config, build_model, build_processor, chat
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
@@ -89,6 +89,14 @@ CLIP_336 = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 
 PINPOINTS_336 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 PINPOINTS_384 = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
 PUBLISHED = (
+    Case(
+        "molmo2 8b",
+        "molmo2",
+        {"size": {"height": 378, "width": 378}, "patch_size": 14, "overlap_margins": [4, 4], "max_crops": 8},
+        {},
+        {"vision_config.patch_size": 14},
+        28,
+    ),
     Case(
         "llava 1.5",
         "llava",
@@ -197,6 +205,8 @@ PUBLISHED = (
         56,
     ),
 )
+CELLS = {"got_ocr2": 16, "granite4_vision": 16, "step3p7": 16, "unlimited_ocr": 16}
+"""Pixels along a token's side where they are not 8."""
 SCAN = {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 16}
 ADAPT: dict[str, Callable[[Any], None]] = {
     "llava, class token": _full,
@@ -246,7 +256,11 @@ CASES = {
         Case("ovis2, whole", "ovis2", {"crop_to_patches": False}, {}, {}),
         Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
         Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
-        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO)),
+        Case("minicpm_ocr, merged twice", "minicpm_ocr", {"downsample_mode": "16x"}, {}, {"downsample_mode": "16x"}),
+        Case("got_ocr2, cut", "got_ocr2", {}, {"crop_to_patches": True}, {}, 16),
+        Case("unlimited_ocr, whole", "unlimited_ocr", {"crop_to_patches": False}, {}, {}, 16),
+        Case("molmo2, odd patches", "molmo2", {"overlap_margins": [1, 2]}, {}, {}),
+        *(Case(family, family, {}, {}, {}, CELLS.get(family, 8)) for family in (*GRIDS, *SQUARES, *TILES, *ZOO)),
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
@@ -258,15 +272,17 @@ PADS = {
     *FITTED,
     "llama4",
     "llama4, largest canvas",
+    "step3p7",
+    "unlimited_ocr",
 }
-SHARES = {"llava_onevision, thinned"}
-"""Cases whose neighbouring tokens are mixed from the same patches."""
+SHARES = {"llava_onevision, thinned", "got_ocr2", "got_ocr2, cut", "step3p7", "unlimited_ocr", "unlimited_ocr, whole"}
+"""Cases whose neighbouring tokens see some of the same patches."""
 NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
 RASTER = {"hunyuan_vl", "muse_glimmer", "paddleocr_vl"}
 """Families whose processor leaves patches in rows, and whose model merges them."""
 FRAMES_FIRST = {"muse_glimmer"}
 """Families whose patches hold the repeated frames one after the other, and not channel by channel."""
-ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
+ANYRES = {"granite4_vision", "llava_next", "llava_next_video", "llava_onevision"}
 
 
 class Encoded(NamedTuple):
@@ -302,7 +318,8 @@ def encode(case: Case, rows: list[list[Image.Image]], side: str = "left") -> Enc
     texts = [
         chat(processor, images, " and ".join(["<image>"] * len(images)) + "?" * row) for row, images in enumerate(rows)
     ]
-    inputs = processor(text=texts, images=rows, return_tensors="pt", padding=True, **case.call)
+    images = batched(case.family, rows)
+    inputs = processor(text=texts, images=images, return_tensors="pt", padding=True, **case.call)
     sizes = [[image.size for image in images] for images in rows]
     spans = find_image_spans(inputs, config, processor, sizes, processor_kwargs=case.call)
     return Encoded(processor, config, inputs, spans)

@@ -91,17 +91,22 @@ def test_the_published_settings(case: Case) -> None:
         "llama4 scout": 12 * 12 * (2 * 2 + 1),
         "lfm2-vl 1.6b": 13 * 18,
         "paligemma 3b 224": 256,
+        "molmo2 8b": 14 * 14 + 23 * 23,
     }
     assert len(span.tokens) == tokens[case.name]
     assert misplaced(unpadded(span.cells(), span), token_colours(case, encoded), size) == []
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan"])
+OWN_CUTS = ["got_ocr2, cut", "granite4_vision", "molmo2", "step3p7", "unlimited_ocr"]
+OTHER_PIXELS = ["cosmos3_edge", "dots3_note", "minicpm_ocr", "video_llava"]
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan", *OWN_CUTS, *OTHER_PIXELS])
 def test_the_coordinate_check_fails_for_wrong_boxes(name: str) -> None:
     case, size = CASES[name], (150, 61)
     encoded = encode(case, [[coordinates(size)]])
     span = encoded.spans[0][0]
-    colours, cells = token_colours(case, encoded), span.cells()
+    colours, cells = token_colours(case, encoded), unpadded(span.cells(), span)
     assert misplaced(cells, colours, size) == []
     assert misplaced(cells, np.roll(colours, 1, axis=0), size)
     whole = Box(0, 0, *size)

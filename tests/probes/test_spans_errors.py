@@ -12,7 +12,7 @@ from probes.families import FAMILIES, family_of
 from probes.families.geometry import Box, Canvas, Tile, resized
 from probes.inputs import InputError
 from probes.spans import ImageSpan, find_image_spans
-from tests.probes.processors import build_config, build_processor, chat
+from tests.probes.processors import batched, build_config, build_processor, chat
 
 WIDE = Image.new("RGB", (60, 40), "teal")
 TALL = Image.new("RGB", (30, 50), "olive")
@@ -23,7 +23,8 @@ def encode(family: str, **call: Any) -> tuple[Any, Any, dict[str, Any]]:
     processor = build_processor(family)
     rows = [[WIDE, TALL], [WIDE]]
     texts = [chat(processor, images, "Which image?") for images in rows]
-    inputs = processor(text=texts, images=rows, return_tensors="pt", padding=True, **call)
+    images = batched(family, rows)
+    inputs = processor(text=texts, images=images, return_tensors="pt", padding=True, **call)
     return processor, build_config(family, processor), dict(inputs)
 
 
