@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from probes.families import ANSWER_TYPES, ASKED, FLAT, LISTS, TEXT_ENDS, UNBATCHED
+from probes.families import ANSWER_TYPES, ASKED, FLAT, LISTS, OTHER_READERS, PREPENDED, TEXT_ENDS, UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length, first_line, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
@@ -73,7 +73,7 @@ class Encoder:
     def __init__(self, config: Any, processor: Any) -> None:
         self._config = config
         self._processor = processor
-        self._writer = PromptWriter(processor)
+        self._writer = PromptWriter(processor, config.model_type in PREPENDED)
         self._context = context_length(config)
         names = ("video_token_id", "video_token_index", "audio_token_id", "audio_token_index")
         others = {value for name in names if isinstance(value := getattr(config, name, None), int)}
@@ -157,7 +157,9 @@ class Encoder:
         own = {"input_ids": added, "attention_mask": filled, "token_type_ids": types}
         inputs = dict(encoded.inputs)
         for key, value in encoded.inputs.items():
-            if torch.is_tensor(value) and value.shape == ids.shape and not value.is_floating_point():
+            if key in OTHER_READERS or not torch.is_tensor(value):
+                continue
+            if value.shape == ids.shape and not value.is_floating_point():
                 new = own.get(key, torch.zeros_like(added))
                 inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
         return replace(encoded, inputs=inputs, answer_ids=tuple(map(tuple, answer_ids)))

@@ -62,12 +62,17 @@ class _Frame(NamedTuple):
 class PromptWriter:
     """Renders questions by a processor's chat template.
 
+    Args:
+        processor: The model's processor.
+        prepended: Whether the processor itself puts the prompt's one image before the text, which has no mark of it.
+
     Raises:
         InputError: If the processor has no chat template.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, prepended: bool = False) -> None:
         self._processor = processor
+        self._prepended = prepended
         self._frames: dict[tuple[bool, ...], _Frame] = {}
         if not getattr(processor, "chat_template", None):
             raise InputError(
@@ -87,6 +92,10 @@ class PromptWriter:
         """
         parts = _split(question)
         kinds = tuple(isinstance(part, ImageRef) for part in parts)
+        if self._prepended and (sum(kinds) > 1 or not kinds[0]):
+            raise InputError(
+                f"{type(self._processor).__name__} puts one image before the text: ask about one, without marks"
+            )
         frame = self._frames.get(kinds) or self._frames.setdefault(kinds, self._frame(kinds))
         texts = [None if isinstance(part, ImageRef) else part for part in parts]
         rendered = self._render(self._content(texts, frame.form))
@@ -145,6 +154,8 @@ class PromptWriter:
 
     def _image_token(self) -> str | None:
         """What the processor takes for an image in the text; Qianfan-OCR's token of image features is another."""
+        if self._prepended:
+            return None
         names = ("image_placeholder_token", "image_token")
         return next((str(getattr(self._processor, name)) for name in names if hasattr(self._processor, name)), None)
 

@@ -13,6 +13,7 @@ from probes.inputs import InputError
 
 FAMILIES: dict[str, str] = {
     "aya_vision": "internvl",
+    "blip-2": "blip2",
     "cohere2_vision": "internvl",
     "cohere_compass": "qwen2_vl",
     "cosmos3_edge": "qwen2_vl",
@@ -37,6 +38,7 @@ FAMILIES: dict[str, str] = {
     "hyperclovax_vision_v2": "qwen2_vl",
     "idefics2": "idefics2",
     "idefics3": "idefics3",
+    "instructblip": "blip2",
     "internvl": "internvl",
     "janus": "square",
     "lfm2_vl": "lfm2_vl",
@@ -77,14 +79,20 @@ FAMILIES: dict[str, str] = {
 }
 """From `config.model_type` to the module of this package that knows it."""
 
-RESAMPLED: frozenset[str] = frozenset({"deepseek_ocr2", "idefics2"})
+RESAMPLED: frozenset[str] = frozenset({"blip-2", "deepseek_ocr2", "idefics2", "instructblip"})
 """Model types whose image tokens have no places in the image (`probes.families.geometry.Tile.mixed`)."""
 
+_PADS_INSIDE = "has a batch's padding between its image and the text"
 UNBATCHED: dict[str, str] = {
+    "blip-2": _PADS_INSIDE,
     "hunyuan_vl": "numbers images over the whole batch, so that questions change each other",
+    "instructblip": _PADS_INSIDE,
     "minimax_m3_vl": "chooses other blocks under sdpa in a padded batch, down to none at all",
 }
 """Model types whose batches are not their questions side by side, with the reason."""
+
+PREPENDED: frozenset[str] = frozenset({"blip-2", "instructblip"})
+"""Model types whose processor takes one image a prompt and puts its tokens before the text, which has no mark of it."""
 
 ANSWER_TYPES: dict[str, int] = {"paligemma": 1}
 """Token type of an answer where it is not 0: PaliGemma's tokens of type 0 see each other in both directions."""
@@ -103,6 +111,9 @@ FLAT: frozenset[str] = frozenset({"got_ocr2"})
 
 LISTS: dict[str, tuple[str, ...]] = {"unlimited_ocr": ("num_local_patches", "patches_grid")}
 """Inputs that a model takes as lists and no tensors."""
+
+OTHER_READERS: frozenset[str] = frozenset({"qformer_input_ids", "qformer_attention_mask"})
+"""Inputs that hold the question for another part than the decoder: no answer is put behind them."""
 
 VIDEOS: frozenset[str] = frozenset(
     [

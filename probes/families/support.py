@@ -167,8 +167,6 @@ REFUSED: dict[str, str] = {
 
 _LIBRARY = "its vision tower needs timm, which is not among the dependencies"
 _RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
-_FIRST = "puts its tokens before the text and before any padding, without marks, and has no chat template"
-_PREPENDED = f"its processor takes one image a prompt, {_FIRST}"
 _PADDED = "not attempted: pads pictures in its own way"
 _NO_PROCESSOR = "transformers ships no processor for it"
 
@@ -182,7 +180,6 @@ BY_HAND: dict[str, str] = {
     "vision-encoder-decoder": _ENCODER_AXIS,
     "idefics": "its images are on an axis of their own: give their columns there as cross_spans",
     "aria": f"{_RESAMPLED}; its processor takes squares of 490 or 980 pixels only",
-    "blip-2": _PREPENDED,
     "chameleon": "not attempted: an image is a sentence of discrete codes",
     "emu3": "not attempted: an image is a sentence of discrete codes",
     "evolla": "reads proteins, and no images",
@@ -193,8 +190,7 @@ BY_HAND: dict[str, str] = {
     "glm5_next": _PADDED,
     "inkling2": "not attempted: a grid of its own",
     "inkling_mm_model": "not attempted: a grid of its own",
-    "instructblip": _PREPENDED,
-    "instructblipvideo": f"its processor takes one video of four frames a prompt, {_FIRST}",
+    "instructblipvideo": "reads videos of four frames only, whose tokens come before the text and before its padding",
     "kimi_k25": _PADDED,
     "kosmos-2": _RESAMPLED,
     "kosmos-2.5": _RESAMPLED,

@@ -135,7 +135,9 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
         inputs[key] = torch.cat([inputs[key], kind], dim=1)
     with torch.no_grad():
         output = model(**inputs, output_attentions=True, use_cache=False)
-    attentions = [layer[0].numpy() for layer in output.attentions]
+    # BLIP-2 keeps what its decoder gave one level further down.
+    decoder = getattr(output, "language_model_outputs", output)
+    attentions = [layer[0].numpy() for layer in decoder.attentions]
     return Reference(attentions, output.logits[0], _image_columns(eager, question, inputs["input_ids"][0]), prompt)
 
 

@@ -15,12 +15,12 @@ from tests.probes.recipes import RECIPES as FIRST
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_hybrid import HYBRIDS
 from tests.probes.recipes_llava import LLAVAS
-from tests.probes.recipes_mixed import MIXED
+from tests.probes.recipes_mixed import MIXED, QUERIED
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
 from tests.probes.recipes_zoo import ZOO
 
-RECIPES = {**FIRST, **LLAVAS, **HYBRIDS, **GRIDS, **SQUARES, **TILES, **MIXED, **ZOO}
+RECIPES = {**FIRST, **LLAVAS, **HYBRIDS, **GRIDS, **SQUARES, **TILES, **MIXED, **QUERIED, **ZOO}
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""

@@ -1,9 +1,11 @@
 """Recipes of further families whose resampler mixes a picture into tokens. See `tests.probes.recipes`."""
 
+import copy
 from typing import Any
 
-from tests.probes.recipes import LLAVA_MESSAGE, Ids, Recipe, Settings
+from tests.probes.recipes import LLAVA_MESSAGE, Ids, Message, Recipe, Settings
 from tests.probes.recipes_cut import SAM_SPREAD
+from tests.probes.recipes_zoo import zoo_config
 
 _IDEFICS2_MARKS = ("<image>", "<fake_token_around_image>", "<end_of_utterance>")
 
@@ -68,8 +70,44 @@ def _deepseek_ocr2_config(ids: Ids, text: Settings, tower: Settings) -> tuple[An
     }
 
 
+def _with_queries(kind: str) -> Any:
+    """A recipe's function for a processor of the named class, which writes four tokens."""
+
+    def make(tokenizer: Any, template: str, settings: Settings) -> Any:
+        import transformers
+
+        # The Q-Former has a tokenizer of its own, a BERT's in checkpoints.
+        own = {"qformer_tokenizer": copy.deepcopy(tokenizer)} if kind == "InstructBlip" else {}
+        processor = getattr(transformers, f"{kind}Processor")(
+            image_processor=transformers.BlipImageProcessor(**({"size": {"height": 16, "width": 16}} | settings)),
+            tokenizer=tokenizer,
+            num_query_tokens=4,
+            **own,
+        )
+        processor.chat_template = template
+        return processor
+
+    return make
+
+
+_ASKED = Message("{{ 'Question: ' }}", "", "", "{{ ' Answer:' }}")
+"""As the checkpoints' model cards ask: they have no template, and their processors write the image's tokens."""
+
 MIXED: dict[str, Recipe] = {
     "deepseek_ocr2": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _deepseek_ocr2, _deepseek_ocr2_config),
     "idefics2": Recipe(_IDEFICS2_MARKS, "</s>", LLAVA_MESSAGE, _idefics2, _idefics2_config),
 }
 """By family, as `tests.probes.recipes.RECIPES`."""
+QUERIED: dict[str, Recipe] = {
+    "blip-2": Recipe(
+        ("<image>",), "</s>", _ASKED, _with_queries("Blip2"), zoo_config("blip-2", {"image_token_index": "<image>"})
+    ),
+    "instructblip": Recipe(
+        ("<image>",),
+        "</s>",
+        _ASKED,
+        _with_queries("InstructBlip"),
+        zoo_config("instructblip", {"image_token_index": "<image>"}, {"qformer_config.vocab_size": 320}),
+    ),
+}
+"""Families whose processor puts the queries of one image before the text."""
