@@ -105,6 +105,16 @@ def test_other_numbers_of_queries_are_refused(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", QUERIED)
+def test_image_tokens_cut_by_truncation(family: str) -> None:
+    processor = build_processor(family)
+    inputs = inputs_of(processor, [picture()])
+    cut = {**inputs, **{name: inputs[name][:, :3] for name in ("input_ids", "attention_mask")}}
+    with pytest.raises(InputError, match=r"row 0, image 0: it needs 4 .*truncat") as error:
+        find_image_spans(cut, build_config(family, processor), processor, [[(32, 32)]])
+    one_line(error)
+
+
+@pytest.mark.parametrize("family", QUERIED)
 def test_the_reason_against_batches_still_holds(family: str) -> None:
     """Once the padding stands before the image, the families belong among the batched."""
     processor = build_processor(family)
