@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from probes.attention import attention_factors as attention_factors
     from probes.attention import attention_layers as attention_layers
     from probes.attention import pairwise_factors as pairwise_factors
+    from probes.clips import Video as Video
     from probes.estimates import Estimate as Estimate
+    from probes.frames import frame_attention as frame_attention
     from probes.inputs import ImageRef as ImageRef
     from probes.inputs import Turn as Turn
     from probes.model import HookedModel as HookedModel
@@ -31,6 +33,7 @@ _HOME = {
     "Question": "model",
     "Trace": "model",
     "Turn": "inputs",
+    "Video": "clips",
     "attention_accuracy": "scores",
     "attention_factors": "attention",
     "attention_layers": "attention",
@@ -38,6 +41,7 @@ _HOME = {
     "find_video_spans": "videos",
     "find_vision_spans": "vision_axis",
     "focus": "scores",
+    "frame_attention": "frames",
     "pairwise_factors": "attention",
 }
 __all__ = sorted(_HOME)

@@ -46,11 +46,7 @@ def attention_modules(model: nn.Module) -> dict[int, nn.Module]:
             hold one and none is found in it.
     """
     decoder = find_decoder(model)
-    candidates: dict[int, list[nn.Module]] = {}
-    for module in decoder.modules():
-        layer = getattr(module, "layer_idx", None)
-        if isinstance(layer, int) and _is_attention(module) and _has_attention(decoder, layer):
-            candidates.setdefault(layer, []).append(module)
+    candidates = _candidates(decoder)
     crossing = _beside_own(candidates)
     if crossing:
         return crossing
@@ -62,6 +58,16 @@ def attention_modules(model: nn.Module) -> dict[int, nn.Module]:
         )
     _refuse_gaps(decoder, candidates)
     return {layer: _only(layer, candidates[layer]) for layer in sorted(candidates)}
+
+
+def _candidates(decoder: nn.Module) -> dict[int, list[nn.Module]]:
+    """Every module with a layer index that may be an attention, by that index."""
+    found: dict[int, list[nn.Module]] = {}
+    for module in decoder.modules():
+        layer = getattr(module, "layer_idx", None)
+        if isinstance(layer, int) and _is_attention(module) and _has_attention(decoder, layer):
+            found.setdefault(layer, []).append(module)
+    return found
 
 
 def _beside_own(candidates: dict[int, list[nn.Module]]) -> dict[int, nn.Module]:
@@ -76,15 +82,31 @@ def _beside_own(candidates: dict[int, list[nn.Module]]) -> dict[int, nn.Module]:
     return found if apart else {}
 
 
+def image_layers(model: nn.Module) -> list[int]:
+    """Attention layers that reach images, true indices: those with a cross-attention where there are any, else all.
+
+    Raises:
+        UnsupportedAttention: As `attention_modules`.
+    """
+    modules = attention_modules(model)
+    crossing = [layer for layer, module in modules.items() if is_cross_attention(module)]
+    return crossing or list(modules)
+
+
 def decoder_layers(model: nn.Module) -> dict[int, nn.Module]:
     """The decoder's layers of every kind by true layer index, in order.
 
-    They are the list in the decoder whose entries hold the attention modules of the same index.
+    They are the list in the decoder whose entries hold the attention modules of the same index; those to the decoder's
+    own tokens, where cross-attentions may stand in blocks of their own (Idefics).
 
     Raises:
         UnsupportedAttention: If there is no such list; as `attention_modules`.
     """
     decoder, attentions = find_decoder(model), attention_modules(model)
+    for layer, modules in _candidates(decoder).items():
+        own = [module for module in modules if _calls_interface(module) and not is_cross_attention(module)]
+        if len(own) == 1:
+            attentions[layer] = own[0]
     for module in decoder.modules():
         if not isinstance(module, nn.ModuleList) or len(module) <= max(attentions, default=-1) or not attentions:
             continue

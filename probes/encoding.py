@@ -1,4 +1,4 @@
-"""Questions and answers into model inputs, and the sets of query rows that a trace reads.
+"""Questions and answers into model inputs.
 
 A batch is laid out as [left padding, prompt, answer, right padding], so every prompt ends at the same column and the
 columns are those of generation. This file builds inputs; it runs no model and reads no attention.
@@ -11,11 +11,29 @@ from typing import Any, TypeVar
 
 import torch
 
-from probes.families import ANSWER_TYPES, ASKED, FLAT, LISTS, OTHER_READERS, PREPENDED, TEXT_ENDS, UNBATCHED
+from probes.axes import MARKED, check_batch, check_marked, marks
+from probes.clips import ShownVideo
+from probes.families import (
+    ANSWER_TYPES,
+    ASKED,
+    FLAT,
+    LISTS,
+    OTHER_READERS,
+    OWN_QUESTIONS,
+    PREPENDED,
+    TEXT_ENDS,
+    UNBATCHED,
+)
 from probes.inputs import InputError
-from probes.loading import context_length, first_line, image_token_ids
+from probes.loading import context_length, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
-from probes.spans import ImageSpan, find_image_spans
+from probes.query_rows import ROW_SETS as ROW_SETS
+from probes.query_rows import place
+from probes.query_rows import row_sets as row_sets
+from probes.spans import ImageSpan, find_spans
+from probes.video_inputs import refusal, shown_videos, video_arguments
+from probes.videos import find_all_spans
+from probes.vision_axis import find_vision_spans
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,8 +41,8 @@ Result = TypeVar("Result")
 Answer = str | Sequence[int]
 """An answer as text, or as the token ids of one that was generated."""
 
-ROW_SETS = ("paper", "predicting", "answer", "anchor", "after")
-"""Names of the query-row sets; see `row_sets`."""
+EXACT_INPUTS = frozenset({"second_per_grid_ts"})
+"""Inputs that positions are counted from: half precision would move a video's groups of frames."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +51,15 @@ class Encoded:
 
     Attributes:
         inputs: What `model(**inputs)` takes, tensors but for a few lists of numbers; `input_ids` is (batch, tokens).
-        spans: Per batch row, the span of each image; columns of `input_ids`.
+        spans: Per batch row, the span of each image, then of each video (a `VideoSpan`); columns of `input_ids`. Where
+            images are on a vision axis (Mllama), the token that marks each.
         image_sizes: Per batch row, the (width, height) of each image in pixels.
         prompt_stop: The column at which every prompt ends and every answer begins.
         prompt_lengths: Per batch row, the prompt's tokens without padding.
         tail_lengths: Per batch row, how many tokens the chat template put after the user's last content.
         answer_ids: Per batch row, the answer's tokens; the end-of-sequence token is not among them.
+        videos: Per batch row, what the model is shown of each video.
+        cross_spans: Where images are on a vision axis, per batch row the span of each; columns of that axis. Else None.
     """
 
     inputs: dict[str, Any]
@@ -48,6 +69,8 @@ class Encoded:
     prompt_lengths: tuple[int, ...]
     tail_lengths: tuple[int, ...]
     answer_ids: tuple[tuple[int, ...], ...]
+    videos: tuple[tuple[ShownVideo, ...], ...]
+    cross_spans: list[list[ImageSpan]] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -62,15 +85,33 @@ class Encoded:
         """Width of `input_ids`, padding included."""
         return int(self.inputs["input_ids"].shape[1])
 
+    @property
+    def shown(self) -> list[list[ImageSpan]]:
+        """Per batch row, per image, the columns that hold what the image shows, of whichever axis they are."""
+        return self.spans if self.cross_spans is None else self.cross_spans
+
+    def need_image_tokens(self, wanted: str) -> None:
+        """Refuse what is done to images' tokens where the prompt has none.
+
+        Raises:
+            InputError: If images are on a vision axis.
+        """
+        if self.cross_spans is not None:
+            raise InputError(
+                f"{wanted} needs tokens that hold images, and this model's images are on a vision axis of their own: "
+                "blank or swap images instead (probes.interventions), or use a model that reads them in its prompt"
+            )
+
 
 class Encoder:
     """Turns questions and answers into `Encoded` batches for one model and its processor.
 
     Raises:
-        InputError: If the processor has no chat template.
+        InputError: If the processor has no chat template, or the model's prompt does not hold its images' places.
     """
 
     def __init__(self, config: Any, processor: Any) -> None:
+        check_marked(config.model_type)
         self._config = config
         self._processor = processor
         self._writer = PromptWriter(processor, config.model_type in PREPENDED)
@@ -162,6 +203,9 @@ class Encoder:
             if value.shape == ids.shape and not value.is_floating_point():
                 new = own.get(key, torch.zeros_like(added))
                 inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
+        for key in MARKED.get(self._config.model_type, ()):
+            seen = encoded.inputs[key]
+            inputs[key] = torch.cat([seen, seen[:, -1:].expand(-1, width, *seen.shape[2:])], dim=1)
         return replace(encoded, inputs=inputs, answer_ids=tuple(map(tuple, answer_ids)))
 
     def _encode_prompts(self, questions: Sequence[Question]) -> tuple[Encoded, list[Prompt]]:
@@ -170,53 +214,64 @@ class Encoder:
         kind = self._config.model_type
         if len(questions) > 1 and kind in UNBATCHED:
             raise InputError(f"{kind} {UNBATCHED[kind]}: ask one at a time, or give batch_size=1")
+        if kind in OWN_QUESTIONS:
+            raise InputError(
+                f"{kind} cannot be asked: {OWN_QUESTIONS[kind]}; give spans to attention_factors(image_spans=...)"
+            )
         prompts = _each(questions, self._writer.write)
-        inputs = self._process(prompts)
+        check_batch(kind, [len(prompt.images) for prompt in prompts])
+        inputs, videos = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)
-        spans = find_image_spans(
-            inputs,
-            self._config,
-            self._processor,
-            image_sizes=sizes,
-            images_per_row=[len(row) for row in sizes],
-        )
+        cross_spans = None
+        if kind in MARKED:
+            spans = find_spans(marks, inputs, self._config, self._processor, sizes)
+            cross_spans = find_vision_spans(inputs, self._config, sizes, self._processor)
+        else:
+            moving = [[(len(video.frames), video.width, video.height) for video in row] for row in videos]
+            spans = find_all_spans(inputs, self._config, self._processor, sizes, moving)
         encoded = Encoded(
             inputs=inputs,
             spans=spans,
+            cross_spans=cross_spans,
             image_sizes=sizes,
             prompt_stop=int(inputs["input_ids"].shape[1]),
             prompt_lengths=tuple(inputs["attention_mask"].sum(dim=1).tolist()),
             tail_lengths=tuple(map(self._tail_length, prompts)),
             answer_ids=((),) * len(prompts),
+            videos=videos,
         )
         return encoded, prompts
 
-    def _process(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    def _process(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Any], tuple[tuple[ShownVideo, ...], ...]]:
+        """What the processor makes of prompts, and what it keeps of their videos."""
+        kind = self._config.model_type
         images: list[Any] = [list(prompt.images) for prompt in prompts]
-        if self._config.model_type in FLAT:
+        if kind in FLAT:
             images = [image for row in images for image in row]
+        moving = video_arguments([prompt.videos for prompt in prompts])
         try:
             batch = self._processor(
                 text=[prompt.text for prompt in prompts],
-                images=images,
+                images=images if any(images) else None,
                 return_tensors="pt",
                 padding=len(prompts) > 1,
                 padding_side="left",
                 truncation=False,
                 add_special_tokens=self._adds_special_tokens(prompts[0].text),
-                **ASKED.get(self._config.model_type, {}),
+                **ASKED.get(kind, {}),
+                **moving,
             )
         # Processors differ in what they raise for images or texts that they cannot take.
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-            raise InputError(f"the processor refuses these images or texts ({first_line(error)})") from error
-        lists = LISTS.get(self._config.model_type, ())
+            raise refusal(error, [prompt.videos for prompt in prompts]) from error
+        lists = LISTS.get(kind, ())
         inputs = {
             key: value
             for key, value in batch.items()
             if key in lists or (isinstance(value, torch.Tensor) and key != "labels")
         }
         inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
-        return inputs
+        return inputs, shown_videos([prompt.videos for prompt in prompts], batch)
 
     def _adds_special_tokens(self, text: str) -> bool:
         start = self._processor.tokenizer.bos_token
@@ -244,54 +299,17 @@ class Encoder:
             spent = sum(len(span.tokens) for span in encoded.spans[row])
             room = f", {reserve} for the new tokens" if reserve else ""
             raise InputError(
-                f"{_place(row, len(encoded))}the prompt takes {prompt} tokens ({len(encoded.spans[row])} images: "
+                f"{place(row, len(encoded))}the prompt takes {prompt} tokens ({_counted(encoded, row)}: "
                 f"{spent}), the answer {answer}{room}, and the model has positions for {self._context}: "
-                "give fewer or smaller images, a shorter text, or fewer new tokens"
+                f"give fewer or smaller images{', or fewer frames' if encoded.videos[row] else ''}, a shorter text, "
+                "or fewer new tokens"
             )
 
 
-def row_sets(encoded: Encoded, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Query rows of an encoded batch, as bool masks (batch, tokens).
-
-    "paper": text behind the last image, without the chat template's tail, and all answer tokens (Implicit visual
-    misunderstanding paper's released code, its fixed five tokens replaced by the tail as detected).
-    "answer": the answer's tokens.
-    "predicting": the rows whose next token is an answer token: the last prompt row and all answer rows but the last;
-    with an empty answer, the last prompt row, which then predicts the end.
-    "anchor": the tokens of the last image.
-    "after": all behind the last image: text, the template's tail and the answer.
-
-    Raises:
-        InputError: If a name is unknown, or "anchor" meets a question with a single image.
-    """
-    masks: dict[str, torch.Tensor] = {}
-    for name in names:
-        if name not in ROW_SETS:
-            raise InputError(f"unknown rows {name!r}: there are {', '.join(ROW_SETS)}")
-        mask = torch.zeros_like(encoded.inputs["input_ids"], dtype=torch.bool)
-        for row in range(len(encoded)):
-            mask[row, _rows(encoded, name, row)] = True
-        masks[name] = mask
-    return masks
-
-
-def _rows(encoded: Encoded, name: str, row: int) -> list[int]:
-    stop, length = encoded.prompt_stop, encoded.answer_lengths[row]
-    if name == "answer":
-        return list(range(stop, stop + length))
-    if name == "predicting":
-        return list(range(stop - 1, stop - 1 + max(length, 1)))
-    last = max(encoded.spans[row], key=lambda span: span.start)
-    if name == "anchor":
-        if len(encoded.spans[row]) < 2:
-            raise InputError(
-                f"{_place(row, len(encoded))}rows 'anchor' compare the last image with others, and there is only one "
-                "image: give two or more, or other rows"
-            )
-        return [int(token) for token in last.tokens]
-    if name == "after":
-        return list(range(last.stop, stop + length))
-    return [*range(last.stop, stop - encoded.tail_lengths[row]), *range(stop, stop + length)]
+def _counted(encoded: Encoded, row: int) -> str:
+    """How many images and videos a question has, in words."""
+    images, videos = len(encoded.image_sizes[row]), len(encoded.videos[row])
+    return " and ".join([*([f"{images} images"] if images else []), *([f"{videos} videos"] if videos else [])])
 
 
 def _listed(questions: Any) -> list[Question]:
@@ -299,13 +317,9 @@ def _listed(questions: Any) -> list[Question]:
     if isinstance(questions, str | Question) or not isinstance(questions, Sequence):
         raise InputError("questions are a list of Question(images, text): put a single one into a list")
     for row, question in enumerate(questions):
-        if not (isinstance(question, tuple | list) and len(question) == 2):
+        if not (isinstance(question, tuple | list) and len(question) in (2, 3)):
             raise InputError(f"question {row} is {type(question).__name__}: give Question(images, text)")
     return [Question(*question) for question in questions]
-
-
-def _place(row: int, count: int) -> str:
-    return f"question {row}: " if count > 1 else ""
 
 
 def _each(items: Iterable[Item], make: Callable[[Item], Result]) -> list[Result]:
@@ -316,16 +330,17 @@ def _each(items: Iterable[Item], make: Callable[[Item], Result]) -> list[Result]
         try:
             done.append(make(item))
         except InputError as error:
-            raise InputError(f"{_place(row, len(todo))}{error}") from error
+            raise InputError(f"{place(row, len(todo))}{error}") from error
     return done
 
 
 def to_device(encoded: Encoded, device: torch.device, dtype: torch.dtype) -> Encoded:
-    """Move the inputs to a device; pixel values take the model's dtype, ids and grids keep theirs."""
+    """Move the inputs to a device; pixel values take the model's dtype, ids, grids and times keep theirs."""
 
-    def move(value: Any) -> Any:
+    def move(key: str, value: Any) -> Any:
         if not torch.is_tensor(value):
             return value
-        return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+        keeps = key in EXACT_INPUTS or not value.is_floating_point()
+        return value.to(device) if keeps else value.to(device, dtype)
 
-    return replace(encoded, inputs={key: move(value) for key, value in encoded.inputs.items()})
+    return replace(encoded, inputs={key: move(key, value) for key, value in encoded.inputs.items()})

@@ -2,8 +2,8 @@
 
 Each image in turn is replaced (by a neutral one, or by another sample's) or hidden (attention from chosen rows, such as
 the text behind it, to its span is knocked out), the same answer is scored again, and the effect is the drop in its
-log-probability. An effect is positive where the image spoke for the answer. Nothing here reads attention or compares it
-with effects.
+log-probability. An effect is positive where the image spoke for the answer. Videos can be hidden, and are not replaced.
+Nothing here reads attention or compares it with effects.
 """
 
 from collections.abc import Collection, Sequence
@@ -43,15 +43,17 @@ def blank_effects(
         batch_size: Most variants in one forward pass.
 
     Returns:
-        (images,) nats, positive where the image spoke for the answer.
+        (images,) nats, positive where the image spoke for the answer; NaN for an image that is the neutral one itself,
+        because nothing is taken away from it.
 
     Raises:
         InputError: If the neutral is unknown, the answer has no tokens, or the model cannot take the question.
     """
     images = decoded(question)
-    return _replacement_effects(
-        model, question, images, [blanked(each, neutral) for each in images], answer, batch_size
-    )
+    replacements = [blanked(each, neutral) for each in images]
+    effects = _replacement_effects(model, question, images, replacements, answer, batch_size)
+    effects[unchanged(images, replacements)] = np.nan
+    return effects
 
 
 def swap_effects(
@@ -86,7 +88,7 @@ def knockout_effects(
     rows: str | Sequence[str] = "after",
     batch_size: int = 16,
 ) -> FloatArray:
-    """Drop in the answer's log-probability when the query rows cannot see one image's tokens.
+    """Drop in the answer's log-probability when the query rows cannot see one image's (or one video's) tokens.
 
     Only the blinded rows' own way is cut: what other tokens, such as text between images, have taken from the hidden
     image still reaches the answer, and so does what layers without attention carry (as the linear ones of Qwen3.5).
@@ -104,7 +106,7 @@ def knockout_effects(
 
     Returns:
         (windows, images) nats, positive where the image spoke for the answer; NaN for an image that none of the rows
-        could be blinded to, as for the last image with "anchor" rows alone.
+        could be blinded to, as for the last image with "anchor" rows alone. Videos stand behind images, as in traces.
 
     Raises:
         InputError: If a window is empty or names a layer without attention, the rows are none, unknown or "anchor" of a
@@ -118,8 +120,8 @@ def knockout_effects(
     if not names:
         raise InputError("a knock-out needs at least one row set: see probes.encoding.row_sets")
     baseline = baseline_score(model, question, answer)
-    effects = np.full((len(chosen), len(question.images)), np.nan)
     blinded = _blinded(model.encode([question], [answer]), names)
+    effects = np.full((len(chosen), len(blinded)), np.nan)
     able = blinded.any(1).nonzero().flatten().tolist()
     for places in chunks(len(able), batch_size):
         images = [able[place] for place in places]
@@ -133,6 +135,7 @@ def knockout_effects(
 
 def knocked_out(encoded: Encoded, rows: str, images: Sequence[int]) -> Knockout:
     """In each batch row one image hidden from a row set, in every layer; the image's own rows keep seeing it."""
+    encoded.need_image_tokens("a knock-out of an image")
     blinded = row_sets(encoded, [rows])[rows].clone()
     hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
     for row, (span,) in enumerate(hidden):
@@ -143,6 +146,7 @@ def knocked_out(encoded: Encoded, rows: str, images: Sequence[int]) -> Knockout:
 
 def _blinded(encoded: Encoded, rows: Sequence[str]) -> Tensor:
     """(images, tokens) of one question: the rows of any of the sets, without each image's own tokens."""
+    encoded.need_image_tokens("a knock-out of an image")
     chosen = torch.stack(list(row_sets(encoded, rows).values())).any(0)[0]
     blinded = chosen.repeat(len(encoded.spans[0]), 1)
     for image, span in enumerate(encoded.spans[0]):
@@ -184,7 +188,7 @@ def replaced_one_by_one(
 ) -> list[Question]:
     """One question per image, with that image replaced."""
     return [
-        Question([*images[:place], replacement, *images[place + 1 :]], question.text)
+        Question([*images[:place], replacement, *images[place + 1 :]], question.text, question.videos)
         for place, replacement in enumerate(replacements)
     ]
 
@@ -202,7 +206,13 @@ def baseline_score(model: Backend, question: Question, answer: Answer) -> float:
 
 
 def decoded(question: Question) -> list[Image.Image]:
-    """The question's images."""
+    """The question's images.
+
+    Raises:
+        InputError: If it has none, or one cannot be read.
+    """
+    if not question.images:
+        raise InputError("the question has no image to replace: videos can be hidden, by knockout_effects")
     return [ImageRef.of(image).open() for image in question.images]
 
 
@@ -220,6 +230,12 @@ def blanked(image: Image.Image, neutral: str = "gray") -> Image.Image:
     return Image.new("RGB", image.size, _GRAY if neutral == "gray" else _WHITE)
 
 
+def unchanged(images: Sequence[Image.Image], replacements: Sequence[Image.Image]) -> list[int]:
+    """Places of the images whose replacement shows the same, so that its effect says nothing of the image."""
+    pairs = zip(images, replacements, strict=True)
+    return [place for place, (old, new) in enumerate(pairs) if same_picture(old, new)]
+
+
 def swapped(images: Sequence[Image.Image], others: Sequence[Any]) -> list[Image.Image]:
     """For each image one of another sample, resized so that the number of tokens stays; see `swap_effects`.
 
@@ -230,9 +246,8 @@ def swapped(images: Sequence[Image.Image], others: Sequence[Any]) -> list[Image.
         raise InputError("swapping needs at least one image of another sample, and none is given")
     chosen = [ImageRef.of(others[place % len(others)]).open() for place in range(len(images))]
     replacements = [new.resize(old.size) for old, new in zip(images, chosen, strict=True)]
-    for place, (old, new) in enumerate(zip(images, replacements, strict=True), start=1):
-        if same_picture(old, new):
-            raise InputError(f"image {place} would be swapped for one that shows the same; give another in its place")
+    for place in unchanged(images, replacements):
+        raise InputError(f"image {place + 1} would be swapped for one that shows the same; give another in its place")
     return replacements
 
 

@@ -1,27 +1,39 @@
-"""Find a checkpoint, decide whether it is safe and fit to load, and load it: weights, configuration and processor.
+"""Load a checkpoint that is safe and fit to load: weights, configuration and processor.
 
-Everything that can be refused is refused from small JSON files, before any weight is read and before any code that a
-checkpoint brings along could run. This file knows nothing of questions, images or attention.
+Whether its files are safe is told by `probes.checkpoints`. This file knows nothing of questions, images or attention.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from probes.checkpoints import (
+    CONFIG,
+    SAFE_WEIGHTS,
+    check_weight_files,
+    download_weights,
+    find_folder,
+    first_line,
+    read_json,
+    refuse_remote_code,
+)
 from probes.families import PATCH_TOKENS
 from probes.implementations import check_implementation
 from probes.inputs import InputError
 
-_CONFIG = "config.json"
-_INDEX = "model.safetensors.index.json"
-_SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
-_SAFE_WEIGHTS = ["*.safetensors"]
-_PICKLED_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"]
-_OTHER_COPIES = ["*/*.safetensors", "*/*.bin", "*/*.pth", "*/*.pt"]
-
+__all__ = [
+    "SPREADS",
+    "DeviceMap",
+    "Loaded",
+    "check_pair",
+    "context_length",
+    "first_line",
+    "image_token_ids",
+    "load",
+    "load_processor",
+]
 
 DeviceMap = str | Mapping[str, str | int | torch.device]
 """A way to spread a model over devices, or a device for each module name."""
@@ -70,14 +82,14 @@ def load(
     _refuse_device_map(device, device_map)
     if attn_implementation is not None:
         check_implementation(attn_implementation)
-    folder = _find_folder(name, revision, trust_remote_code)
-    _refuse_remote_code(folder, name, trust_remote_code)
+    folder = find_folder(name, revision, trust_remote_code)
+    refuse_remote_code(folder, name, trust_remote_code)
     config = _read_config(folder, name, trust_remote_code)
     _refuse_text_only(config, name, trust_remote_code)
     processor = _load_processor(folder, name, trust_remote_code)
     if not Path(name).expanduser().is_dir():
-        _download_weights(name, revision, allow_pickle)
-    _check_weight_files(folder, name, config, allow_pickle)
+        download_weights(name, revision, allow_pickle)
+    check_weight_files(folder, name, config, allow_pickle)
     model = _load_weights(folder, name, config, dtype, device, attn_implementation, trust_remote_code, device_map)
     return Loaded(model, processor)
 
@@ -89,8 +101,8 @@ def load_processor(path_or_id: str | Path, *, trust_remote_code: bool = False, r
         InputError: As `load`, of everything but the weights.
     """
     name = str(path_or_id)
-    folder = _find_folder(name, revision, trust_remote_code)
-    _refuse_remote_code(folder, name, trust_remote_code)
+    folder = find_folder(name, revision, trust_remote_code)
+    refuse_remote_code(folder, name, trust_remote_code)
     _refuse_text_only(_read_config(folder, name, trust_remote_code), name, trust_remote_code)
     return _load_processor(folder, name, trust_remote_code)
 
@@ -146,12 +158,6 @@ def context_length(config: Any) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says, on one line and cut to a readable length."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return text if len(text) <= 300 else text[:299] + "…"
-
-
 def _refuse_device_map(device: str | torch.device | None, device_map: DeviceMap | None) -> None:
     if device_map is None:
         return
@@ -185,86 +191,16 @@ def _listing(values: set[int]) -> str:
     return ", ".join(map(str, sorted(values)))
 
 
-def _find_folder(name: str, revision: str | None, trust_remote_code: bool) -> Path:
-    path = Path(name).expanduser()
-    if name and path.is_dir():
-        if not (path / _CONFIG).is_file():
-            raise InputError(f"model {name!r}: the folder holds no {_CONFIG}; give the folder of a saved checkpoint")
-        return path
-    if path.is_file():
-        raise InputError(f"model {name!r}: this is a file; give the folder that holds it")
-    if not name or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
-        raise InputError(f"model {name!r}: no such folder; check the path")
-    patterns = _SMALL_FILES + (["*.py"] if trust_remote_code else [])
-    folder = _download(name, revision, patterns)
-    if not (folder / _CONFIG).is_file():
-        raise InputError(f"model {name!r}: the repository holds no {_CONFIG}; give a transformers checkpoint")
-    return folder
-
-
-def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_OTHER_COPIES))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"model {name!r}: no such folder here, and the hub does not give it ({first_line(error)}); "
-            "check the name, or download it and give the folder"
-        ) from error
-
-
-def _download_weights(name: str, revision: str | None, allow_pickle: bool) -> None:
-    folder = _download(name, revision, _SMALL_FILES + _SAFE_WEIGHTS)
-    if allow_pickle and not any(folder.glob(_SAFE_WEIGHTS[0])):
-        _download(name, revision, _PICKLED_WEIGHTS)
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {name!r}: {path.name} cannot be read ({first_line(error)}); save it anew") from error
-    if not isinstance(content, dict):
-        raise InputError(f"model {name!r}: {path.name} holds no JSON object; save the checkpoint anew")
-    return content
-
-
-def _auto_maps(content: Any) -> Iterator[str]:
-    """Every class that a configuration file would have imported from the checkpoint, at any depth."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key == "auto_map" and value:
-                yield str(value)
-            else:
-                yield from _auto_maps(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _auto_maps(value)
-
-
-def _refuse_remote_code(folder: Path, name: str, trust_remote_code: bool) -> None:
-    if trust_remote_code:
-        return
-    for path in sorted(folder.glob("*config*.json")):
-        if next(_auto_maps(_read_json(path, name)), None) is not None:
-            raise InputError(
-                f"model {name!r}: {path.name} asks to run Python code of the checkpoint's own (auto_map); nothing was "
-                "run. Read that code, then pass trust_remote_code=True (--trust-remote-code on the command line), or "
-                "take a checkpoint without it"
-            )
-
-
 def _read_config(folder: Path, name: str, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
-    if not _read_json(folder / _CONFIG, name).get("model_type"):
-        raise InputError(f"model {name!r}: {_CONFIG} names no model_type; give a transformers checkpoint")
+    if not read_json(folder / CONFIG, name).get("model_type"):
+        raise InputError(f"model {name!r}: {CONFIG} names no model_type; give a transformers checkpoint")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     # Configurations validate themselves in as many ways as there are families; the reader needs one line for each.
     except Exception as error:
-        raise InputError(f"model {name!r}: {_CONFIG} is not understood ({first_line(error)})") from error
+        raise InputError(f"model {name!r}: {CONFIG} is not understood ({first_line(error)})") from error
 
 
 def _refuse_text_only(config: Any, name: str, trust_remote_code: bool) -> None:
@@ -297,29 +233,6 @@ def _load_processor(folder: Path, name: str, trust_remote_code: bool) -> Any:
     return processor
 
 
-def _check_weight_files(folder: Path, name: str, config: Any, allow_pickle: bool) -> None:
-    named = getattr(config, "transformers_weights", None)
-    shards = _read_json(folder / _INDEX, name).get("weight_map", {}) if (folder / _INDEX).is_file() else {}
-    mentioned = [*shards.values(), *([named] if named else [])]
-    stray = [file for file in mentioned if not str(file).endswith((".safetensors", ".safetensors.index.json"))]
-    pickled = sorted(path.name for pattern in _PICKLED_WEIGHTS for path in folder.glob(pattern)) + stray
-    if not stray and any(folder.glob(_SAFE_WEIGHTS[0])):
-        return
-    if pickled and not allow_pickle:
-        raise InputError(
-            f"model {name!r}: its weights are pickled ({pickled[0]}), and a pickle can run code when it is read; "
-            "convert it to safetensors, or pass allow_pickle=True (--allow-pickle on the command line) if you trust it"
-        )
-    if not pickled:
-        leave = (
-            ""
-            if allow_pickle
-            else ", or pass allow_pickle=True (--allow-pickle on the command line) if its weights are pickled and you "
-            "trust them"
-        )
-        raise InputError(f"model {name!r}: no weights in *.safetensors; give a checkpoint that has them{leave}")
-
-
 def _load_weights(
     folder: Path,
     name: str,
@@ -333,7 +246,7 @@ def _load_weights(
     from transformers import AutoModelForImageTextToText
 
     settings: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code, "output_loading_info": True}
-    if any(folder.glob(_SAFE_WEIGHTS[0])):
+    if any(folder.glob(SAFE_WEIGHTS[0])):
         settings["use_safetensors"] = True
     if attn_implementation is not None:
         settings["attn_implementation"] = attn_implementation
@@ -346,7 +259,7 @@ def _load_weights(
     except Exception as error:
         if _is_about_attention(error, attn_implementation):
             wanted = f"attn_implementation {attn_implementation!r}"
-            wanted = wanted if attn_implementation else f"the attn_implementation that its {_CONFIG} asks for"
+            wanted = wanted if attn_implementation else f"the attn_implementation that its {CONFIG} asks for"
             raise InputError(
                 f"model {name!r}: {wanted} cannot be used here ({first_line(error)}); install what it needs, or give "
                 "attn_implementation='sdpa' or 'eager'"

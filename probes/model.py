@@ -17,15 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probes.attention import AttentionRecorder, UnsupportedAttention, attention_layers, pairwise_factors
+from probes.attention import UnsupportedAttention, pairwise_factors
 from probes.backend import AnswerScores, Recorded
 from probes.changes import Change, applied
-from probes.decoder import decoder_layers, last_logits
-from probes.encoding import Answer, Encoded, Encoder, row_sets, to_device
+from probes.checkpoints import first_line
+from probes.decoder import decoder_layers, image_layers, last_logits
+from probes.encoding import Answer, Encoded, Encoder, to_device
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
-from probes.loading import DeviceMap, check_pair, first_line, load
+from probes.loading import DeviceMap, check_pair, load
 from probes.prompts import Question
+from probes.recording import recorder_of
 from probes.residuals import reading_residuals
 from probes.trace import Trace
 
@@ -35,13 +37,16 @@ __all__ = ["AnswerScores", "HookedModel", "Question", "Trace"]
 class HookedModel:
     """A transformers image-text-to-text model and its processor, in evaluation mode.
 
+    Mllama is traced in its cross-attention layers, over the vision axis: all attention there goes to images (an only
+    one's factor is one over its columns), and of images with text between them a token sees the last.
+
     Args:
         model: The model, on whatever device and in whatever precision it runs.
         processor: What AutoProcessor gives for it; its chat template is the prompt format.
 
     Raises:
-        InputError: If the model takes no images, the processor is incomplete or has no chat template, or the two do
-            not match.
+        InputError: If the model takes no images or its prompt none, the processor is incomplete or has no chat
+            template, or the two do not match.
     """
 
     def __init__(self, model: Any, processor: Any) -> None:
@@ -82,8 +87,8 @@ class HookedModel:
 
     @property
     def layers(self) -> list[int]:
-        """Decoder layers that have attention, true indices."""
-        return attention_layers(self.model)
+        """Decoder layers whose attention reaches images, true indices: of Mllama those with cross-attention."""
+        return image_layers(self.model)
 
     @property
     def residual_layers(self) -> list[int]:
@@ -120,24 +125,26 @@ class HookedModel:
             reserve: Tokens that must still fit into the model's context.
 
         Raises:
-            InputError: If a question has no image or no words, its marks do not fit its images, an image cannot be
-                read, image tokens are truncated, or prompt and answer are longer than the context.
+            InputError: If a question has no image and no video or no words, its marks do not fit them, one cannot be
+                read, its tokens are truncated or not known, or prompt and answer are longer than the context.
         """
-        encoded = self._encoder.encode(questions, answers, reserve)
-        return to_device(encoded, self.device, self.model.dtype)
+        return to_device(self._encoder.encode(questions, answers, reserve), self.device, self.model.dtype)
 
-    def generate(self, images: Sequence[Any], question: str, max_new_tokens: int = 32) -> str:
+    def generate(
+        self, images: Sequence[Any], question: str, max_new_tokens: int = 32, videos: Sequence[Any] = ()
+    ) -> str:
         """Answer a question greedily.
 
         Args:
             images: In any form that ImageRef.of takes.
-            question: Text with `<image>` marks, or without (the images then come first).
+            question: Text with `<image>` and `<video>` marks, or without (images and videos then come first).
             max_new_tokens: Most tokens to write.
+            videos: In any form that `probes.Video.of` takes.
 
         Raises:
             InputError: As `encode`, and if the logits are not numbers.
         """
-        return self.generate_batch([Question(images, question)], max_new_tokens)[0]
+        return self.generate_batch([Question(images, question, videos)], max_new_tokens)[0]
 
     def generate_batch(self, questions: Sequence[Question], max_new_tokens: int = 32) -> list[str]:
         """Answer several questions greedily; see `generate`."""
@@ -207,17 +214,12 @@ class HookedModel:
         per_head: bool = False,
         maps: bool = True,
         image_to_image: bool = False,
+        videos: Sequence[Any] = (),
     ) -> Trace:
-        """Trace one question; see `trace_batch`."""
-        return self.trace_batch(
-            [Question(images, question)],
-            None if answer is None else [answer],
-            max_new_tokens,
-            (rows,),
-            per_head,
-            maps,
-            image_to_image,
-        )[0]
+        """Trace one question; see `trace_batch`, and `generate` for the forms that images and videos take."""
+        answers = None if answer is None else [answer]
+        asked = [Question(images, question, videos)]
+        return self.trace_batch(asked, answers, max_new_tokens, (rows,), per_head, maps, image_to_image)[0]
 
     def trace_batch(
         self,
@@ -229,7 +231,7 @@ class HookedModel:
         maps: bool = True,
         image_to_image: bool = False,
     ) -> list[Trace]:
-        """Answer questions, or take the answers given, and read the attention to each image.
+        """Answer questions, or take the answers given, and read the attention to each image and video.
 
         Args:
             questions: A batch; of equal length where speed and memory matter.
@@ -266,16 +268,17 @@ class HookedModel:
                 log_probability=float(scores.log_probability[row]),
                 prompt_tokens=encoded.prompt_lengths[row],
                 answer_tokens=len(ids),
-                spans=tuple(encoded.spans[row]),
+                spans=tuple(encoded.shown[row]),
                 image_sizes=encoded.image_sizes[row],
                 pairwise=None if pairwise is None else _own_block(pairwise[row], len(encoded.spans[row])),
+                videos=encoded.videos[row],
             )
             for row, ids in enumerate(encoded.answer_ids)
         ]
 
     def _record(self, encoded: Encoded, names: Sequence[str], per_head: bool, maps: bool) -> Recorded:
         """Score an encoded batch, and record the attention of the row sets in the same pass."""
-        recorder = AttentionRecorder(self.model, encoded.spans, row_sets(encoded, names), per_head=per_head, cells=maps)
+        recorder = recorder_of(self.model, encoded, names, per_head, maps)
         with recorder:
             return Recorded(recorder, self.score(encoded))
 
@@ -308,6 +311,7 @@ class HookedModel:
         return logits[:, -rows:]
 
     def _pairwise(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+        encoded.need_image_tokens("image_to_image")
         factors = pairwise_factors(self.model, self._forward_inputs(encoded), encoded.spans)
         values: npt.NDArray[np.float32] = factors.float().cpu().numpy()
         return values

@@ -16,7 +16,7 @@ from probes.backend import Backend
 from probes.changes import Patch
 from probes.encoding import Answer, Encoded
 from probes.inputs import InputError
-from probes.interventions import baseline_score, blanked, chunks, decoded, replaced_one_by_one, swapped
+from probes.interventions import baseline_score, blanked, chunks, decoded, replaced_one_by_one, swapped, unchanged
 from probes.prompts import Question
 
 
@@ -48,7 +48,8 @@ def patch_effects(
         batch_size: Most images in one forward pass.
 
     Returns:
-        (windows, images) nats, positive where the image spoke for the answer.
+        (windows, images) nats, positive where the image spoke for the answer; NaN for an image that is the neutral one
+        itself.
 
     Raises:
         InputError: If a window is empty or names a layer that is none, the neutral is unknown, another image shows the
@@ -73,11 +74,17 @@ def patch_effects(
         for window, together in enumerate(chosen):
             patch = Patch(tokens, {layer: residuals[layer] for layer in together})
             effects[window, places] = baseline - model.score(plain, [patch]).log_probability
+    effects[:, unchanged(images, replacements)] = np.nan
     return effects
 
 
 def image_tokens(encoded: Encoded, images: Sequence[int]) -> Tensor:
-    """Bool (batch, tokens): per batch row the tokens of one image, 0-based."""
+    """Bool (batch, tokens): per batch row the tokens of one image, 0-based.
+
+    Raises:
+        InputError: If the model's images are no tokens of its prompt.
+    """
+    encoded.need_image_tokens("a patch of an image")
     tokens = torch.zeros((len(encoded), encoded.columns), dtype=torch.bool)
     for row, image in enumerate(images):
         for start, stop in encoded.spans[row][image].runs:

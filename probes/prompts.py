@@ -8,31 +8,69 @@ the tail. This file knows nothing of models, tensors or token ids.
 import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
-from probes.inputs import ImageRef, InputError, Turn
-from probes.loading import first_line
+from probes.checkpoints import first_line
+from probes.clips import VIDEO_MARK, Video, is_video, video_list
+from probes.inputs import IMAGE_MARK, ImageRef, InputError, check_marks, placed
+
+Kind = Literal["text", "image", "video"]
 
 _FIRST_PLACEHOLDER = 0xE000
 _PLACEHOLDERS = "[\ue000-\uf8ff]"
-_VIDEO_FILES = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 _REPLY = "\uf8ff"
 _FORMS = ("blocks", "inline", "string")
 """How a template may want its content: typed blocks; one text block, or one string, with the image token inside."""
+_TOKENS = {"image": ("image_placeholder_token", "image_token"), "video": ("video_token",)}
+"""What processors call what they take for an image or video in the text; Qianfan-OCR has another for features."""
 
 
-class Question(NamedTuple):
-    """What is asked, and about which images.
+class Question(tuple[Sequence[Any], str]):
+    """What is asked, and about which images and videos. Unpacks as `images, text`, and `videos` where there are any.
 
-    Attributes:
+    Args:
         images: The images in any form that ImageRef.of takes.
         text: The question. `<image>` marks, one per image, say where the images stand; without marks they come first.
+            `<video>` marks do the same for videos, where there are any; without either, images come before videos.
+        videos: The videos in any form that `probes.clips.Video.of` takes: an array (frames, height, width, 3) of uint8,
+            a list of frames, a Video or the path of a video file.
+
+    >>> Question(["a.png"], "Which?")
+    Question(images=['a.png'], text='Which?')
     """
 
-    images: Sequence[Any]
-    text: str
+    __slots__ = ()
+
+    def __new__(cls, images: Sequence[Any], text: str, videos: Sequence[Any] = ()) -> "Question":  # noqa: D102
+        # Of two parts without videos, so that whoever unpacks a question of images goes on, and drops no video.
+        none = isinstance(videos, list | tuple) and not videos
+        return super().__new__(cls, (images, text) if none else (images, text, videos))
+
+    @property
+    def images(self) -> Sequence[Any]:
+        """Images in any form."""
+        return self[0]
+
+    @property
+    def text(self) -> str:
+        """The question."""
+        return self[1]
+
+    @property
+    def videos(self) -> Sequence[Any]:
+        """Videos in any form."""
+        parts: tuple[Any, ...] = self
+        videos: Sequence[Any] = parts[2] if len(parts) > 2 else ()
+        return videos
+
+    def __repr__(self) -> str:
+        videos = f", videos={self.videos!r}" if len(self) > 2 else ""
+        return f"Question(images={self.images!r}, text={self.text!r}{videos})"
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
 
 
 class Prompt(NamedTuple):
@@ -40,19 +78,28 @@ class Prompt(NamedTuple):
 
     Attributes:
         text: The rendered chat, up to and including the header of the reply.
-        tail: What the template put after the user's last text or image; a suffix of `text`.
+        tail: What the template put after the user's last text, image or video; a suffix of `text`.
         gap: White space that the template puts between the header of the reply and a reply.
         images: Decoded images, in order.
+        videos: Videos, in order.
     """
 
     text: str
     tail: str
     gap: str
     images: tuple[Image.Image, ...]
+    videos: tuple[Video, ...] = ()
 
 
-class _Frame(NamedTuple):
-    """What a template does with a certain sequence of texts and images."""
+class _Block(NamedTuple):
+    """One part of a message; only texts have words."""
+
+    kind: Kind
+    words: str = ""
+
+
+class _Layout(NamedTuple):
+    """What a template does with a certain sequence of texts, images and videos."""
 
     form: str
     tail: str
@@ -73,7 +120,7 @@ class PromptWriter:
     def __init__(self, processor: Any, prepended: bool = False) -> None:
         self._processor = processor
         self._prepended = prepended
-        self._frames: dict[tuple[bool, ...], _Frame] = {}
+        self._layouts: dict[tuple[Kind, ...], _Layout] = {}
         if not getattr(processor, "chat_template", None):
             raise InputError(
                 f"this {type(processor).__name__} has no chat template, so the model's prompt format is unknown: "
@@ -81,82 +128,95 @@ class PromptWriter:
             )
 
     def write(self, question: Question) -> Prompt:
-        """Render one question and decode its images.
+        """Render one question and decode its images and videos.
 
         Content is given as typed blocks. A template that gathers all images in front of the text, or takes strings
-        only, is given the processor's image token inside the text instead, so that the marks keep their places.
+        only, is given the processor's image and video tokens inside the text instead, so that the marks keep their
+        places.
 
         Raises:
-            InputError: If there are no images or no words, the marks do not fit the images, an image cannot be
-                decoded, or the template cannot keep the order.
+            InputError: If there are no images and videos or no words, the marks do not fit, an image or a video cannot
+                be decoded, the processor takes no videos, or the template cannot keep the order.
         """
         parts = _split(question)
-        kinds = tuple(isinstance(part, ImageRef) for part in parts)
-        if self._prepended and (sum(kinds) > 1 or not kinds[0]):
+        blocks = [_Block("text", part) if isinstance(part, str) else _Block(_kind(part)) for part in parts]
+        kinds = tuple(block.kind for block in blocks)
+        if self._prepended and (kinds[0] != "image" or set(kinds[1:]) != {"text"}):
             raise InputError(
                 f"{type(self._processor).__name__} puts one image before the text: ask about one, without marks"
             )
-        frame = self._frames.get(kinds) or self._frames.setdefault(kinds, self._frame(kinds))
-        texts = [None if isinstance(part, ImageRef) else part for part in parts]
-        rendered = self._render(self._content(texts, frame.form))
-        if not rendered.endswith(frame.tail):
+        if "video" in kinds and getattr(self._processor, "video_processor", None) is None:
             raise InputError(
-                f"the chat template ends this question differently from others (expected {frame.tail!r}), so its tail "
+                f"this {type(self._processor).__name__} has no video processor, so it takes no videos: give frames as "
+                "images, or load a checkpoint that takes videos"
+            )
+        layout = self._layouts.get(kinds) or self._layouts.setdefault(kinds, self._layout(kinds))
+        rendered = self._render(self._content(blocks, layout.form))
+        if not rendered.endswith(layout.tail):
+            raise InputError(
+                f"the chat template ends this question differently from others (expected {layout.tail!r}), so its tail "
                 "cannot be told from the question: set a processor.chat_template that does not depend on the text"
             )
         images = tuple(part.open() for part in parts if isinstance(part, ImageRef))
-        return Prompt(rendered, frame.tail, frame.gap, images)
+        return Prompt(
+            rendered, layout.tail, layout.gap, images, tuple(part for part in parts if isinstance(part, Video))
+        )
 
-    def _frame(self, kinds: tuple[bool, ...]) -> _Frame:
-        texts = [None if image else chr(_FIRST_PLACEHOLDER + place) for place, image in enumerate(kinds)]
-        if kinds[-1]:
-            texts.append(chr(_FIRST_PLACEHOLDER + len(kinds)))
+    def _layout(self, kinds: tuple[Kind, ...]) -> _Layout:
+        ended = kinds if kinds[-1] == "text" else (*kinds, "text")
+        blocks = [
+            _Block("text", chr(_FIRST_PLACEHOLDER + place)) if kind == "text" else _Block(kind)
+            for place, kind in enumerate(ended)
+        ]
         reason = "it does not keep texts and images in the order of the question"
         for form in _FORMS:
-            content = self._content(texts, form)
+            content = self._content(blocks, form)
             try:
                 rendered = self._render(content)
             # A template is a program of its own: it may raise anything, jinja's errors included.
             except Exception as error:
                 reason = first_line(error)
                 continue
-            if self._keeps_order(rendered, texts):
+            if self._keeps_order(rendered, blocks):
                 tail = re.split(_PLACEHOLDERS, rendered)[-1]
-                return _Frame(form, tail, self._gap(texts, form, rendered))
+                return _Layout(form, tail, self._gap(blocks, form, rendered))
         raise InputError(
             f"the chat template cannot render this question ({reason}): set another processor.chat_template, or put "
             "all images first by leaving out the <image> marks"
         )
 
-    def _keeps_order(self, rendered: str, texts: Sequence[str | None]) -> bool:
-        token = self._image_token()
-        if token is None:
-            return [text for text in texts if text] == re.findall(_PLACEHOLDERS, rendered)
-        found = re.findall(f"{_PLACEHOLDERS}|{re.escape(token)}", rendered)
-        return found == [token if text is None else text for text in texts]
+    def _keeps_order(self, rendered: str, blocks: Sequence[_Block]) -> bool:
+        """Whether texts, and images and videos where their tokens are known, stand in the order of the blocks."""
+        expected = [block.words or self._token(block.kind) for block in blocks]
+        tokens = {token for block in blocks if block.kind != "text" and (token := self._token(block.kind))}
+        found = re.findall("|".join([_PLACEHOLDERS, *map(re.escape, sorted(tokens))]), rendered)
+        return found == [part for part in expected if part is not None]
 
-    def _gap(self, texts: Sequence[str | None], form: str, rendered: str) -> str:
+    def _gap(self, blocks: Sequence[_Block], form: str, rendered: str) -> str:
         """White space before a reply: some templates open it by "Assistant:" and write "Assistant: yes"."""
         try:
-            before = self._render(self._content(texts, form), self._content([_REPLY], form)).split(_REPLY)[0]
+            reply = self._content([_Block("text", _REPLY)], form)
+            before = self._render(self._content(blocks, form), reply).split(_REPLY)[0]
         # A template made for prompts only may refuse replies; then there is no gap to learn of.
         except Exception:
             return ""
         gap = before[len(rendered) :] if before.startswith(rendered) else ""
         return gap if gap.isspace() else ""
 
-    def _content(self, texts: Sequence[str | None], form: str) -> list[dict[str, str]] | str:
+    def _content(self, blocks: Sequence[_Block], form: str) -> list[dict[str, str]] | str:
         if form == "blocks":
-            return [{"type": "image"} if text is None else {"type": "text", "text": text} for text in texts]
-        token = self._image_token() or ""
-        joined = "".join(token if text is None else text for text in texts)
+            return [
+                {"type": "text", "text": block.words} if block.kind == "text" else {"type": block.kind}
+                for block in blocks
+            ]
+        joined = "".join(block.words or self._token(block.kind) or "" for block in blocks)
         return joined if form == "string" else [{"type": "text", "text": joined}]
 
-    def _image_token(self) -> str | None:
-        """What the processor takes for an image in the text; Qianfan-OCR's token of image features is another."""
-        if self._prepended:
+    def _token(self, kind: Kind) -> str | None:
+        """What the processor takes for an image or a video in the text, if it says so."""
+        if self._prepended and kind == "image":
             return None
-        names = ("image_placeholder_token", "image_token")
+        names = _TOKENS.get(kind, ())
         return next((str(getattr(self._processor, name)) for name in names if hasattr(self._processor, name)), None)
 
     def _render(self, content: list[dict[str, str]] | str, reply: list[dict[str, str]] | str | None = None) -> str:
@@ -166,27 +226,37 @@ class PromptWriter:
         return str(self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=reply is None))
 
 
-def _is_video(image: Any) -> bool:
-    """Frames in a list or an array, or a file by its name."""
-    if isinstance(image, str | PathLike):
-        return str(image).lower().endswith(_VIDEO_FILES)
-    return isinstance(image, list | tuple) or len(getattr(image, "shape", ())) == 4
+def _kind(part: ImageRef | Video) -> Kind:
+    return "image" if isinstance(part, ImageRef) else "video"
 
 
-def _split(question: Question) -> tuple[str | ImageRef, ...]:
+def _split(question: Question) -> list[str | ImageRef | Video]:
     if isinstance(question.images, str | bytes | PathLike | Mapping | ImageRef | Image.Image):
         raise InputError("a question takes a list of images: put the one image into a list")
-    if not question.images:
-        raise InputError("a question needs at least one image, and none is given")
+    videos = video_list(question.videos)
+    if not question.images and not videos:
+        raise InputError("a question needs at least one image or video, and none is given")
     if not isinstance(question.text, str):
         raise InputError(f"a question's text must be a string, and is a {type(question.text).__name__}")
-    if any(_is_video(image) for image in question.images):
-        raise InputError(
-            "videos are not traced: find their tokens by probes.find_video_spans and give those to "
-            "attention_factors, or give frames as images"
-        )
+    if any(is_video(image) for image in question.images):
+        raise InputError("a video is given among the images: give it as videos=[video]")
     refs = tuple(ImageRef.of(image) for image in question.images)
-    parts = Turn("user", question.text, refs).parts()
+    return _placed_all(question.text, refs, videos)
+
+
+def _placed_all(text: str, images: Sequence[ImageRef], videos: Sequence[Video]) -> list[str | ImageRef | Video]:
+    """Texts, images and videos in order; without videos, their mark is a word like any other."""
+    if videos and VIDEO_MARK not in text:
+        text = VIDEO_MARK * len(videos) + text
+    if videos:
+        check_marks(text, VIDEO_MARK, len(videos))
+    upcoming = iter(videos)
+    parts: list[str | ImageRef | Video] = []
+    for part in placed(text, IMAGE_MARK, images):
+        if isinstance(part, str) and videos:
+            parts += placed(part, VIDEO_MARK, [next(upcoming) for _ in range(part.count(VIDEO_MARK))])
+        else:
+            parts.append(part)
     if not any(isinstance(part, str) and part.strip() for part in parts):
         raise InputError("the question is empty: write what is asked about the images")
     return parts

@@ -53,8 +53,9 @@ class AttentionRecorder:
         row_chunk: Rows made at a time; None fits the device.
         cross_spans: Where layers attend to image features (Mllama, Idefics) or to an encoder's output (Florence-2) by
             cross-attention, the columns of each image among these, in the forms of `image_spans`; without it such
-            layers are refused. Where all layers do, `image_spans` may be empty. Rows that a mask keeps from every image
-            attend to all alike.
+            layers are refused. Where all layers do, `image_spans` may be empty: then there are maps of these columns,
+            and without it there are none. Rows that a mask keeps from every image attend to all alike.
+        layers: True indices of the layers that are recorded; None is every attention layer.
 
     Raises:
         InputError: If spans or row sets do not fit.
@@ -72,8 +73,9 @@ class AttentionRecorder:
         cells: bool = False,
         row_chunk: int | None = None,
         cross_spans: Sequence[Any] | None = None,
+        layers: Collection[int] | None = None,
     ) -> None:
-        self._modules = attention_modules(model)
+        self._modules = _chosen_modules(model, layers)
         if not self._modules:
             raise UnsupportedAttention(f"{type(model).__name__}: no layer has attention; nothing can be recorded")
         self.layers = list(self._modules)
@@ -88,7 +90,9 @@ class AttentionRecorder:
         if crossing and not len(image_spans):
             self._columns = ImageColumns(cross_spans or (), batch, sys.maxsize)
         else:
+            crossing = False
             self._columns = ImageColumns(image_spans, batch, tokens)
+        self._only_crossing = crossing
         self._cross_spans, self._cross, self._features = cross_spans, dict[int, ImageColumns](), dict[int, int]()
         self._padding = PaddingWatch(model, find_decoder(model))
         if row_chunk is not None and row_chunk < 1:
@@ -207,7 +211,7 @@ class AttentionRecorder:
             return
         if self._cross_spans is None:
             raise call.refuse(*_NO_CROSS_SPANS)
-        if self._keep_cells:
+        if self._keep_cells and not self._only_crossing:
             raise call.refuse("an image has other columns there than in the prompt", "record without cells")
         columns = ImageColumns(self._cross_spans, len(self._active), features, "the image features'")
         if [len(images) for images in columns.rows] != [len(images) for images in self._columns.rows]:
@@ -249,6 +253,14 @@ class AttentionRecorder:
         if not self._sums:
             raise InputError(f"row set {name!r} took no row of the {max(self._places.seen.values())} that went by")
         return self._names.index(name)
+
+
+def _chosen_modules(model: nn.Module, layers: Collection[int] | None) -> dict[int, nn.Module]:
+    modules = attention_modules(model)
+    missing = sorted(set(layers or ()) - set(modules))
+    if missing or (layers is not None and not layers):
+        raise InputError(f"no attention in layers {missing}: record some of {list(modules)}, or None for all")
+    return {layer: module for layer, module in modules.items() if layers is None or layer in layers}
 
 
 def _checked_names(row_sets: Mapping[str, Tensor], generated: Collection[str]) -> list[str]:

@@ -52,7 +52,7 @@ def replacing_residuals(model: nn.Module, tokens: Tensor, residuals: Mapping[int
         residuals: Per true layer index (chosen tokens, hidden size), row by row.
 
     Raises:
-        InputError: As `reading_residuals`, and if the values do not fit.
+        InputError: As `reading_residuals`, if the values do not fit, and if layers look back at earlier streams.
     """
     check_tokens(tokens)
 
@@ -70,12 +70,16 @@ def _hooked(model: nn.Module, layers: Sequence[int], act: Callable[[int, Tensor]
     handles, silent, thread = [], set(layers), threading.get_ident()
     for layer in layers:
 
-        def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int = layer) -> Any:
-            if threading.get_ident() != thread:
+        def hook(_: nn.Module, args: tuple[Any, ...], named: Any = None, layer: int = layer) -> Any:
+            # torch adds a hook first and says a moment later that it takes keywords: another thread may run in between.
+            if threading.get_ident() != thread or named is None:
                 return None
             silent.discard(layer)
             new = act(layer, residual_of(args, named))
-            return None if new is None else with_residual(args, named, new)
+            if new is None:
+                return None
+            _check_alone(layer, args, new)
+            return with_residual(args, named, new)
 
         handles.append(modules[layer].register_forward_pre_hook(hook, with_kwargs=True))
     try:
@@ -123,6 +127,20 @@ def _check_form(layer: int, residual: Any, tokens: Tensor) -> None:
             f"layer {layer}: its residual stream has the form {shape}, and only (batch, tokens, hidden size) with "
             f"{tuple(tokens.shape)} tokens can be patched; knock out attention instead"
         )
+
+
+def _check_alone(layer: int, args: tuple[Any, ...], residual: Tensor) -> None:
+    """Refuse layers that are given the streams of earlier ones besides, (batch, tokens, layers, hidden size)."""
+    for given in args[1:]:
+        if isinstance(given, Tensor) and given.dim() == 4 and _outer(given) == _outer(residual):
+            raise InputError(
+                f"layer {layer}: it looks back at the residual streams of earlier layers, which a patch would leave as "
+                "they were; knock out attention instead"
+            )
+
+
+def _outer(stream: Tensor) -> tuple[int, int, int]:
+    return stream.shape[0], stream.shape[1], stream.shape[-1]
 
 
 def check_tokens(tokens: Tensor) -> None:

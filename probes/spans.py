@@ -92,8 +92,8 @@ class ImageSpan:
         self._refuse_mixed()
         if self.size is None or not self.tiles or not all(tile.box.known for tile in self.tiles):
             raise InputError(
-                f"image {self.image}: the pixels of its tokens are not known: give image_sizes and processor to "
-                "find_image_spans"
+                f"image {self.image}: the pixels of its tokens are not known: give image_sizes and processor "
+                "where spans are found"
             )
         cells, first = [], 0
         for index, tile in enumerate(self.tiles):
@@ -211,12 +211,12 @@ def find_spans(
         settings=Settings(processor, dict(processor_kwargs or {})),
         available=family.pixel_tiles(inputs),
     )
-    wanted = list(family.image_token_ids(config, processor))
+    marks = _marks(family, inputs, config, processor, rows)
     kept = _kept_ranges(inputs.get("attention_mask"), rows)
     found = []
-    for row, ids in enumerate(rows):
+    for row, marked in enumerate(marks):
         start, stop = kept[row]
-        places = start + np.flatnonzero(np.isin(ids[start:stop], wanted))
+        places = start + np.flatnonzero(marked[start:stop])
         found.append(finder.row(row, places, counts[row], image_sizes[row] if image_sizes is not None else None))
     finder.check_pixels()
     return found
@@ -319,6 +319,17 @@ def _token_rows(input_ids: Any) -> list[NDArray[np.int64]]:
     if ids and not isinstance(ids[0], Sequence):
         raise InputError("input_ids must be (batch, tokens): put a single prompt into a batch of one")
     return [np.asarray(row, dtype=np.int64) for row in ids]
+
+
+def _marks(
+    family: Family, inputs: Mapping[str, Any], config: Any, processor: Any, rows: Sequence[NDArray[np.int64]]
+) -> list[NDArray[np.bool_]]:
+    """Per row, which tokens stand for image features: by their ids, or as the inputs say."""
+    told = getattr(family, "image_marks", None)
+    if told is not None:
+        return [np.asarray(marks) == 1 for marks in _to_list(told(inputs))]
+    wanted = list(family.image_token_ids(config, processor))
+    return [np.isin(ids, wanted) for ids in rows]
 
 
 def _kept_ranges(mask: Any, rows: list[NDArray[np.int64]]) -> list[tuple[int, int]]:

@@ -1,6 +1,8 @@
 """What a model did with the images of one question: attention factors, maps and the answer, as plain arrays.
 
-A trace is a record: it holds no model and no tensor, and everything here is arithmetic on arrays and boxes.
+Videos stand behind images wherever a trace counts images: `image` is an index into both, and `image_columns` and
+`video_columns` tell them apart. A trace is a record: it holds no model and no tensor, and everything here is arithmetic
+on arrays and boxes.
 """
 
 from collections.abc import Mapping
@@ -10,9 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from probes.clips import ShownVideo
 from probes.inputs import InputError
 
 if TYPE_CHECKING:
+    from probes.frames import FrameAttention
     from probes.spans import Cell, ImageSpan
 
 FloatArray = npt.NDArray[np.float32]
@@ -29,26 +33,29 @@ class Visible(NamedTuple):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Trace:
-    """One question, its answer, and how strongly the answer's rows attended to each image.
+    """One question, its answer, and how strongly the answer's rows attended to each image and video.
 
     Attributes:
         answer: The text that was generated, or given.
         answer_ids: Its tokens, without the end of sequence. Give them back as `answer` to score the very same tokens.
-        layers: Decoder layers that have attention, true indices; the layer axis of all arrays.
+        layers: Decoder layers whose attention reaches images, true indices; the layer axis of all arrays.
         rows: Name of the query rows behind `factors`.
         factors_by_rows: Per row set, attention factors (layers, images): the mean over heads, rows and the image's
             tokens of the attention probability [with `per_head`: (layers, heads, images), not averaged over heads].
-            NaN where a row set is empty, and for the anchor image itself under "anchor".
+            NaN where a row set is empty, and for the anchor image itself under "anchor". A video's column, behind those
+            of images, is the mean over all of its tokens.
         maps_by_rows: Per row set and image, (layers, image tokens): the mean over heads and rows, per image token.
             Empty without maps.
         log_probability: Natural logarithm of the answer's probability given the prompt, summed over its tokens. The
             end of sequence is not counted, so that a cut answer and a finished one compare; NaN for an empty answer.
         prompt_tokens: Length of the prompt, images included.
         answer_tokens: Length of the answer.
-        spans: Token range of each image; columns of the model's input, left padding included.
+        spans: Token range of each image, then of each video (a `probes.videos.VideoSpan`); columns of the model's
+            input, left padding included. Of a model whose images are on a vision axis, columns of that.
         image_sizes: (width, height) of each image in pixels.
         pairwise: (layers, images + 1, images + 1) attention from image j to image k; the last index is text. None
             unless asked for.
+        videos: What the model was shown of each video: its size, and which of the given frames.
     """
 
     answer: str
@@ -63,6 +70,17 @@ class Trace:
     spans: tuple["ImageSpan", ...]
     image_sizes: tuple[tuple[int, int], ...]
     pairwise: FloatArray | None = None
+    videos: tuple[ShownVideo, ...] = ()
+
+    @property
+    def image_columns(self) -> range:
+        """Which columns of `factors` and which `spans` are images."""
+        return range(len(self.spans) - len(self.videos))
+
+    @property
+    def video_columns(self) -> range:
+        """Which columns of `factors` and which `spans` are videos."""
+        return range(len(self.spans) - len(self.videos), len(self.spans))
 
     @property
     def factors(self) -> FloatArray:
@@ -70,9 +88,10 @@ class Trace:
         return self.factors_by_rows[self.rows]
 
     def __repr__(self) -> str:
+        videos = f", {len(self.videos)} videos" if self.videos else ""
         return (
-            f"Trace({len(self.spans)} images, answer={self.answer!r}, {len(self.layers)} layers, rows={self.rows!r}, "
-            f"log_probability={self.log_probability:.3f})"
+            f"Trace({len(self.image_columns)} images{videos}, answer={self.answer!r}, {len(self.layers)} layers, "
+            f"rows={self.rows!r}, log_probability={self.log_probability:.3f})"
         )
 
     def focus(self, rule: str = "M-LND", last: int = 4) -> int:
@@ -85,6 +104,30 @@ class Trace:
 
         factors = self.factors if self.factors.ndim == 2 else self.factors.mean(axis=1)
         return focus(factors, rule, last)
+
+    def frames(self, video: int = 0, layer: int | None = None, rows: str | None = None) -> "FrameAttention":
+        """Return a video's attention by frame; frames that share their tokens are one group.
+
+        Args:
+            video: 0-based, among the videos.
+            layer: As in `map`; None gives all layers.
+            rows: Row set; None takes the trace's own.
+
+        Returns:
+            Per group its frames, number of tokens, and attention (groups,), or (layers, groups) for all layers: summed
+            over its tokens, and as factors, the mean over heads, rows and its tokens.
+
+        Raises:
+            InputError: If there is no such video, layer or row set, or the trace was made without maps.
+        """
+        from probes.frames import frame_attention
+
+        if not -len(self.videos) <= video < len(self.videos):
+            raise InputError(f"no video {video}: this trace has {len(self.videos)}, counted from 0")
+        column = self.video_columns[video]
+        return frame_attention(
+            self._all_scores(column, rows) if layer is None else self.scores(column, layer, rows), self.spans[column]
+        )
 
     def cells(self, image: int = 0) -> list["Cell"]:
         """Return the place of each token of an image in its grids: the primary form for tiles and frames.
@@ -129,38 +172,43 @@ class Trace:
         """
         shown = [cell for cell in self.cells(image) if cell.kept and cell.box.area > 0]
         finest = [cell for cell in shown if thumbnails or not cell.thumbnail] or shown
-        if layer is None:
-            scores = np.stack([self.scores(image, each, rows) for each in self.layers])
-        else:
-            scores = self.scores(image, layer, rows)
+        scores = self._all_scores(image, rows) if layer is None else self.scores(image, layer, rows)
         boxes = np.asarray([cell.box for cell in finest], dtype=np.float64).reshape(-1, 4)
         return Visible(boxes, scores[..., [cell.token for cell in finest]])
 
-    def map(self, image: int = 0, layer: int = -1, rows: str | None = None) -> FloatArray:
+    def map(self, image: int = 0, layer: int = -1, rows: str | None = None, frame: int | None = None) -> FloatArray:
         """Return an image's attention in the image's own frame.
 
         Args:
             image: 0-based.
             layer: Negative numbers count from the end of `layers`; others are true layer indices.
             rows: Row set; None takes the trace's own.
+            frame: Which frame of a video, of those that the model was shown; frames that share tokens share a map.
 
         Returns:
             (rows, cols), top left first. Tiles are stitched by their boxes and a thumbnail is left out.
 
         Raises:
-            InputError: If there is no such image or layer, the trace was made without maps, or the image's tokens form
-                no single grid (several frames, tiles of unlike size): read `cells` and `scores` then.
+            InputError: If there is no such image, frame or layer, the trace was made without maps, or the image's
+                tokens form no single grid (several frames, tiles of unlike size): read `cells` and `scores` then.
         """
         span = self.spans[self._image(image)]
         scores = self.scores(image, layer, rows)
-        frames = len({tile.frame for tile in span.tiles if not tile.thumbnail})
-        if frames > 1:
+        shown = {each for tile in span.tiles for each in range(tile.frame, tile.frame + tile.frames)}
+        first = {tile.frame for tile in span.tiles if not tile.thumbnail}
+        if frame is None and len(first) > 1:
             raise InputError(
-                f"image {image} has {frames} frames and no single map: read trace.cells({image}) and "
-                f"trace.scores({image}) instead"
+                f"image {image} has {len(shown)} frames and no single map: give map(frame=0), or read "
+                f"trace.cells({image}) and trace.scores({image})"
             )
-        grid: FloatArray = span.grid(scores)
+        if frame is not None and frame not in shown:
+            raise InputError(f"image {image} has no frame {frame}: the model was shown {len(shown)}, counted from 0")
+        grid: FloatArray = span.grid(scores, frame=frame or 0)
         return grid
+
+    def _all_scores(self, image: int, rows: str | None) -> FloatArray:
+        """(layers, tokens)."""
+        return np.stack([self.scores(image, each, rows) for each in self.layers])
 
     def _image(self, image: int) -> int:
         if -len(self.spans) <= image < len(self.spans):

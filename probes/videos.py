@@ -1,8 +1,7 @@
 """Which prompt tokens belong to which video, and which pixels of which frames each of them covers.
 
 What a model family does with a video is in `probes.families`; the tokens are found as those of images are. This file
-knows nothing of attention, and imports no torch. `HookedModel` traces images only: read the attention to a video by
-giving these spans to `probes.attention_factors` or `probes.attention.AttentionRecorder`.
+knows nothing of attention, and imports no torch. `probes.frames` sums what tokens received over the frames they show.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +12,16 @@ from probes.families import VIDEOS, family_of
 from probes.families.geometry import Tile
 from probes.families.view import ImageView, VideoFamily
 from probes.inputs import InputError
-from probes.spans import ImageSpan, find_spans
+from probes.spans import ImageSpan, Sizes, find_image_spans, find_spans
 
 VideoSizes = Sequence[Sequence[tuple[int, int, int]]]
 """(frames, width, height) per batch row, per video; frames are those that the processor kept."""
+
+
+class VideoSpan(ImageSpan):
+    """The tokens of one video in one prompt: an ImageSpan whose tiles show frames, and whose `image` is the index of
+    the video among those of its prompt.
+    """
 
 
 def find_video_spans(
@@ -25,7 +30,7 @@ def find_video_spans(
     processor: Any = None,
     video_sizes: VideoSizes | None = None,
     videos_per_row: Sequence[int] | None = None,
-) -> list[list[ImageSpan]]:
+) -> list[list[VideoSpan]]:
     """Find the tokens of each video in each prompt of a batch; those of images are `find_image_spans`'s.
 
     A cell's `frame` and `frames` say which frames its token shows: families that merge frames in time give one token to
@@ -52,8 +57,7 @@ def find_video_spans(
             f"no video spans are known for model type {kind!r}: pass spans by hand to "
             "attention_factors(image_spans=...)"
         )
-    shared = module.video_token_ids(config, processor) == module.image_token_ids(config, processor)
-    if shared and inputs.get("pixel_values") is not None:
+    if _shares_token(module, config, processor) and inputs.get("pixel_values") is not None:
         raise InputError(
             f"{kind} marks images and videos by one token, and the inputs hold both: give a prompt with videos "
             "only, or spans by hand to attention_factors(image_spans=...)"
@@ -62,7 +66,32 @@ def find_video_spans(
     frames = iter([size[0] for row in sizes or [] for size in row])
     flat = None if sizes is None else [[size[1:] for size in row] for row in sizes]
     seam = _Videos(cast(VideoFamily, module), frames)
-    return find_spans(seam, inputs, config, processor, flat, videos_per_row)
+    found = find_spans(seam, inputs, config, processor, flat, videos_per_row)
+    return [[VideoSpan(**vars(span)) for span in row] for row in found]
+
+
+def find_all_spans(
+    inputs: Mapping[str, Any], config: Any, processor: Any, image_sizes: Sizes, video_sizes: VideoSizes
+) -> list[list[ImageSpan]]:
+    """Find the tokens of each image and each video of each prompt: per batch row its images, then its videos.
+
+    Raises:
+        InputError: As `find_image_spans` and `find_video_spans`.
+    """
+    videos: list[list[VideoSpan]] = [[] for _ in video_sizes]
+    if any(video_sizes):
+        videos = find_video_spans(inputs, config, processor, video_sizes)
+        # The videos' tokens would be taken for those of images that are not given.
+        if _shares_token(family_of(str(config.model_type)), config, processor):
+            return [list(row) for row in videos]
+    counts = [len(row) for row in image_sizes]
+    images = find_image_spans(inputs, config, processor, image_sizes=image_sizes, images_per_row=counts)
+    return [[*row, *moving] for row, moving in zip(images, videos, strict=True)]
+
+
+def _shares_token(module: Any, config: Any, processor: Any) -> bool:
+    """Whether a family marks images and videos by one token."""
+    return bool(module.video_token_ids(config, processor) == module.image_token_ids(config, processor))
 
 
 @dataclass

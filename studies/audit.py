@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from studies.auditing.opening import done_batches, open_folder
+from studies.auditing.opening import open_folder
 from studies.bundled import BUNDLED, data_source, model_source
+from studies.options import ModelOptions, Precision, QuestionOptions
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -25,7 +26,7 @@ MAP_SAMPLE = 200
 
 
 @dataclass(frozen=True)
-class AuditConfig:
+class AuditConfig(QuestionOptions, ModelOptions):
     """Audit a vision-language model: does it look at the right image before it answers?
 
     Writes a run folder with one row per sample, attention to each image in each layer, metrics with intervals,
@@ -38,14 +39,8 @@ class AuditConfig:
     """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
     out: Path = Path("runs/audit")
     """The run folder to write; it must be new, unless --resume is given."""
-    format: str | None = None
-    """Format of the questions, such as blink or vlmevalkit; recognised by its columns if not given."""
     split: str | None = None
     """Take only this split. The focus rule is chosen on the split `dev`; without it a fixed rule is used."""
-    subset: str | None = None
-    """Take only this configuration of a data set on the hub; by default all."""
-    image_root: Path | None = None
-    """Folder that relative image paths start from; by default the folder of the file that names them."""
     limit: int | None = None
     """Take at most this many samples, drawn evenly over splits and tasks."""
     batch_size: int = 32
@@ -70,16 +65,10 @@ class AuditConfig:
     """Replace the run that --out holds, once model and data have proved usable."""
     seed: int = 0
     """Seed of every draw; answers are generated greedily."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Precision = "auto"
     """Number format of the weights; auto takes the checkpoint's."""
-    device: str | None = None
-    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
     device_map: str | None = None
     """Spread a model larger than one device, as accelerate does: auto, balanced, balanced_low_0 or sequential."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint brings along. Only for checkpoints that you trust."""
-    allow_pickle: bool = False
-    """Load pickled weights, which can run code. Only for checkpoints that you trust."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +106,13 @@ def run(config: AuditConfig) -> int:
         from studies.auditing.dry_run import dry_run
 
         with processes.together():
-            status = dry_run(prepared, moved, done_batches(prepared)) if processes.is_main else 0
+            status = dry_run(prepared, moved) if processes.is_main else 0
         status = processes.agreed(status)
         processes.leave()
         return status
     with processes.together():
         if config.overwrite and processes.is_main:
-            remove_run(config.out)
+            remove_run(config.out, "audit")
     with open_folder(prepared, processes) as folder:
         try:
             _compute(prepared, moved, folder, processes)
@@ -159,23 +148,15 @@ def check(config: AuditConfig) -> None:
         InputError: Naming the option and what it takes.
     """
     from probes.inputs import InputError
-    from studies.options import refuse_below, refuse_file
-    from studies.overwrite import refuse_other
+    from studies.options import refuse_below
+    from studies.overwrite import check_out
 
     refuse_below(config, {"batch_size": 1, "max_new_tokens": 1, "limit": 1, "causal": 0, "seed": 0})
     if config.answers is not None and config.position_study:
         raise InputError("--position-study asks moved questions, which --answers has no answers to: leave one out")
     if config.answers is not None and not config.answers.is_file():
         raise InputError(f"--answers {config.answers}: no such file")
-    if config.resume and config.overwrite:
-        raise InputError("--resume goes on with a run and --overwrite replaces it: leave one out")
-    refuse_file(config.out)
-    if config.resume and not (config.out / "manifest.json").is_file():
-        raise InputError(f"--resume: {config.out} holds no run to go on with; give its --out, or leave --resume out")
-    if (config.out / "manifest.json").exists() and not (config.resume or config.overwrite):
-        raise InputError(f"--out {config.out} holds a run: give --resume to go on, --overwrite, or another folder")
-    if config.overwrite:
-        refuse_other(config.out)
+    check_out(config.out, "audit", resume=config.resume, overwrite=config.overwrite)
 
 
 def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
@@ -190,7 +171,7 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from probes.families import family_of
+    from probes.axes import MARKED, images_known_by
     from probes.inputs import InputError
     from probes.model import HookedModel
     from studies.auditing.causal import pair_up
@@ -210,10 +191,8 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
 
     questions = read_questions(
         data_source(config.data),
-        format=config.format,
         split=config.split,
-        subset=config.subset,
-        image_root=config.image_root,
+        **config.reading(),
     )
     groups = {record.id: f"{record.split}\0{record.task}" for record in questions.records}
     kept = set(draw_evenly(groups, config.limit, config.seed))
@@ -224,13 +203,17 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     model = HookedModel.from_pretrained(
         model_source(config.model),
         dtype=config.dtype,
-        device=device,
         device_map=config.device_map,
-        trust_remote_code=config.trust_remote_code,
-        allow_pickle=config.allow_pickle,
+        **config.loading() | {"device": device},
     )
     # Without spans no sample can be asked: better said now than after the last image was read.
-    family_of(str(model.model.config.model_type))
+    kind = str(model.model.config.model_type)
+    images_known_by(kind)
+    if config.causal and kind in MARKED:
+        raise InputError(
+            f"--causal knocks out images' tokens, and {kind} has none in its prompt: leave it out, and blank or swap "
+            "images by probes.interventions"
+        )
     facts = ImageFacts()
     records, refused = check_samples((each for each in questions.records if each.id in kept), questions.bad, facts)
     if answers is not None:

@@ -4,22 +4,23 @@ Every cell makes its questions, audits them in a process of its own, opens the r
 nothing of how an audit works.
 """
 
-import json
 import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from probes.inputs import InputError
+from studies.bench_results import cells_before, check_out, settings_of, telling_how_to_go_on, this_machine
 from studies.bench_scale_process import GENERATED, GIVEN, ScaleBench, in_process, save_model, write_questions
-from studies.run_folder.files import read_json, write_json
+from studies.run_folder.files import write_json
 
 __all__ = ["ScaleBench", "ScaleCell", "print_scale", "run", "run_scale"]
 
 MEGABYTE = 2**20
-_NOT_SETTINGS = ("rows", "kinds", "folder", "out", "resume", "overwrite")
+_APART = ("rows", "kinds", "folder")
+"""Options that a bench may go on without: further cells, made elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,8 @@ class ScaleCell:
 
 def run(config: ScaleBench) -> int:
     """Measure and print; returns 0, or 1 if a cell failed."""
-    from studies.options import say_interrupted
-
-    try:
+    with telling_how_to_go_on("bench scale", config):
         cells = run_scale(config)
-    except KeyboardInterrupt:
-        if config.out is not None and config.out.is_file():
-            say_interrupted("bench scale", config)
-        raise
     return 1 if any(cell.error for cell in cells) else 0
 
 
@@ -180,16 +175,12 @@ def _check(config: ScaleBench) -> None:
         raise InputError(f"bench scale needs --rows from 10 on, and --kinds of {GENERATED} and {GIVEN}")
     if config.folder.exists() and not config.folder.is_dir():
         raise InputError(f"--folder {config.folder} is a file; give a folder")
-    if config.out is not None and config.out.exists() and not (config.resume or config.overwrite):
-        raise InputError(f"--out {config.out} is there: give --overwrite to replace it, --resume to go on, or another")
+    check_out(config)
 
 
 def _record(config: ScaleBench, cells: Sequence[ScaleCell]) -> dict[str, Any]:
-    from studies.capture.results import this_machine
-
-    settings = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _NOT_SETTINGS}
     return {
-        "config": settings,
+        "config": settings_of(config, _APART),
         "machine": this_machine(),
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "cells": [asdict(cell) for cell in cells],
@@ -198,16 +189,9 @@ def _record(config: ScaleBench, cells: Sequence[ScaleCell]) -> dict[str, Any]:
 
 def _measured_before(config: ScaleBench) -> dict[tuple[str, int], ScaleCell]:
     """The whole cells that an interrupted bench left; failed ones are measured again."""
-    if config.out is None or not config.out.is_file():
-        raise InputError(f"there is nothing to resume at {config.out}: give --out of the bench that was interrupted")
-    before, ours = read_json(config.out), json.loads(json.dumps(_record(config, [])))
+    rows = cells_before("bench scale", config.out, settings_of(config, _APART), this_machine())
     try:
-        cells = [ScaleCell(**cell) for cell in before["cells"] if cell["error"] is None]
-        differing = [name for name in ("config", "machine") if before[name] != ours[name]]
-    except (KeyError, TypeError) as error:
+        cells = [ScaleCell(**row) for row in rows]
+    except TypeError as error:
         raise InputError(f"{config.out} is no result of bench scale ({error}): choose another --out") from None
-    if differing:
-        raise InputError(
-            f"{config.out} was measured with another {' and '.join(differing)}: start again with --overwrite"
-        )
-    return {(cell.kind, cell.rows): cell for cell in cells}
+    return {(cell.kind, cell.rows): cell for cell in cells if cell.error is None}

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from studies.options import ModelOptions, Precision
+
 
 @dataclass(frozen=True)
-class AppConfig:
+class AppConfig(ModelOptions):
     """Open the explorer in the browser: ask a model about images, and browse run folders.
 
     The page is served on this machine only.
@@ -21,14 +23,8 @@ class AppConfig:
     """Port; the first free one from 7860 if not given."""
     open_browser: bool = False
     """Open the page in the browser."""
-    device: str | None = None
-    """Where the model runs; by default a GPU if there is one."""
-    dtype: str = "auto"
+    dtype: Precision = "auto"
     """Number format of the weights; auto takes the checkpoint's."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint ships."""
-    allow_pickle: bool = False
-    """Load pickled weights, which can run code."""
 
 
 def run(config: AppConfig) -> int:
@@ -52,9 +48,7 @@ def run(config: AppConfig) -> int:
         benchmark=None if config.benchmark is None else data_source(str(config.benchmark)),
         port=config.port,
         open_browser=config.open_browser,
-        device=config.device,
         dtype=config.dtype,
-        trust_remote_code=config.trust_remote_code,
-        allow_pickle=config.allow_pickle,
+        **config.loading(),
     )
     return 0

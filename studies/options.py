@@ -1,13 +1,56 @@
-"""Checks of command-line options that several studies share, made before anything is loaded. No torch."""
+"""Command-line options that several studies share, and checks that are made before anything is loaded. No torch."""
 
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from probes.inputs import InputError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+"""Number format of weights; "auto" takes the checkpoint's."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model that a study asks, and how it is loaded; a study that needs one narrows `model` to a name."""
+
+    model: str | None = None
+    """Folder or hub id of the model; bundled is the one that comes along."""
+    device: str | None = None
+    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint brings along. Only for checkpoints that you trust."""
+    allow_pickle: bool = False
+    """Load pickled weights, which can run code. Only for checkpoints that you trust."""
+
+    def loading(self) -> dict[str, Any]:
+        """What `HookedModel.from_pretrained` takes of these options."""
+        return {
+            "device": self.device,
+            "trust_remote_code": self.trust_remote_code,
+            "allow_pickle": self.allow_pickle,
+        }
+
+
+@dataclass(frozen=True)
+class QuestionOptions:
+    """The questions that a study asks, and how they are read; a study that needs some narrows `data` to a name."""
+
+    data: str | None = None
+    """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
+    format: str | None = None
+    """Format of the questions, such as blink or vlmevalkit; recognised by its columns if not given."""
+    subset: str | None = None
+    """Take only this configuration of a data set on the hub; by default all."""
+    image_root: Path | None = None
+    """Folder that relative image paths start from; by default the folder of the file that names them."""
+
+    def reading(self) -> dict[str, Any]:
+        """What `read_questions` takes of these options."""
+        return {"format": self.format, "subset": self.subset, "image_root": self.image_root}
 
 
 def refuse_below(config: Any, least: Mapping[str, int]) -> None:

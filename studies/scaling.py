@@ -3,7 +3,7 @@
 It reads run folders and nothing else; it trains and audits nothing. Importing it loads no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,7 +126,10 @@ def measure(folder: "RunFolder") -> Measured:
 
 
 def check_comparable(measured: Sequence[Measured]) -> None:
-    """Refuse audits that asked different questions, or asked them differently.
+    """Refuse audits that asked different questions, or whose answers came about in different ways.
+
+    Given answers are each model's own, so their files may differ; how long a model might have answered itself does not
+    matter beside them.
 
     Raises:
         InputError: Naming the models and what differs.
@@ -134,17 +137,29 @@ def check_comparable(measured: Sequence[Measured]) -> None:
     first = measured[0]
     for other in measured[1:]:
         both = f"{first.model} and {other.model}"
+        given = [has_given_answers(each.manifest) for each in (first, other)]
         if (other.manifest["data_digest"], other.split) != (first.manifest["data_digest"], first.split):
+            lacking = "; files of --answers must answer the same of them" if any(given) else ""
             raise InputError(
-                f"{both} were asked different questions: audit both with the same --data, --split and --limit"
+                f"{both} were asked different questions: audit both with the same --data, --split and --limit{lacking}"
             )
-        for key, option in (("answers_digest", "--answers"), ("max_new_tokens", "--max-new-tokens")):
-            ours, theirs = (each.manifest["config"].get(key) for each in (first, other))
-            if ours != theirs:
-                raise InputError(
-                    f"{both} differ in {key} ({ours} and {theirs}), so their answers do not compare: "
-                    f"audit both with the same {option}"
-                )
+        if given[0] != given[1]:
+            alone, told = (other, first) if given[0] else (first, other)
+            raise InputError(
+                f"the answers of {told.model} were given (--answers) and {alone.model} generated its own, so what "
+                "differs may be how they were made: audit both with --answers, each with its own file, or both without"
+            )
+        ours, theirs = (each.manifest["config"].get("max_new_tokens") for each in (first, other))
+        if not given[0] and ours != theirs:
+            raise InputError(
+                f"{both} differ in max_new_tokens ({ours} and {theirs}), so one may have been cut short where "
+                "the other was not: audit both with the same --max-new-tokens"
+            )
+
+
+def has_given_answers(manifest: Mapping[str, Any]) -> bool:
+    """Whether an audit scored answers made elsewhere, by its manifest."""
+    return manifest["config"].get("answers_digest") is not None
 
 
 def scaling_figure(measured: Sequence[Measured]) -> Any:

@@ -8,11 +8,12 @@ this is for short samples. Importing it loads no torch.
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probes.inputs import InputError
 from studies.bundled import BUNDLED, data_source, model_source
-from studies.options import refuse_below, refuse_file, say_interrupted
+from studies.options import ModelOptions, Precision, QuestionOptions, refuse_below, say_interrupted
+from studies.overwrite import check_out, remove_run
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 BATCH = 16
 """Samples that are written together."""
-_NOT_IDENTITY = ("out", "resume", "trust_remote_code", "allow_pickle", "device")
+_NOT_IDENTITY = ("out", "resume", "overwrite", "trust_remote_code", "allow_pickle", "device")
 
 
 @dataclass(frozen=True)
-class ScoreboardConfig:
+class ScoreboardConfig(QuestionOptions, ModelOptions):
     """Rank the attention factor and eight other instruments by agreement with knock-out.
 
     Sinks removed, relative to a generic prompt, value-norm-weighted, rollout, gradient x attention, logit lens, linear
@@ -39,16 +40,12 @@ class ScoreboardConfig:
     """Folder or hub id of the model, whose processor must lie beside it; bundled is the one that comes along."""
     data: str = BUNDLED
     """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
-    format: str | None = None
-    """Format of the questions, such as blink or vlmevalkit; recognised by its columns if not given."""
-    subset: str | None = None
-    """Take only this configuration of a data set on the hub; by default all."""
-    image_root: Path | None = None
-    """Folder that relative image paths start from; by default the folder of the file that names them."""
     out: Path = Path("runs/scoreboard")
     """The run folder to write; it must be new, unless --resume is given."""
     resume: bool = False
     """Go on with a run that was interrupted."""
+    overwrite: bool = False
+    """Replace the run that --out holds, once model and data have proved usable."""
     samples: int = 480
     """Test questions, drawn evenly over tasks."""
     dev: int = 300
@@ -63,14 +60,8 @@ class ScoreboardConfig:
     """Most MiB of attention that one sample may take, over all layers and heads; larger samples are refused."""
     seed: int = 0
     """Seed of the draw, and of the shuffled control of the probes."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     """Number format of the weights; auto takes the checkpoint's."""
-    device: str | None = None
-    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint ships."""
-    allow_pickle: bool = False
-    """Load pickled weights, which can run code."""
 
 
 class _Prepared(NamedTuple):
@@ -80,13 +71,23 @@ class _Prepared(NamedTuple):
     records: dict[str, "MultiImageQuestion"]
     plan: list["Batch"]
     facts: "ImageFacts"
+    unusable: int
+    """Questions that could not be read, so that none of them could be drawn."""
+
+
+class Drawn(NamedTuple):
+    """The questions of a scoreboard."""
+
+    records: list["MultiImageQuestion"]
+    unusable: int
+    """Questions of the data that could not be read, so that none of them could be drawn."""
 
 
 def run(config: ScoreboardConfig) -> int:
     """Measure, rank and draw; prints the ranks.
 
     Returns:
-        0 if every sample went well, 1 if some failed, 130 if interrupted.
+        0 if every sample went well, 1 if some failed or questions were unusable, 130 if interrupted.
 
     Raises:
         InputError: If an option is out of range, model or data cannot be used, or no sample is left to rank by.
@@ -101,6 +102,8 @@ def run(config: ScoreboardConfig) -> int:
 
     check(config)
     prepared = _prepare(config)
+    if config.overwrite:
+        remove_run(config.out, "scoreboard")
     with _open_folder(config, prepared) as folder:
         try:
             measure(prepared.model, prepared.plan, prepared.records, _settings(config), folder, prepared.facts)
@@ -119,7 +122,9 @@ def run(config: ScoreboardConfig) -> int:
     if failed:
         first = failed[0]
         print(f"{len(failed)} samples failed; the first, {first.sample}: {first.error}", file=sys.stderr)
-    return 1 if failed else 0
+    if prepared.unusable:
+        print(f"{prepared.unusable} questions are unusable: none of them could be drawn", file=sys.stderr)
+    return 1 if failed or prepared.unusable else 0
 
 
 def check(config: ScoreboardConfig) -> None:
@@ -133,12 +138,10 @@ def check(config: ScoreboardConfig) -> None:
         raise InputError(f"--sink-threshold is a share between 0 and 1, not {config.sink_threshold}")
     if not config.generic.strip():
         raise InputError("--generic is empty: give a question that says nothing of any one image")
-    refuse_file(config.out)
-    if (config.out / "manifest.json").exists() and not config.resume:
-        raise InputError(f"--out {config.out} holds a run: give --resume to go on with it, or another folder")
+    check_out(config.out, "scoreboard", resume=config.resume, overwrite=config.overwrite)
 
 
-def draw_records(config: ScoreboardConfig) -> list["MultiImageQuestion"]:
+def draw_records(config: ScoreboardConfig) -> Drawn:
     """Draw questions of two images and more, evenly over tasks, from the dev split and from the others.
 
     Raises:
@@ -149,11 +152,12 @@ def draw_records(config: ScoreboardConfig) -> list["MultiImageQuestion"]:
     from studies.multi_image import read_questions
 
     source = data_source(config.data)
-    found = read_questions(source, format=config.format, subset=config.subset, image_root=config.image_root)
+    found = read_questions(source, **config.reading())
     read = [each for each in found.records if len(each.images) > 1]
+    first = f" (the first, {found.bad[0].id}: {found.bad[0].error})" if found.bad else ""
     print(
-        f"{config.data}: {len(found)} questions, {len(found.bad)} unusable, {len(found.records) - len(read)} with one "
-        "image left out",
+        f"{config.data}: {len(found)} questions, {len(found.bad)} unusable{first}, {len(found.records) - len(read)} "
+        "with one image left out",
         file=sys.stderr,
     )
     chosen: list[MultiImageQuestion] = []
@@ -171,7 +175,7 @@ def draw_records(config: ScoreboardConfig) -> list["MultiImageQuestion"]:
             f"{config.data}: the dev questions name their target at fewer than two places, so no probe and no head can "
             "be chosen on them; give others, or a larger --dev"
         )
-    return chosen
+    return Drawn(chosen, len(found.bad))
 
 
 def _prepare(config: ScoreboardConfig) -> _Prepared:
@@ -184,20 +188,17 @@ def _prepare(config: ScoreboardConfig) -> _Prepared:
     from studies.instruments.measuring import preflight
 
     check_device(config.device)
-    records = draw_records(config)
+    records, unusable = draw_records(config)
     disable_progress_bar()
     model = HookedModel.from_pretrained(
         model_source(config.model),
         dtype=config.dtype,
-        device=config.device,
-        trust_remote_code=config.trust_remote_code,
-        allow_pickle=config.allow_pickle,
+        **config.loading(),
     )
     preflight(model, records, _settings(config))
     facts = ImageFacts()
-    return _Prepared(
-        model, {each.id: each for each in records}, plan_batches(items(model, records, facts), BATCH), facts
-    )
+    plan = plan_batches(items(model, records, facts), BATCH)
+    return _Prepared(model, {each.id: each for each in records}, plan, facts, unusable)
 
 
 def _settings(config: ScoreboardConfig) -> Any:

@@ -19,7 +19,7 @@ from probes.scores import RULES, chance_level, shared_focus_rate
 from studies.auditing.evidence import FloatArray
 from studies.bundled import BUNDLED, data_source, model_source
 from studies.multi_image import MultiImageQuestion
-from studies.options import refuse_below, refuse_file, say_interrupted
+from studies.options import ModelOptions, refuse_below, refuse_file, say_interrupted
 from studies.run_folder.files import write_json
 from studies.untrained_seeds import FinishedSeeds, Traced, holds_seeds, trace_seeds
 
@@ -34,11 +34,11 @@ LEAST_SEEDS = 20
 
 
 @dataclass(frozen=True)
-class UntrainedConfig:
+class UntrainedConfig(ModelOptions):
     """Ask an untrained copy of a model the same questions: the line that chance draws.
 
     The right answer is teacher-forced, every question is asked with its target at every place, ties are shared, and
-    intervals are clustered by the seed of the weights. Writes untrained.json and layers.png.
+    intervals are clustered by the seed of the weights, which are always float32. Writes untrained.json and layers.png.
     """
 
     model: str = BUNDLED
@@ -59,12 +59,6 @@ class UntrainedConfig:
     """Most samples in a batch."""
     seed: int = 0
     """Seed of the draw, and of the first weights."""
-    device: str | None = None
-    """Where the model runs, such as cuda:0; by default a GPU if there is one. Weights are always float32."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint ships."""
-    allow_pickle: bool = False
-    """Load pickled weights, which can run code."""
 
 
 def run(config: UntrainedConfig) -> int:
@@ -204,9 +198,7 @@ def _load(config: UntrainedConfig) -> "HookedModel":
     check_device(config.device)
     return HookedModel.from_pretrained(
         model_source(config.model),
-        device=config.device,
-        trust_remote_code=config.trust_remote_code,
-        allow_pickle=config.allow_pickle,
+        **config.loading(),
     )
 
 

@@ -23,6 +23,8 @@ WITHOUT_TORCH = (
     "viz.papers",
     "viz.screens",
     "probes",
+    "probes.clips",
+    "probes.frames",
     "probes.inputs",
     "probes.estimates",
     "probes.paired",

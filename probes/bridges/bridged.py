@@ -16,6 +16,7 @@ from torch import Tensor
 
 from probes.attention import pairwise_question
 from probes.attention_calls import UnsupportedAttention
+from probes.axes import MARKED
 from probes.backend import Recorded
 from probes.bridges.passes import BridgedReadings, Pass, Plan, check_places, planned
 from probes.bridges.runner import Runner, UnsupportedBridge, twin
@@ -55,6 +56,11 @@ class BridgedModel(HookedModel):
 
     def __init__(self, model: Any, processor: Any) -> None:
         super().__init__(model, processor)
+        if model.config.model_type in MARKED:
+            raise UnsupportedBridge(
+                f"{type(self).__name__} does not read {model.config.model_type!r} models, whose images are on a vision "
+                "axis: use HookedModel"
+            )
         self._plain = HookedModel(model, processor)
         self._trusted: set[type] = set()
         self.runner: Runner = self.runner_class(twin(model))

@@ -16,10 +16,11 @@ from probes.bridges.bridged import BridgedModel
 from probes.bridges.passes import Pass, Plan, hidden_by, place_of_mask, refuse_blind, row_sums, with_hidden
 from probes.bridges.runner import Runner
 from probes.changes import Knockout, Patch
+from probes.checkpoints import first_line
 from probes.decoder import attention_modules, decoder_layers
 from probes.encoding import Encoded
 from probes.inputs import InputError
-from probes.loading import first_line, load_processor
+from probes.loading import load_processor
 from probes.model import HookedModel
 from probes.residuals import picked, replaced, residual_of, with_residual
 

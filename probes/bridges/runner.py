@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 from probes.bridges.passes import Pass, Plan
+from probes.checkpoints import first_line
 from probes.cross_attention import is_cross_attention
 from probes.decoder import attention_modules, decoder_layers
 from probes.inputs import InputError
-from probes.loading import first_line
 
 
 class UnsupportedBridge(InputError):  # noqa: N818

@@ -29,15 +29,16 @@ TRANSFORMER_LENS: dict[str, str] = {
 }
 """Model types that TransformerLens takes, and where knock-outs act there: see `TransformerLensRunner`."""
 
-UNTRIED = {"gemma3n": "untried: its vision tower needs timm"}
-"""Model types that TransformerLens may take, and that no test has built."""
+PATTERNLESS = {"gemma3n": "refused: no attention pattern of its layers"}
+"""Model types that TransformerLens has an adapter for, and does not show the attention of."""
 
 NNSIGHT = VERIFIED - set(CROSSING)
 """Model types that nnsight takes."""
 
 _CROSSING = "refused: its cross-attention is over features and not over tokens"
-NO_PATCH = {"gemma3n": "four residual streams", "glm5_next": "four residual streams"}
-"""Model types whose residual stream is none of (batch, tokens, hidden size), on every back end."""
+_LOOKING_BACK = "layers look back at the streams of earlier ones"
+NO_PATCH = {"gemma3n": "four residual streams", "glm5_next": "four residual streams", "inkling2": _LOOKING_BACK}
+"""Model types whose residual stream is not one of (batch, tokens, hidden size), on every back end."""
 _CHOOSING = "sparse: it would choose other columns"
 NO_KNOCKOUT = dict.fromkeys(("dots3_note", "glm5_next", "mistral_large4", "qwen4_exp"), _CHOOSING)
 """Model types that nnsight reads and does not knock out."""
@@ -60,8 +61,8 @@ def table() -> str:
 def _lens(name: str) -> str:
     if name in TRANSFORMER_LENS:
         return f"verified, knock-out by {TRANSFORMER_LENS[name]}"
-    if name in UNTRIED:
-        return UNTRIED[name]
+    if name in PATTERNLESS:
+        return PATTERNLESS[name]
     return "refused: the engine refuses it" if name in REFUSED else "refused: no adapter"
 
 

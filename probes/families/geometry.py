@@ -1,7 +1,7 @@
 """Boxes, tiles, and how a processed image's pixels map back to the original's. Knows no model family and no torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from probes.inputs import InputError
@@ -164,6 +164,10 @@ class Canvas(NamedTuple):
             top=self.top + _margin(self.height - height, pad_first) * self.y_scale,
         )
 
+    def moved(self, right: float, down: float) -> "Canvas":
+        """Begin so many pixels further right and down, or before the picture where they are negative."""
+        return self._replace(left=self.left + right * self.x_scale, top=self.top + down * self.y_scale)
+
     def region(self, width: float, height: float) -> Box:
         """Original box of the upper left width x height pixels of this picture."""
         return Box(self.left, self.top, self.left + width * self.x_scale, self.top + height * self.y_scale)
@@ -199,4 +203,33 @@ def resized(width: int, height: int, size: Mapping[str, int]) -> tuple[int, int]
             return int(edge * width / height), edge
     raise InputError(
         f"resizing to {dict(size)} is not understood: pass spans by hand to attention_factors(image_spans=...)"
+    )
+
+
+class Convolution(NamedTuple):
+    """Side of a square window, its step, and the padding before it."""
+
+    window: int
+    stride: int
+    padding: int
+
+
+def under_windows(whole: Box, pixels: int, convolutions: Sequence[Convolution]) -> tuple[int, Box]:
+    """Cells a side that convolutions over a square picture leave, and the box whose even cells lie under the windows.
+
+    Windows overlap, and their middles lie up and to the left of where an even grid over the picture would have them:
+    so cells reach beyond its upper left edge, and leave a strip at the others to no cell.
+
+    >>> under_windows(Box(0, 0, 8, 8), 8, [Convolution(3, 2, 1)])
+    (4, Box(left=-0.5, top=-0.5, right=7.5, bottom=7.5))
+    """
+    cells, middle, step = pixels, 0.5, 1
+    for window, stride, padding in convolutions:
+        cells = (cells + 2 * padding - window) // stride + 1
+        middle += step * ((window - 1) / 2 - padding)
+        step *= stride
+    low, high = middle - step / 2, middle + step * (cells - 0.5)
+    across, down = ((stop - start) / pixels for start, stop in ((whole.left, whole.right), (whole.top, whole.bottom)))
+    return cells, Box(
+        whole.left + low * across, whole.top + low * down, whole.left + high * across, whole.top + high * down
     )

@@ -32,7 +32,7 @@ def tiles(image: ImageView) -> list[Tile]:
     shape = image.pixel_shape()
     height, width = shape[-2:] if shape else (int(tower.image_size), int(tower.image_size))
     rows, columns = height // patch, width // patch
-    box = _covered(image, width, height, columns * patch, rows * patch)
+    box = covered(image, width, height, columns * patch, rows * patch)
     return [Tile(rows, columns, box, before=_class_tokens(image.config))]
 
 
@@ -55,8 +55,12 @@ def _class_tokens(config: Any) -> int:
     return int(kept)
 
 
-def _covered(image: ImageView, width: int, height: int, used_width: int, used_height: int) -> Box:
-    """Original box of the used part of the processed pixels; unknown without the size or the processor."""
+def covered(image: ImageView, width: int, height: int, used_width: int, used_height: int) -> Box:
+    """Original box of the used part of the processed pixels; unknown without the size or the processor.
+
+    Raises:
+        InputError: If the given size does not lead to the given pixels.
+    """
     if image.size is None or image.processor is None:
         return Box.unknown()
     canvas = _canvas(image, Canvas(*image.size))

@@ -180,7 +180,7 @@ def _check_processor(image: ImageView, side: int) -> None:
 
 
 def _fine(config: Any, width: int, height: int, side: int, patches: int) -> Tile:
-    across, down = _resolution(config.image_grid_pinpoints, width, height)
+    across, down = best_resolution(config.image_grid_pinpoints, width, height)
     scale = min(across / width, down / height)
     if across / width < down / height:
         fitted = across, min(math.ceil(height * scale), down)
@@ -199,7 +199,7 @@ def _fine(config: Any, width: int, height: int, side: int, patches: int) -> Tile
     return Tile(rows, columns, Box(first.left, first.top, last.right, last.bottom), row_end=1)
 
 
-def _resolution(pinpoints: Any, width: int, height: int) -> tuple[int, int]:
+def best_resolution(pinpoints: Any, width: int, height: int) -> tuple[int, int]:
     """(width, height) of the listed resolution that keeps most of the image's pixels, and of these wastes least."""
     best, most, least = (0, 0), 0, math.inf
     for down, across in pinpoints:

@@ -1,4 +1,4 @@
-"""Muse Glimmer: one grid over the whole image, stretched to whole cells at nearly its own shape.
+"""Muse Glimmer and Muse Spark: one grid over the whole image, stretched to whole cells at nearly its own shape.
 
 The processor gives patches in rows, and the model folds blocks of them into tokens, row by row. Marks before and behind
 an image are text. This file knows nothing of videos' tokens.

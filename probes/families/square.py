@@ -1,6 +1,8 @@
-"""PaliGemma, DeepSeek-VL and Janus: one square grid over the whole image, stretched (PaliGemma) or fitted and padded.
+"""PaliGemma, PP-Chart2Table, DeepSeek-VL, Janus: one square grid over the whole image, stretched or fitted and padded.
 
-DeepSeek-VL's hybrid sees two sizes, and adds the finer picture's features to the same tokens.
+The first two stretch. DeepSeek-VL's hybrid sees two sizes, and adds the finer picture's features to the same tokens.
+PP-Chart2Table's strided convolutions fold patches into tokens. Each is centred on the first of its patches, not between
+them, so that its grid begins outside the image, and it sees patches of its neighbours.
 """
 
 from probes.families.geometry import Box, Canvas, Tile
@@ -9,7 +11,11 @@ from probes.families.view import image_token_ids as image_token_ids
 from probes.families.view import pixel_tiles as pixel_tiles
 from probes.inputs import InputError
 
-_STRETCHED = frozenset({"paligemma"})
+_STRETCHED = frozenset({"paligemma", "pp_chart2table"})
+_FOLDED = {"pp_chart2table": 4}
+"""Patches along a token's side, where they are not one."""
+_AHEAD = {"pp_chart2table": 1.5}
+"""Patches by which the grid begins to the left of the picture, and above it."""
 _COUNTS = ("image_seq_length", "num_image_tokens")
 """What processors call the number of tokens that they write for an image."""
 
@@ -21,12 +27,15 @@ def tiles(image: ImageView) -> list[Tile]:
         InputError: If the processor, the model and the pixels are not of one size.
     """
     tower = image.config.vision_config
-    side, patch = int(tower.image_size), int(tower.patch_size)
+    side = int(tower.image_size)
+    kind = image.config.model_type
+    patch = int(tower.patch_size) * _FOLDED.get(kind, 1)
     cells = side // patch
     _check(image, side, cells)
     if image.size is None or image.processor is None:
         return [Tile(cells, cells, Box.unknown())]
-    return [Tile(cells, cells, _canvas(image, side).region(cells * patch, cells * patch))]
+    ahead = int(tower.patch_size) * _AHEAD.get(kind, 0.0)
+    return [Tile(cells, cells, _canvas(image, side).moved(-ahead, -ahead).region(cells * patch, cells * patch))]
 
 
 def _check(image: ImageView, side: int, cells: int) -> None:

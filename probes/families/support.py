@@ -5,7 +5,8 @@ and left-padded in a batch (`tests/probes/test_families.py` holds this table to 
 about released checkpoints. `python -m probes.families.support` prints the table of the docs. Imports no torch.
 """
 
-from probes.families import FAMILIES, RESAMPLED, UNBATCHED, VIDEOS
+from probes.axes import AXIS_NOTES, has_axis
+from probes.families import FAMILIES, NO_TEMPLATE, OWN_QUESTIONS, RESAMPLED, UNBATCHED, VIDEOS
 
 VERIFIED = frozenset(
     [
@@ -165,42 +166,10 @@ REFUSED: dict[str, str] = {
 }
 """Model types that are refused by name, with the reason."""
 
-_LIBRARY = "its vision tower needs timm, which is not among the dependencies"
-_RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
-_PADDED = "not attempted: pads pictures in its own way"
-_NO_PROCESSOR = "transformers ships no processor for it"
-
-_ENCODER_AXIS = "its images are on its encoder's axis: give their columns there as cross_spans"
 BY_HAND: dict[str, str] = {
-    "florence2": _ENCODER_AXIS,
-    "pix2struct": _ENCODER_AXIS,
-    "pp_formulanet": _ENCODER_AXIS,
-    "t5gemma2": _ENCODER_AXIS,
-    "udop": _ENCODER_AXIS,
-    "vision-encoder-decoder": _ENCODER_AXIS,
-    "idefics": "its images are on an axis of their own: give their columns there as cross_spans",
-    "aria": f"{_RESAMPLED}; its processor takes squares of 490 or 980 pixels only",
-    "chameleon": "not attempted: an image is a sentence of discrete codes",
-    "emu3": "not attempted: an image is a sentence of discrete codes",
     "evolla": "reads proteins, and no images",
-    "fast_vlm": _LIBRARY,
-    "fuyu": "not attempted: patches are projected without a vision tower",
-    "gemma3n": _LIBRARY,
-    "gemma4_unified": "not attempted: patches are projected without a vision tower",
-    "glm5_next": _PADDED,
-    "inkling2": "not attempted: a grid of its own",
-    "inkling_mm_model": "not attempted: a grid of its own",
     "instructblipvideo": "reads videos of four frames only, whose tokens come before the text and before its padding",
-    "kimi_k25": _PADDED,
-    "kosmos-2": _RESAMPLED,
-    "kosmos-2.5": _RESAMPLED,
-    "mistral4": _NO_PROCESSOR,
-    "mllama": "probes.find_vision_spans gives its images' columns for cross_spans",
-    "muse_spark": "not attempted: a grid of its own",
-    "nemotron_h_omni": "not attempted: a grid of its own",
-    "perception_lm": _LIBRARY,
-    "pp_chart2table": "not attempted: a fixed grid of its own",
-    "shieldgemma2": "not attempted: Gemma 3 that classifies one image",
+    "mistral4": "transformers ships no processor for it",
 }
 """Verified model types whose image tokens are not known, with the reason."""
 
@@ -216,7 +185,8 @@ kosmos-2; where a mask depends on what is an image, the tokens are marked as one
 columns are `cross_spans`, among image features or an encoder's output; their masks hide the encoder's padding, or
 images from the rows before them. **Image tokens**: which tokens belong to which image, and which pixels each covers, is
 known too, from the family's own processor; for the others `attention_factors` and `AttentionRecorder` take spans by
-hand. "Videos" are read by `probes.find_video_spans`. Nothing here says anything about released checkpoints.
+hand. "On the vision axis" are columns that `probes.find_vision_spans` gives for `cross_spans`; "videos" are traced by
+`HookedModel`, and found by `probes.find_video_spans`. Nothing here says anything about released checkpoints.
 [How to add a family](adding-a-family.md) shows what a row takes.
 
 Two families do more with padding than hide it. In a padded batch minimax_m3_vl chooses other blocks under sdpa than
@@ -232,7 +202,7 @@ def table() -> str:
     """The table of the docs, as Markdown."""
     names = sorted(VERIFIED | set(REFUSED))
     rows = [f"| {' | '.join(_row(name))} |" for name in names]
-    known = len(VERIFIED & set(FAMILIES))
+    known = len([name for name in VERIFIED if name in FAMILIES or has_axis(name)])
     counts = (
         f"{len(VERIFIED)} of {len(rows)} are verified, {len(REFUSED)} are refused by name; "
         f"the image tokens of {known} are known."
@@ -241,12 +211,16 @@ def table() -> str:
 
 
 def _tokens(name: str) -> str:
+    if has_axis(name):
+        return ", ".join(["known, on the vision axis", *AXIS_NOTES.get(name, ())])
     if name not in FAMILIES:
         return f"by hand: {BY_HAND[name]}"
     notes = [
         *(["videos too"] if name in VIDEOS else []),
         *(["no cells: resampled"] if name in RESAMPLED else []),
         *([f"one question at a time: {UNBATCHED[name]}"] if name in UNBATCHED else []),
+        *([f"spans alone: {OWN_QUESTIONS[name]}"] if name in OWN_QUESTIONS else []),
+        *(["spans alone: its processor has no chat template"] if name in NO_TEMPLATE else []),
     ]
     return ", ".join(["known", *notes])
 

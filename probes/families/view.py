@@ -125,6 +125,18 @@ class Family(Protocol):
         ...
 
 
+class MarkingFamily(Family, Protocol):
+    """The functions of a family module whose image tokens have no ids of their own."""
+
+    def image_marks(self, inputs: Mapping[str, Any]) -> Any:
+        """(batch, tokens), 1 where a token stands for image features.
+
+        Raises:
+            InputError: If the inputs do not say.
+        """
+        ...
+
+
 class VideoFamily(Protocol):
     """The functions of a family module that knows the tokens of videos too."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probes.clips import VIDEO_MARK
 from probes.encoding import Answer
 from probes.inputs import IMAGE_MARK, InputError
 from probes.instruments.arrays import FloatArray
@@ -118,13 +119,14 @@ def generic_factors(model: HookedModel, question: Question, generic: str = GENER
 
     "paper" rows are then the generic question's words, and "predicting" is the row that would begin the answer.
     """
-    asked = Question(question.images, generic_text(question.text, generic))
+    text = generic_text(question.text, generic, bool(question.videos))
+    asked = Question(question.images, text, question.videos)
     trace = model.trace_batch([asked], answers=[()], rows=ROWS, maps=False)[0]
     return {rows: np.asarray(factors, dtype=np.float32) for rows, factors in trace.factors_by_rows.items()}
 
 
-def generic_text(text: str, generic: str = GENERIC) -> str:
-    """The question with everything behind its last image replaced; what stands before stays.
+def generic_text(text: str, generic: str = GENERIC, videos: bool = False) -> str:
+    """The question with everything behind its last image (or video, if it has any) replaced; what stands before stays.
 
     >>> generic_text("1 <image> 2 <image> Which is red?")
     '1 <image> 2 <image> Describe the images.'
@@ -133,5 +135,6 @@ def generic_text(text: str, generic: str = GENERIC) -> str:
     """
     if not generic.strip():
         raise InputError("the generic question is empty")
-    before, mark, _ = text.rpartition(IMAGE_MARK)
-    return f"{before}{mark} {generic.strip()}" if mark else generic.strip()
+    marks = (IMAGE_MARK, VIDEO_MARK) if videos else (IMAGE_MARK,)
+    stop = max(text.rfind(mark) + len(mark) if mark in text else 0 for mark in marks)
+    return f"{text[:stop]} {generic.strip()}" if stop else generic.strip()

@@ -4,6 +4,7 @@ It knows arrays and no models. No torch.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,18 @@ RIGHT_ON_TARGET = "right, focus on target"
 def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry, layers: bool = True) -> Iterator[Entry]:
     """Entries of every intervention and window over the samples of `part`.
 
+    A sample of which an image has no effect under an intervention, as one that is blank already when images are
+    blanked, does not say which of its images matters most: it is left out there, and counted.
+
     Args:
         part: The samples; those that were not checked are passed over.
         choices: By row set, the rule that its focus is read by.
         where: What the samples have in common.
         layers: Whether single layers are scored too.
     """
-    for effect in part.effects:
-        measured = np.asarray(~np.isnan(effect.values).all(axis=1))
+    checked = [np.asarray(~np.isnan(effect.values).all(axis=1)) for effect in part.effects]
+    part = replace(part, effects=tuple(_of_whole_samples(effect, part.n_images) for effect in part.effects))
+    for effect, measured in zip(part.effects, checked, strict=True):
         named = {**where, "intervention": effect.intervention, "window": effect.window}
         aimed = part.where(measured & (part.target >= 0))
         yield from _no_image_matters(part, effect, measured, named)
@@ -57,8 +62,15 @@ def causal_metrics(part: Evidence, choices: dict[str, Choice], where: Entry, lay
                     yield from _agreements_by_layer(kept, rows, _effects_seen(kept, effect, rows), named)
 
 
+def _of_whole_samples(effect: Effects, n_images: IntArray) -> Effects:
+    """The effects, all NaN for a sample of which an image has none."""
+    whole = (~np.isnan(effect.values)).sum(axis=1) == n_images
+    return effect._replace(values=np.where(whole[:, None], effect.values, np.nan))
+
+
 def _no_image_matters(part: Evidence, effect: Effects, chosen: BoolArray, where: Entry) -> Iterator[Entry]:
     """Of the chosen samples, how many change by at most `MIN_EFFECT`, up or down, whichever image is taken away."""
+    chosen = chosen & ~np.isnan(effect.values).all(axis=1)
     if chosen.any():
         nothing = np.nanmax(np.abs(effect.values[chosen]), axis=1) <= MIN_EFFECT
         yield entry_of("no_image_matters", proportion(nothing, part.cluster[chosen]), where)
@@ -91,7 +103,8 @@ def _agreements_by_layer(kept: Evidence, rows: str, effects: FloatArray, where: 
 
 
 def _agreement(name: str, image: IntArray, effects: FloatArray, kept: Evidence, where: Entry) -> Entry:
-    found = causal_agreement(image, effects, kept.cluster, min_effect=MIN_EFFECT)
+    told = ~np.isnan(effects).all(axis=1)
+    found = causal_agreement(image[told], effects[told], kept.cluster[told], min_effect=MIN_EFFECT)
     return entry_of(name, found.estimate, {**where, "left_out": len(image) - found.estimate.n}, chance=found.chance)
 
 

@@ -3,25 +3,31 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from studies.auditing.finalise import POSITION_FOLDER
+from studies.auditing.opening import done_batches
 from studies.doctor.command import Asked, examine
 from studies.doctor.findings import Findings
 from studies.doctor.layers import describe_layers, layer_paths
 
 if TYPE_CHECKING:
     from studies.audit import Prepared
+    from studies.auditing.run import Work
 
 
-def dry_run(prepared: "Prepared", moved: "Prepared | None", done: frozenset[int]) -> int:
+def dry_run(prepared: "Prepared", moved: "Prepared | None") -> int:
     """Print the plan of an audit; returns 1 if it would have failed samples or not fit, else 0.
 
     Args:
         prepared: The audit.
         moved: Its position study, if it has one.
-        done: Batches that the run to go on with has.
+
+    Raises:
+        InputError: If --out holds other files, or a run that this one cannot go on with.
     """
     config, work = prepared.config, prepared.work
     findings = Findings()
-    sizes = [len(batch.ids) for batch in work.plan if batch.kind == "trace" and batch.index not in done]
+    done = done_batches(prepared)
+    sizes = _left(work, done)
     findings.section(f"audit of {config.model} on {config.data}, nothing is written", _plan(prepared, sizes))
     if config.resume:
         findings.add(f"it would go on: {len(done)} of {len(work.plan)} batches are there, the rest is told here")
@@ -29,7 +35,11 @@ def dry_run(prepared: "Prepared", moved: "Prepared | None", done: frozenset[int]
         name, refusal = next(iter(work.refused.items()))
         findings.problem(f"{len(work.refused)} samples would have no trace; {name!r}: {refusal.error}")
     if moved is not None:
-        findings.add(f"position study: {len(moved.work.records)} more samples, {len(moved.work.plan)} more batches")
+        moved_done = done_batches(moved, config.out / POSITION_FOLDER) if config.resume else frozenset()
+        more = _left(moved.work, moved_done)
+        there = f"; {len(moved_done)} of {len(moved.work.plan)} are there" if config.resume else ""
+        findings.add(f"position study: {sum(more)} more samples, {len(more)} more batches{there}")
+        sizes += more
     if config.causal:
         findings.add(
             f"causal check: {len(work.settings.pairing.lent)} samples with an answer again for each image blanked, "
@@ -37,14 +47,17 @@ def dry_run(prepared: "Prepared", moved: "Prepared | None", done: frozenset[int]
         )
     paths = layer_paths(prepared.model.model)
     findings.section("what would be recorded", [*_recorded(prepared), *describe_layers(paths)])
-    if moved is not None:
-        sizes += [len(batch.ids) for batch in moved.work.plan]
     if sizes:
         asked = Asked(sum(sizes), max(sizes), round(sum(sizes) / len(sizes)))
         records = list(work.records.values())
         examine(prepared.model, paths, records, work.settings, findings, asked, config.seed)
     print(findings.text())
     return 1 if findings.problems else 0
+
+
+def _left(work: "Work", done: frozenset[int]) -> list[int]:
+    """Samples of each batch that is still to be traced."""
+    return [len(batch.ids) for batch in work.plan if batch.kind == "trace" and batch.index not in done]
 
 
 def _plan(prepared: "Prepared", sizes: list[int]) -> list[str]:

@@ -4,7 +4,8 @@ An entry is a flat mapping: `name`, `rows` (row set or null), `rule` and `last` 
 `task` (null for all), `split`, `layer` (null unless the number is of one layer), `estimate`, and `chance` where a
 blind focus has one. Further keys say what the samples have in common: `n_images`, `places`, `position`,
 `intervention`, `window`, `subset`; and `left_out` says how many were not counted: base samples in which a place of the
-position study failed, or samples of the causal check to which no image mattered.
+position study failed, or samples of the causal check to which no image mattered or of which one could not be taken away
+(a blank one has nothing to blank).
 """
 
 import math

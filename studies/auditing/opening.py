@@ -26,21 +26,25 @@ NOT_IDENTITY = (
 """Options that leave the numbers alone."""
 
 
-def done_batches(prepared: "Prepared") -> frozenset[int]:
-    """Numbers of the batches that the run to go on with has. Writes nothing.
+def done_batches(prepared: "Prepared", path: Path | None = None) -> frozenset[int]:
+    """Numbers of the batches that the run to go on with has; none where there is none yet. Writes nothing.
+
+    Args:
+        prepared: What is to be done.
+        path: The run folder; None takes the config's --out.
 
     Raises:
-        InputError: If --out holds other files, or a run that this one cannot go on with.
+        InputError: If the folder holds other files, or a run that this one cannot go on with.
     """
     from studies.run_folder.start import refuse_foreign, taken_up
     from studies.runs import RunFolder
 
-    config = prepared.config
-    refuse_foreign(config.out)
-    if not config.resume:
+    path = prepared.config.out if path is None else path
+    refuse_foreign(path)
+    if not prepared.config.resume or not (path / "manifest.json").is_file():
         return frozenset()
-    taken_up(config.out, _manifest(prepared), resume=True)
-    return RunFolder.open(config.out).done_batches()
+    taken_up(path, _manifest(prepared), resume=True)
+    return RunFolder.open(path).done_batches()
 
 
 def open_folder(prepared: "Prepared", processes: "Processes", path: Path | None = None) -> "RunFolder":

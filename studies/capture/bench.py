@@ -11,14 +11,15 @@ from importlib.util import find_spec
 from typing import Any
 
 from probes.inputs import InputError
+from studies.bench_results import check_out
 from studies.capture.config import KINDS, CaptureBench, CellKey, label, plan, timed_pairs
 from studies.capture.process import Run, in_process
 from studies.capture.results import (
     CaptureCell,
     CaptureResults,
+    bench_machine,
     make_cell,
     measured_before,
-    this_machine,
     write_results,
 )
 from studies.capture.tables import print_capture
@@ -47,14 +48,9 @@ def run_capture(config: CaptureBench | None = None, show: bool = True, **setting
     """
     config = replace(config or CaptureBench(), **settings)
     _check(config)
-    if config.out is not None and config.out.is_dir():
-        raise InputError(f"--out {config.out} is a folder: give a file to write, such as {config.out / 'capture.json'}")
-    if config.resume and config.overwrite:
-        raise InputError("--resume goes on with a bench and --overwrite replaces it: leave one out")
-    if config.out is not None and config.out.exists() and not (config.resume or config.overwrite):
-        raise InputError(f"--out {config.out} is there: give --overwrite to replace it, --resume to go on, or another")
+    check_out(config)
     done = {cell.key: cell for cell in measured_before(config)} if config.resume else {}
-    results = CaptureResults(config, (), this_machine())
+    results = CaptureResults(config, (), bench_machine())
     plains: Plains = {}
     cells = plan(config)
     for number, key in enumerate(cells, start=1):

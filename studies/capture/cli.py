@@ -11,13 +11,9 @@ def run(config: CaptureBench) -> int:
     Raises:
         InputError: If lengths, rows or repeats are empty or not positive.
     """
+    from studies.bench_results import telling_how_to_go_on
     from studies.capture.bench import run_capture
-    from studies.options import say_interrupted
 
-    try:
+    with telling_how_to_go_on("bench capture", config):
         results = run_capture(config)
-    except KeyboardInterrupt:
-        if config.out is not None and config.out.is_file():
-            say_interrupted("bench capture", config)
-        raise
     return 0 if results.passes else 1

@@ -5,7 +5,6 @@ Knows nothing of processes, forwards or tables. No torch.
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 from probes.inputs import InputError
 from studies.bench_child import config_from
+from studies.bench_results import cells_before, settings_of, this_machine
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, plan, predicted_bytes
 from studies.capture.process import OUT_OF_MEMORY, Run
 from studies.run_folder.files import write_bytes
@@ -158,25 +158,9 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else math.nan
 
 
-def this_machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    def installed(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
-    packages = ("torch", "transformers", "transformer-lens", "nnsight")
-    return {
-        "machine": platform.machine(),
-        "processor": platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: installed(name) for name in packages},
-    }
+def bench_machine() -> dict[str, Any]:
+    """What this bench is measured on, the other tools included."""
+    return this_machine(("torch", "transformers", "transformer-lens", "nnsight"))
 
 
 def write_results(results: CaptureResults, out: Path) -> None:
@@ -185,11 +169,8 @@ def write_results(results: CaptureResults, out: Path) -> None:
 
 
 def _record(results: CaptureResults) -> dict[str, Any]:
-    settings = {
-        name: value for name, value in asdict(results.config).items() if name not in ("out", "resume", "overwrite")
-    }
     return {
-        "config": settings,
+        "config": settings_of(results.config),
         "machine": results.machine,
         "cells": [_without_nan(asdict(cell)) for cell in results.cells],
         "passes": results.passes if len(results.cells) == len(plan(results.config)) else None,
@@ -210,8 +191,8 @@ def read_results(path: Path) -> CaptureResults:
         found = json.loads(path.read_text())
         cells = tuple(_read_cell(row) for row in found["cells"])
         return CaptureResults(config_from(CaptureBench, found["config"]), cells, dict(found["machine"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no result of bench capture ({error}): choose another file") from None
+    except _OTHER as error:
+        raise _no_result(path, error) from None
 
 
 def _read_cell(row: dict[str, Any]) -> CaptureCell:
@@ -220,22 +201,23 @@ def _read_cell(row: dict[str, Any]) -> CaptureCell:
     return CaptureCell(**{**given, "time_ratios": tuple(given["time_ratios"])})
 
 
+_OTHER = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file of something else raises."""
+
+
+def _no_result(path: Path | None, error: Exception) -> InputError:
+    return InputError(f"{path} is no result of bench capture ({error}): choose another file")
+
+
 def measured_before(config: CaptureBench) -> list[CaptureCell]:
     """The cells that an interrupted bench left; those that failed for another reason than memory are left out.
 
     Raises:
-        InputError: If there is nothing, or it was measured with other settings or on another machine.
+        InputError: As `cells_before`, or if the file holds other cells.
     """
-    if config.out is None or not config.out.is_file():
-        raise InputError(f"there is nothing to resume at {config.out}: give --out of the bench that was interrupted")
-    before = read_results(config.out)
-    same = _record(before)
-    ours = json.loads(json.dumps(_record(CaptureResults(config, (), this_machine()))))
-    for name in ("config", "machine"):
-        found = json.loads(json.dumps(same[name]))
-        differing = [key for key in ours[name] if found.get(key) != ours[name][key]]
-        if differing:
-            raise InputError(
-                f"{config.out} was measured with another {name} ({', '.join(differing)}): start again with --overwrite"
-            )
-    return [cell for cell in before.cells if cell.error is None or cell.out_of_memory]
+    rows = cells_before("bench capture", config.out, settings_of(config), bench_machine())
+    try:
+        cells = [_read_cell(dict(row)) for row in rows]
+    except _OTHER as error:
+        raise _no_result(config.out, error) from None
+    return [cell for cell in cells if cell.error is None or cell.out_of_memory]

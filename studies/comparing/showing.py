@@ -84,6 +84,12 @@ def sides(pair: Pair) -> Iterator[Who]:
 def notes(pair: Pair) -> Iterator[str]:
     """What stands below the table."""
     yield DETECTABLE
+    files = [each.manifest["config"].get("answers_digest") for each in (pair.baseline, pair.candidate)]
+    if files[0] != files[1]:
+        yield (
+            "answers: given, A's and B's from different files; a difference in how they were made (prompt, sampling, "
+            "length) counts as one between A and B"
+        )
     if pair.only_baseline or pair.only_candidate:
         yield (
             f"left out: {pair.only_baseline} samples that went well in A alone, {pair.only_candidate} in B alone; "

@@ -2,11 +2,11 @@
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from studies.bundled import data_source, model_source
 from studies.doctor.findings import Findings
+from studies.options import ModelOptions, Precision, QuestionOptions, refuse_below
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DoctorConfig:
+class DoctorConfig(QuestionOptions, ModelOptions):
     """Look at this machine, a model and its questions before a long audit; writes nothing.
 
     Reports library versions, bridges and devices; with --model its family and the attention path of each layer; with
@@ -24,18 +24,8 @@ class DoctorConfig:
     was found that would keep an audit from going well.
     """
 
-    model: str | None = None
-    """Folder or hub id of the model; bundled is the one that comes along."""
-    data: str | None = None
-    """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
-    format: str | None = None
-    """Format of the questions; recognised by its columns if not given."""
     split: str | None = None
     """Take only this split."""
-    subset: str | None = None
-    """Take only this configuration of a data set on the hub; by default all."""
-    image_root: Path | None = None
-    """Folder that relative image paths start from; by default the folder of the file that names them."""
     batch_size: int = 32
     """Samples in a batch whose memory is told."""
     max_new_tokens: int = 32
@@ -45,14 +35,8 @@ class DoctorConfig:
     if not given."""
     seed: int = 0
     """Of the draw of questions that are encoded."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Precision = "auto"
     """Number format of the weights; auto takes the checkpoint's."""
-    device: str | None = None
-    """Where the model runs, such as cuda:0; by default a GPU if there is one."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint brings along. Only for checkpoints that you trust."""
-    allow_pickle: bool = False
-    """Load pickled weights, which can run code. Only for checkpoints that you trust."""
 
 
 class Asked(NamedTuple):
@@ -71,7 +55,6 @@ def run(config: DoctorConfig) -> int:
     """
     from studies.auditing.inputs import check_device
     from studies.doctor.machine import check_machine
-    from studies.options import refuse_below
 
     refuse_below(config, {"batch_size": 1, "max_new_tokens": 1, "seed": 0})
     check_device(config.device)
@@ -93,10 +76,8 @@ def _check_data(config: DoctorConfig, findings: Findings) -> "list[MultiImageQue
     assert config.data is not None
     questions = read_questions(
         data_source(config.data),
-        format=config.format,
         split=config.split,
-        subset=config.subset,
-        image_root=config.image_root,
+        **config.reading(),
     )
     records, refused = check_samples(questions.records, questions.bad, ImageFacts())
     if not records and not refused:
@@ -118,10 +99,8 @@ def _check_model(config: DoctorConfig, findings: Findings, records: "list[MultiI
         model_source(config.model),
         findings,
         dtype=config.dtype,
-        device=config.device,
         attn_implementation=config.attn_implementation,
-        trust_remote_code=config.trust_remote_code,
-        allow_pickle=config.allow_pickle,
+        **config.loading(),
     )
     if pair is None:
         return

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from probes.attention_calls import AttentionCall, UnsupportedAttention
+from probes.checkpoints import first_line
 from probes.decoder import attention_modules, find_decoder
 from probes.interface import listen, unlisten
-from probes.loading import first_line
 
 TOKENS = 8
 """Length of the forward pass."""

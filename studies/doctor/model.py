@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from probes.attention_calls import UnsupportedAttention
-from probes.families import family_of
+from probes.axes import images_known_by
 from probes.implementations import check_implementation
 from probes.inputs import InputError
 from probes.loading import Loaded, context_length, load
@@ -57,11 +57,11 @@ def check_model(pair: Loaded, findings: Findings) -> Checked | None:
 
 def _check_family(model: Any, findings: Findings) -> bool:
     try:
-        module = family_of(model.config.model_type)
+        module = images_known_by(model.config.model_type)
     except InputError as error:
         findings.problem(str(error))
         return False
-    findings.add(f"image tokens: known, {module.__name__}")  # type: ignore[attr-defined]
+    findings.add(f"image tokens: known, {module}")
     return True
 
 

@@ -8,21 +8,25 @@ import torch
 from numpy.typing import NDArray
 
 from probes.families.view import pixels_of
-from tests.probes.span_cases import ANYRES, FRAMES_FIRST, NATIVE, RASTER, Case, Encoded, Floats
+from tests.probes.patch_colours import LAYOUTS, merge_order
+from tests.probes.published_cases import Case
+from tests.probes.span_cases import ANYRES, FRAMES_FIRST, NATIVE, RASTER, WINDOWED, Encoded, Floats
 
 
 def token_colours(case: Case, encoded: Encoded) -> Floats:
     """(tokens, 3): mean colour in 0 to 1 of the pixels behind each image token, in the prompt's order."""
     pixels = pixels_of(encoded.inputs).double().numpy()
     processor = encoded.processor.image_processor
-    if "image_grid_thw" in encoded.inputs:
+    if case.family in LAYOUTS:
+        tokens = LAYOUTS[case.family](pixels, encoded.inputs)
+    elif "image_grid_thw" in encoded.inputs:
         frames = processor.temporal_patch_size if case.family in FRAMES_FIRST else 1
         if case.family == "cosmos3_edge":
             patches = pixels.reshape(len(pixels), -1, 3).mean(1)
         else:
             patches = pixels.reshape(len(pixels), frames, 3, -1).mean((1, 3))
         if case.family in RASTER:
-            patches = _merge_order(patches, encoded.inputs["image_grid_thw"].tolist())
+            patches = merge_order(patches, encoded.inputs["image_grid_thw"].tolist())
         tokens = patches.reshape(-1, 4, 3).mean(1)
         if case.family == "hunyuan_vl":
             tokens = _with_marks(tokens, encoded.inputs["image_grid_thw"].tolist())
@@ -52,6 +56,9 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
             mask = encoded.inputs["pixel_attention_mask"].flatten(0, 1).numpy()
             pixels = pixels[mask.reshape(len(mask), -1).any(1)]
         cell = case.cell
+        if case.family in WINDOWED:
+            before = [(0, 0)] * 2 + [(cell // 2, 0)] * 2
+            pixels = np.pad(pixels, before, mode="edge")[..., : pixels.shape[-2], : pixels.shape[-1]]
         count, channels, height, width = pixels.shape
         blocks = pixels.reshape(count, channels, height // cell, cell, width // cell, cell).mean((3, 5))
         tokens = blocks.transpose(0, 2, 3, 1).reshape(count, -1, channels)
@@ -78,16 +85,6 @@ def _merged_pictures(pixels: Floats, shapes: list[list[int]], side: int) -> Floa
     for rows, columns in shapes:
         own = patches[first : first + rows * columns].reshape(rows // side, side, columns // side, side, 3)
         found.append(own.mean((1, 3)).reshape(-1, 3))
-        first += rows * columns
-    return np.concatenate(found)
-
-
-def _merge_order(patches: Floats, grids: list[list[int]]) -> Floats:
-    """Patches of rows, four of a token together."""
-    found, first = [], 0
-    for _, rows, columns in grids:
-        own = patches[first : first + rows * columns].reshape(rows // 2, 2, columns // 2, 2, -1)
-        found.append(own.transpose(0, 2, 1, 3, 4).reshape(rows * columns, -1))
         first += rows * columns
     return np.concatenate(found)
 

@@ -14,14 +14,18 @@ from PIL import Image
 from probes.families import UNBATCHED
 from probes.model import HookedModel, Question
 from tests.probes import processors, tiny_models
+from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_timm import TIMM
 from tests.probes.recipes_zoo import ZOO
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 NOT_GENERATING = ("qwen4_exp",)
 """Families whose generation transformers itself does not manage yet."""
+UNSTACKED = ("perception_lm",)
+"""Families whose processor takes no images together that it cuts into unequal numbers of tiles."""
 INTERVENED = (
     "qwen2_vl",
     "qwen3_vl",
@@ -50,11 +54,15 @@ FURTHER = (
     *INTERVENED,
     *(
         family
-        for family in (*GRIDS, *SQUARES, *TILES, *ZOO)
-        if family not in (*UNBATCHED, *NOT_GENERATING, *INTERVENED)
+        for family in (*GRIDS, *SQUARES, *TILES, *ZOO, *CODES, *TIMM)
+        if family not in (*UNBATCHED, *NOT_GENERATING, *INTERVENED, *UNSTACKED)
     ),
 )
 """Families that go through the main tests of traces only."""
+EAGER_ONLY = ("inkling2",)
+"""Families for which transformers has no other attention."""
+SHARPER = {"glm5_next": 9.0, "inkling_mm_model": 9.0}
+"""Families that would be too dull; see `tests.probes.tiny_models.enlarge_weights`."""
 NEVER = -1
 """An end of sequence that no model writes."""
 
@@ -63,7 +71,7 @@ NEVER = -1
 def hooked(family: str, attention: str = "sdpa", seed: int = 0) -> HookedModel:
     """One family's sharp tiny model with its processor; answers end at their length only. Shared: leave it as found."""
     model = HookedModel(sharp_model(family, seed), processors.build_processor(family))
-    model.model.set_attn_implementation(attention)
+    model.model.set_attn_implementation("eager" if family in EAGER_ONLY else attention)
     model.model.generation_config.eos_token_id = NEVER
     return model
 
@@ -75,7 +83,7 @@ def sharp_model(family: str, seed: int = 0) -> Any:
         torch.manual_seed(seed)
         changes = {"tie_word_embeddings": False} if family == "gemma3" else {}
         model = processors.build_model(family, processor, seed, **changes)
-        tiny_models.enlarge_weights(model)
+        tiny_models.enlarge_weights(model, SHARPER.get(family, tiny_models.SHARPNESS))
     for name, parameter in model.named_parameters():
         # Both norm queries and keys; Gemma divides by a fixed scalar meant for heads of 256 besides.
         normed = family == "gemma3" or family.startswith("qwen3")

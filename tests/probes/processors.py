@@ -7,20 +7,25 @@ sentences and given the family's special tokens and a chat template that keeps t
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from probes.families import FLAT
 from tests.probes.recipes import RECIPES as FIRST
+from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_hybrid import HYBRIDS
 from tests.probes.recipes_llava import LLAVAS
 from tests.probes.recipes_mixed import MIXED, QUERIED
+from tests.probes.recipes_single import SINGLE
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
+from tests.probes.recipes_timm import TIMM
 from tests.probes.recipes_zoo import ZOO
 
-RECIPES = {**FIRST, **LLAVAS, **HYBRIDS, **GRIDS, **SQUARES, **TILES, **MIXED, **QUERIED, **ZOO}
+_PARTS = (FIRST, LLAVAS, HYBRIDS, GRIDS, SQUARES, TILES, MIXED, QUERIED, ZOO, CODES, SINGLE, TIMM)
+RECIPES = {family: recipe for part in _PARTS for family, recipe in part.items()}
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""
@@ -41,10 +46,14 @@ _SPECIAL: dict[str, tuple[str, ...]] = {
     "gemma3": ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<image_soft_token>", "<end_of_image>"),
 }
 _SPECIAL["mllama"] = ("<|image|>", "<|python_tag|>")
+_SPECIAL["idefics"] = ("<image>", "<fake_token_around_image>", "<end_of_utterance>")
+_SPECIAL["florence2"] = ("<image>",)
+_SPECIAL["pix2struct"] = ()
 _SPECIAL["qwen2_5_vl"] = _SPECIAL["qwen2_vl"]
 _SPECIAL |= {family: recipe.special for family, recipe in RECIPES.items()}
 _NAMED: dict[str, dict[str, str]] = {
     "llava": {"image_token": "<image>"},
+    "florence2": {"image_token": "<image>"},
     "gemma3": {
         "image_token": "<image_soft_token>",
         "boi_token": "<start_of_image>",
@@ -54,7 +63,7 @@ _NAMED: dict[str, dict[str, str]] = {
 }
 _END = {
     "llava": "</s>",
-    "mllama": "</s>",
+    **dict.fromkeys(("florence2", "idefics", "mllama", "pix2struct"), "</s>"),
     "qwen2_vl": "<|im_end|>",
     "qwen2_5_vl": "<|im_end|>",
     "idefics3": "<end_of_utterance>",
@@ -64,11 +73,12 @@ _END = {
 }
 
 
-def _template(before: str, image: str, after: str, opening: str) -> str:
-    """A chat template: `before` and `after` each message, `image` for each image block, `opening` for the reply."""
+def _template(before: str, image: str, after: str, opening: str, video: str = "") -> str:
+    """A chat template: `before` and `after` messages, `image` and `video` for their blocks, `opening` for the reply."""
     content = (
         "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-        "{% for block in message['content'] %}{% if block['type'] == 'image' %}" + image + "{% else %}"
+        "{% for block in message['content'] %}"
+        "{% if block['type'] == 'image' %}" + image + "{% elif block['type'] == 'video' %}" + video + "{% else %}"
         "{{ block['text'] }}{% endif %}{% endfor %}{% endif %}"
     )
     return (
@@ -82,16 +92,18 @@ _QWEN_TEMPLATE = _template(
     "<|vision_start|><|image_pad|><|vision_end|>",
     "{{ '<|im_end|>\n' }}",
     "{{ '<|im_start|>assistant\n' }}",
+    "<|vision_start|><|video_pad|><|vision_end|>",
 )
 _IDEFICS_TEMPLATE = _template(
     "<|im_start|>{{ message['role'] | capitalize }}: ", "<image>", "{{ '<end_of_utterance>\n' }}", "Assistant:"
 )
-_TEMPLATES = {
+TEMPLATES = {
     "llava": _template("{{ message['role'].upper() + ': ' }}", "<image>", "{{ ' ' }}", "ASSISTANT:"),
     "qwen2_vl": _QWEN_TEMPLATE,
     "qwen2_5_vl": _QWEN_TEMPLATE,
     "idefics3": _IDEFICS_TEMPLATE,
     "smolvlm": _IDEFICS_TEMPLATE,
+    "mllama": _template("{{ message['role'] + ': ' }}", "<|image|>", "{{ '\n' }}", "{{ 'assistant: ' }}"),
     "gemma3": "<s>"
     + _template(
         "<start_of_turn>{{ ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}",
@@ -134,7 +146,7 @@ def build_processor(family: str, padding_side: str = "left", **image_settings: A
     16 per tile, up to 2 x 2 tiles and a thumbnail; Gemma 3 16 (4 x 4).
     """
     tokenizer = build_tokenizer(family, padding_side)
-    template = _TEMPLATES[family]
+    template = TEMPLATES[family]
     if family in RECIPES:
         return RECIPES[family].processor(tokenizer, template, image_settings)
     match family:
@@ -216,6 +228,9 @@ def _smolvlm(tokenizer: PreTrainedTokenizerFast, template: str, image_settings: 
 def build_config(family: str, processor: Any, **changes: Any) -> Any:
     """A tiny configuration that fits the processor; `changes` replace top-level arguments."""
     import transformers
+
+    if family in TIMM:
+        pytest.importorskip("timm", reason="this family's vision tower needs timm")
 
     ids = processor.tokenizer.convert_tokens_to_ids
     text = {
@@ -309,6 +324,9 @@ def build_model(family: str, processor: Any, seed: int = 0, **changes: Any) -> A
             # Gemma's projection starts at zero, which would hide every image.
             if "projection_weight" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
+            # Folded convolutions start so small that FastVLM's tower would hardly see an image.
+            elif "reparam_conv.weight" in name:
+                torch.nn.init.kaiming_normal_(parameter)
     return model.eval()
 
 

@@ -12,12 +12,13 @@ Ids = Callable[[str], int]
 
 
 class Message(NamedTuple):
-    """What a chat template puts around a message, for an image, and before the reply."""
+    """What a chat template puts around a message, for an image, before the reply, and for a video."""
 
     before: str
     image: str
     after: str
     opening: str
+    video: str = ""
 
 
 class Recipe(NamedTuple):
@@ -38,6 +39,7 @@ QWEN_MESSAGE = Message(
     "<|vision_start|><|image_pad|><|vision_end|>",
     "{{ '<|im_end|>\n' }}",
     "{{ '<|im_start|>assistant\n' }}",
+    "<|vision_start|><|video_pad|><|vision_end|>",
 )
 QWEN_SPECIAL = (
     "<|im_start|>",
@@ -117,6 +119,7 @@ GLM_MESSAGE = Message(
     "<|begin_of_image|><|image|><|end_of_image|>",
     "",
     "{{ '<|assistant|>\n' }}",
+    "<|begin_of_video|><|video|><|end_of_video|>",
 )
 
 
@@ -176,7 +179,7 @@ INTERNVL_NAMED = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
-INTERNVL_MESSAGE = QWEN_MESSAGE._replace(image="<IMG_CONTEXT>{{ '\n' }}")
+INTERNVL_MESSAGE = QWEN_MESSAGE._replace(image="<IMG_CONTEXT>{{ '\n' }}", video="<video>{{ '\n' }}")
 
 
 def _internvl(tokenizer: Any, template: str, settings: Settings) -> Any:

@@ -22,6 +22,7 @@ from tests.probes.recipes import (
     glm_arguments,
 )
 from tests.probes.recipes_omni import OMNI
+from tests.probes.recipes_patches import PATCHES
 
 _SINGLE_FRAMES: Settings = {**MERGED, "temporal_patch_size": 1}
 
@@ -276,6 +277,7 @@ def _muse_glimmer_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any
 
 GRIDS: dict[str, Recipe] = {
     **OMNI,
+    **PATCHES,
     "paddleocr_vl": Recipe(
         QWEN_SPECIAL,
         "<|im_end|>",

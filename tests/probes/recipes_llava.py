@@ -110,7 +110,13 @@ LLAVAS: dict[str, Recipe] = {
     "llava_next_video": Recipe(
         ("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_next_video, _llava_next_video_config
     ),
-    "llava_onevision": Recipe(("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _llava_onevision, _llava_onevision_config),
+    "llava_onevision": Recipe(
+        ("<image>", "<video>"),
+        "</s>",
+        LLAVA_MESSAGE._replace(video="<video>"),
+        _llava_onevision,
+        _llava_onevision_config,
+    ),
     "vipllava": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _vipllava, _vipllava_config),
 }
 """By family, as `tests.probes.recipes.RECIPES`."""

@@ -41,6 +41,32 @@ def _idefics2_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Se
     }
 
 
+def _aria(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import AriaImageProcessor, AriaProcessor
+
+    processor = AriaProcessor(
+        image_processor=AriaImageProcessor(),
+        tokenizer=tokenizer,
+        chat_template=template,
+        size_conversion={490: 4},
+    )
+    # The processor's own defaults come before those of its image processor, which takes 490 or 980 pixels only.
+    processor.images_kwargs = {"max_image_size": 490, "split_image": False, **settings}
+    return processor
+
+
+def _aria_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import AriaConfig
+
+    experts = {"moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1}
+    return AriaConfig, {
+        "text_config": {**text, **experts},
+        "vision_config": {**tower, "image_size": 490, "patch_size": 70},
+        "projector_patch_to_query_dict": {7 * 7: 4},
+        "image_token_index": ids("<image>"),
+    }
+
+
 def _deepseek_ocr2(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import DeepseekOcr2ImageProcessor, DeepseekOcr2Processor
 
@@ -96,6 +122,7 @@ _ASKED = Message("{{ 'Question: ' }}", "", "", "{{ ' Answer:' }}")
 MIXED: dict[str, Recipe] = {
     "deepseek_ocr2": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _deepseek_ocr2, _deepseek_ocr2_config),
     "idefics2": Recipe(_IDEFICS2_MARKS, "</s>", LLAVA_MESSAGE, _idefics2, _idefics2_config),
+    "aria": Recipe(("<image>",), "</s>", LLAVA_MESSAGE, _aria, _aria_config, {"image_token": "<image>"}),
 }
 """By family, as `tests.probes.recipes.RECIPES`."""
 QUERIED: dict[str, Recipe] = {

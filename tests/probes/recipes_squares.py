@@ -128,6 +128,30 @@ def _video_llava_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any,
     }
 
 
+def _pp_chart2table(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import PPChart2TableImageProcessor, PPChart2TableProcessor
+
+    small = {"size": {"height": 64, "width": 64}}
+    return PPChart2TableProcessor(
+        image_processor=PPChart2TableImageProcessor(**(small | settings)), tokenizer=tokenizer, chat_template=template
+    )
+
+
+def _pp_chart2table_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import PPChart2TableConfig
+
+    sam = {"hidden_size": 32, "output_channels": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 64}
+    # By default the tower starts at almost nothing, which would hide every image.
+    seen = {"image_size": 64, "patch_size": 2, "window_size": 4, "global_attn_indexes": [1], "initializer_range": 0.02}
+    return PPChart2TableConfig, {
+        "text_config": {"model_type": "qwen2", **text},
+        "vision_config": {**sam, **seen},
+        "image_token_index": ids("<imgpad>"),
+    }
+
+
+_CHART_MESSAGE = LLAVA_MESSAGE._replace(image="<img>{{ '<imgpad>' * 64 }}</img>")
+"""The template itself writes as many tokens as the model makes."""
 _PALIGEMMA_MESSAGE = Message("", "<image>", "", "")
 """PaliGemma's checkpoints have no template; its processor puts a line break behind the text."""
 _JANUS_NAMED = {"image_token": "<image>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
@@ -144,5 +168,8 @@ SQUARES: dict[str, Recipe] = {
     ),
     "video_llava": Recipe(("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _video_llava, _video_llava_config),
     "janus": Recipe(tuple(_JANUS_NAMED.values()), "</s>", LLAVA_MESSAGE, _janus, _janus_config, _JANUS_NAMED),
+    "pp_chart2table": Recipe(
+        ("<img>", "<imgpad>", "</img>"), "</s>", _CHART_MESSAGE, _pp_chart2table, _pp_chart2table_config
+    ),
 }
 """By family, as `tests.probes.recipes.RECIPES`."""

@@ -30,7 +30,7 @@ _QWEN_IDS = {
 }
 _ROOM = 4
 """Embeddings beyond the tokenizer's, for tokens that processors add."""
-_GLM_IDS = {
+GLM_IDS = {
     "image_token_id": "<|image|>",
     "video_token_id": "<|video|>",
     "image_start_token_id": "<|begin_of_image|>",
@@ -198,7 +198,7 @@ ZOO: dict[str, Recipe] = {
         "<|user|>",
         GLM_MESSAGE,
         _processor("Glm46VProcessor", "GlmgaImageProcessor", "GlmgaVideoProcessor"),
-        zoo_config("glmga", _GLM_IDS, {"vision_config.image_size": 32}),
+        zoo_config("glmga", GLM_IDS, {"vision_config.image_size": 32}),
     ),
     "minimax_m3_vl": Recipe(
         ("<|turn|>", *_MINIMAX_MARKS),

@@ -1,7 +1,9 @@
 """The attention that a model runs on stays its own: flex and flash attention, and implementations that are not here."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from transformers.utils import is_flash_attn_2_available
 from probes import HookedModel
 from probes.attention import AttentionRecorder, attention_factors
 from probes.attention_calls import AttentionCall
+from probes.implementations import check_implementation
 from probes.inputs import InputError
+from tests.probes import processors
 from tests.probes.dense_reference import TOLERANCE, dense_factors, dense_forward, dense_generate, last_rows, worst
 from tests.probes.processors import build_processor
 from tests.probes.tiny_models import Tiny, build, build_model
@@ -102,3 +106,73 @@ def test_a_kernel_without_its_package_is_refused_by_name(tmp_path: Path) -> None
 def test_an_implementation_that_is_not_there_is_refused_by_name(name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"attention implementation '{name}' {said}"):
         HookedModel.from_pretrained(tmp_path, attn_implementation=name)
+
+
+def _with_kernels(monkeypatch: pytest.MonkeyPatch, get_kernel: Callable[..., Any]) -> None:
+    """As if the package `kernels` were installed without flash-attn, and gave what `get_kernel` returns."""
+    from transformers import modeling_utils, utils
+    from transformers.integrations import hub_kernels
+    from transformers.modeling_flash_attention_utils import FLASH_ATTENTION_COMPATIBILITY_MATRIX as CHECKS
+
+    monkeypatch.setattr(utils, "is_flash_attn_2_available", lambda: False)
+    for check in ("general_availability_check", "pkg_availability_check"):
+        monkeypatch.setitem(CHECKS[2], check, lambda: False)
+
+    for module in (utils, modeling_utils, hub_kernels):
+        monkeypatch.setattr(module, "is_kernels_available", lambda: True)
+    monkeypatch.setattr(hub_kernels, "get_kernel", get_kernel)
+
+
+def _values_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    assert q.shape[0] == k.shape[0]
+    return v
+
+
+def _no_kernel(*_: Any, **__: Any) -> Any:
+    raise OSError("the hub is out of reach")
+
+
+@pytest.fixture
+def loaded_flash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What transformers remembers of loaded flash attention is forgotten after the test."""
+    from transformers import modeling_flash_attention_utils as remembered
+
+    for name in ("_loaded_implementation", "_flash_fn", "_flash_varlen_fn", "_pad_fn", "_unpad_fn"):
+        monkeypatch.setattr(remembered, name, getattr(remembered, name))
+
+
+def test_a_kernel_of_the_hub_stands_in_for_flash_attention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded_flash: None
+) -> None:
+    processor = build_processor("llava")
+    processors.build_model("llava", processor).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    asked: list[str] = []
+
+    def get_kernel(name: str, **_: Any) -> Any:
+        asked.append(name)
+        return SimpleNamespace(flash_attn_func=_values_alone, flash_attn_varlen_func=_values_alone)
+
+    _with_kernels(monkeypatch, get_kernel)
+    model = HookedModel.from_pretrained(tmp_path, attn_implementation=FLASH, dtype="bfloat16", device="cpu")
+    assert set(asked) == {KERNEL}
+    assert model.model.config.get_text_config()._attn_implementation == KERNEL
+
+
+def test_a_stand_in_that_the_hub_does_not_give_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded_flash: None
+) -> None:
+    build_model("llava").save_pretrained(tmp_path)
+    build_processor("llava").save_pretrained(tmp_path)
+    _with_kernels(monkeypatch, _no_kernel)
+    with pytest.raises(InputError, match=rf"attn_implementation '{FLASH}' cannot be used here .*sdpa"):
+        HookedModel.from_pretrained(tmp_path, attn_implementation=FLASH)
+
+
+def test_an_npu_has_flash_attention_2_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import utils
+
+    monkeypatch.setattr(utils, "is_torch_npu_available", lambda: True)
+    check_implementation(FLASH)
+    with pytest.raises(InputError, match="flash_attention_3' is not installed"):
+        check_implementation("flash_attention_3")

@@ -10,9 +10,10 @@ from probes.attention import AttentionRecorder, attention_factors, attention_lay
 from probes.attention_calls import UnsupportedAttention
 from probes.attention_rows import RowMask
 from probes.cross_attention import is_cross_attention
-from probes.decoder import attention_modules
+from probes.decoder import attention_modules, decoder_layers, find_decoder
 from probes.inputs import InputError
 from probes.knockout import AttentionKnockout
+from probes.residuals import reading_residuals, replacing_residuals
 from tests.probes.dense_reference import TOLERANCE
 from tests.probes.zoo.crossing import CROSSING
 from tests.probes.zoo.verifying import LENGTHS, ROWS, SPANS, Family, build_model
@@ -27,6 +28,37 @@ def test_only_known_cross_attentions_count_where_they_stand_beside_others() -> N
         assert [is_cross_attention(module) for module in modules.values()] == [
             crossing.only_crossing or layer == 1 for layer in modules
         ]
+
+
+@pytest.mark.parametrize("model_type", sorted(CROSSING))
+def test_layers_of_the_residual_stream_are_the_decoders_own(model_type: str) -> None:
+    """Idefics' gated blocks have cross-attentions of their own numbering, and are none of its layers."""
+    model = build_model(model_type, "eager")
+    decoder: Any = model.decoder.model.decoder if model_type == "vision-encoder-decoder" else find_decoder(model)
+    layers = decoder_layers(model)
+    expected = getattr(decoder, "layers", None) or getattr(decoder, "layer", None) or decoder.block
+    assert list(layers) == [0, 1, 2]
+    assert all(found is own for found, own in zip(layers.values(), expected, strict=True))
+
+
+def test_what_enters_idefics_layers_is_read_and_replaced() -> None:
+    family = Family("idefics")
+    model, inputs = family.model, family.inputs(padded=False)
+    tokens = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    tokens[:, 20:22] = True
+    left: list[torch.Tensor] = []
+    gated = model.model.gated_cross_attn_layers
+    handles = [block.register_forward_hook(lambda _module, _args, output: left.append(output)) for block in gated]
+    with torch.no_grad(), reading_residuals(model, tokens, [0, 1, 2]) as found:
+        plain = model(**inputs, use_cache=False).logits
+    for layer, (block, handle) in enumerate(zip(gated, handles, strict=True)):
+        assert torch.equal(found[layer], left[layer][tokens])
+        assert (found[layer] - left[layer - 1][tokens]).abs().max() > 1e-2, block
+        handle.remove()
+    with torch.no_grad(), replacing_residuals(model, tokens, {1: found[1] + 1}):
+        changed = model(**inputs, use_cache=False).logits
+    assert (changed - plain).abs().amax(-1)[0, 20:].min() > 1e-3
+    assert not (changed - plain)[0, :20].any()
 
 
 def test_encoder_decoders_that_are_not_known_are_refused() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from probes.attention import attention_layers
+from probes.axes import AXES, AXIS_NOTES, ENCODER_TEXTS
 from probes.decoder import find_decoder
 from probes.families import FAMILIES, RESAMPLED, UNBATCHED, VIDEOS
 from probes.families.support import BY_HAND, CROSSING, HALF_REFUSED, MASKS, REFUSED, TERMS, VERIFIED, table
@@ -168,7 +169,8 @@ def test_every_entry_of_the_mapping_is_verified_or_refused() -> None:
 def test_the_table_of_the_docs_is_this_one() -> None:
     assert (ROOT / "docs" / "families.md").read_text() == table()
     assert set(FAMILIES) - {"smolvlm"} <= VERIFIED
-    assert set(BY_HAND) == VERIFIED - set(FAMILIES)
+    assert set(BY_HAND) == VERIFIED - set(FAMILIES) - set(AXES) - set(ENCODER_TEXTS)
+    assert {*AXES, *ENCODER_TEXTS} == set(CROSSING) and set(AXIS_NOTES) <= set(CROSSING)
     assert VIDEOS | RESAMPLED | set(UNBATCHED) <= set(FAMILIES)
 
 

@@ -18,8 +18,14 @@ from tests.probes.hooked import FURTHER, hooked, picture
 from tests.probes.processors import build_config, build_model, build_processor
 from tests.probes.test_spans_errors import SIZES, encode, one_line
 
+SHOWN = {"fast_vlm": (224.5 / 256) ** 2, "pp_chart2table": (61 / 64) ** 2}
+"""Share of an image in cells, where it is not all: a grid begins 3 of 64 pixels before the picture, or ends at the
+middles of its last windows."""
+LOSES_ITS_TEMPLATE = "chameleon"
+"""Its processor takes no chat template, so that a saved one comes back without."""
 
-@pytest.mark.parametrize("family", FURTHER)
+
+@pytest.mark.parametrize("family", [name for name in FURTHER if name != LOSES_ITS_TEMPLATE])
 def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) -> None:
     processor = build_processor(family)
     build_model(family, processor).save_pretrained(tmp_path)
@@ -29,14 +35,14 @@ def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) ->
         # No setting that is saved: transformers' class says 256, as its one checkpoint has.
         model.processor.num_image_tokens = processor.num_image_tokens
     assert model.model.config.model_type == {"pixtral": "llava"}.get(family, family)
-    cropped = family in ("video_llava", "vipllava")
+    cropped = family in ("fast_vlm", "video_llava", "vipllava")
     images = [picture(40, 40 if cropped else 56, 1), picture(64, 64 if cropped else 32, 2)]
     trace = model.trace(images, "1 <image> 2 <image> Which image shows the red ball?", max_new_tokens=3)
     assert trace.factors.shape == (len(model.layers), 2) and np.isfinite(trace.factors).all()
     for image, (width, height) in enumerate(each.size for each in images):
         cells = trace.cells(image)
         tiled = [cell for cell in cells if cell.thumbnail] or cells
-        assert sum(cell.box.area for cell in tiled) == pytest.approx(width * height)
+        assert sum(cell.box.area for cell in tiled) == pytest.approx(width * height * SHOWN.get(family, 1.0))
         assert np.isfinite(trace.map(image, -1)).all()
 
 

@@ -189,7 +189,7 @@ def test_unreadable_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_oversized_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.inputs.MAX_BYTES", 50)
+    monkeypatch.setattr("probes.image_files.MAX_BYTES", 50)
     assert "larger than 50 bytes" in refusal("a.png", folder)
     assert "larger than 50 bytes" in refusal("all.zip/in/b.png", folder)
 

@@ -197,7 +197,10 @@ def test_an_attention_implementation_that_is_not_there(saved: Path) -> None:
 
     assert not is_flash_attn_2_available()
     message = refusal(saved, attn_implementation="flash_attention_2")
-    assert 'not installed: install flash-attn, or load with attn_implementation="sdpa"' in message
+    assert (
+        'install flash-attn (or kernels, for the hub\'s build of it), or load with attn_implementation="sdpa"'
+        in message
+    )
     assert "'nonsense' is not known; there are eager" in refusal(saved, attn_implementation="nonsense")
 
 

@@ -123,6 +123,9 @@ def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) ->
     build_model(family, processor).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     model = HookedModel.from_pretrained(tmp_path, device="cpu")
+    if family == "aria":
+        # Not saved: the class itself asks for 980 pixels, which the tiny model has no queries for.
+        model.processor.images_kwargs = processor.images_kwargs
     trace = model.trace([picture()], "Which?", max_new_tokens=2)
     assert trace.factors.shape == (3, 1) and np.isfinite(trace.factors).all()
 

@@ -13,7 +13,9 @@ from probes.scores import region_attention_accuracy
 from probes.spans import Box
 from tests.probes import processors
 from tests.probes.hooked import FAMILIES, FURTHER, NEVER, Reference, hooked, picture, questions, reference, sharp_model
+from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
+from tests.probes.recipes_patches import PATCHES
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
 from tests.probes.recipes_zoo import ZOO
@@ -55,16 +57,25 @@ TAILS = {
     "gemma4": "<turn|>\n<|turn>model\n",
     "glm_ocr": "<|assistant|>\n",
     "ernie4_5_vl_moe": "\nAssistant: ",
+    **dict.fromkeys(CODES, " ASSISTANT:"),
+    **dict.fromkeys(PATCHES, " ASSISTANT:"),
+    "chameleon": " ASSISTANT:<reserved08706>",
+    "gemma4_unified": "<turn|>\n<|turn>model\n",
+    "glm5_next": "<|assistant|>\n",
+    "fast_vlm": " ASSISTANT:",
+    "gemma3n": "<end_of_turn>\n<start_of_turn>model\n",
 }
 """The templates' tails, as written in the test processors."""
 NOISE = {"qwen3_5_moe": 5e-6}
 """How far sdpa's own rounding strays from eager's, where linear layers and experts make it grow."""
 LAYERS = {
+    "glm5_next": [1, 2],
     "lfm2_vl": [0, 2],
     "minicpm_ocr": [0, 2],
     "minicpmv4_6": [0, 2],
     "minicpmv4_7": [0, 2],
     "lfm3_vl": [0, 2],
+    "nemotron_h_omni": [1, 3],
     "qwen3_5": [0, 2],
     "qwen3_5_moe": [0, 2],
 }

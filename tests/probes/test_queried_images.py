@@ -86,9 +86,15 @@ def test_a_saved_checkpoint_is_traced_once_its_prompt_format_is_given(family: st
 @pytest.mark.parametrize("family", QUERIED)
 def test_what_cannot_be_asked_is_refused(family: str) -> None:
     model = hooked(family)
-    for images, text in (([picture(), picture()], QUESTION), ([picture()], "Which is it: <image>?")):
+    video = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    for question in (
+        Question([picture(), picture()], QUESTION),
+        Question([picture()], "Which is it: <image>?"),
+        Question([], QUESTION, [video]),
+        Question([picture()], QUESTION, [video]),
+    ):
         with pytest.raises(InputError, match="puts one image before the text: ask about one, without marks") as error:
-            model.encode([Question(images, text)])
+            model.encode([question])
         one_line(error)
 
 

@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 
 from probes.spans import Box, Cell, ImageSpan
 from tests.probes.colours import token_colours
+from tests.probes.patch_colours import LAYOUTS
+from tests.probes.published_cases import PUBLISHED, Case
+from tests.probes.recipes_codes import CODES
 from tests.probes.span_cases import (
+    ALONE,
     CASES,
+    PADDED,
     PADS,
-    PUBLISHED,
-    Case,
     Floats,
     Size,
     coordinates,
@@ -60,14 +63,15 @@ def split_by_image(spans: list[list[ImageSpan]], colours: Floats) -> list[tuple[
 def test_boxes_tile_the_image_and_name_what_each_token_saw(name: str, sizes: list[Size]) -> None:
     case = CASES[name]
     images = [coordinates(size) for size in sizes]
-    encoded = encode(case, [images[:1], images[1:]])
-    assert_tokens(encoded)
-    for span, colours in split_by_image(encoded.spans, token_colours(case, encoded)):
-        assert span.size is not None
-        assert_tiles_exactly(span)
-        cells = unpadded(span.cells(), span)
-        assert cells or name in PADS
-        assert misplaced(cells, colours, span.size) == []
+    batches = [[[image]] for image in images] if name in ALONE else [[images[:1], images[1:]]]
+    for encoded in (encode(case, batch) for batch in batches):
+        assert_tokens(encoded)
+        for span, colours in split_by_image(encoded.spans, token_colours(case, encoded)):
+            assert span.size is not None
+            assert_tiles_exactly(span)
+            cells = unpadded(span.cells(), span)
+            assert cells or name in PADS
+            assert misplaced(cells, colours, span.size) == []
 
 
 @pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: case.name)
@@ -99,9 +103,10 @@ def test_the_published_settings(case: Case) -> None:
 
 OWN_CUTS = ["got_ocr2, cut", "granite4_vision", "molmo2", "step3p7", "unlimited_ocr"]
 OTHER_PIXELS = ["cosmos3_edge", "dots3_note", "minicpm_ocr", "video_llava"]
+EARLIER = ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan"]
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan", *OWN_CUTS, *OTHER_PIXELS])
+@pytest.mark.parametrize("name", [*EARLIER, *LAYOUTS, *CODES, *PADDED, *OWN_CUTS, *OTHER_PIXELS])
 def test_the_coordinate_check_fails_for_wrong_boxes(name: str) -> None:
     case, size = CASES[name], (150, 61)
     encoded = encode(case, [[coordinates(size)]])

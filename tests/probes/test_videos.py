@@ -5,19 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from probes.attention import attention_factors
 from probes.families import VIDEOS
 from probes.inputs import InputError
-from probes.spans import ImageSpan, find_image_spans
-from probes.videos import find_video_spans
-from tests.probes.hooked import hooked, picture
+from probes.spans import find_image_spans
+from probes.videos import VideoSpan, find_video_spans
+from tests.probes.hooked import picture
+from tests.probes.moving import SIZE, TOGETHER, Frames
 from tests.probes.processors import build_config, build_model, build_processor, chat
 from tests.probes.test_spans_model import embeddings
 from tests.probes.tiny_models import enlarge_weights
-
-Frames = NDArray[np.uint8]
 
 _QWEN, _GLM = "<|vision_start|><|video_pad|><|vision_end|>", "<|begin_of_video|><|video|><|end_of_video|>"
 MARKS = {
@@ -28,9 +26,6 @@ MARKS = {
     "llava_onevision": "<video>",
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glm_ocr"), _GLM),
 }
-TOGETHER = {"llava_onevision": 1}
-"""Frames that share a token, where it is not two."""
-SIZE = (60, 40)
 TOLERANCE = 1e-6
 
 
@@ -53,7 +48,7 @@ def sizes_of(rows: list[list[Frames]]) -> list[list[tuple[int, int, int]]]:
     return [[(len(video), video.shape[2], video.shape[1]) for video in videos] for videos in rows]
 
 
-def spans_of(family: str, rows: list[list[Frames]]) -> tuple[Any, list[list[ImageSpan]]]:
+def spans_of(family: str, rows: list[list[Frames]]) -> tuple[Any, list[list[VideoSpan]]]:
     processor, config, inputs = encode(family, rows)
     return inputs, find_video_spans(inputs, config, processor, sizes_of(rows))
 
@@ -157,9 +152,3 @@ def test_images_beside_a_video_keep_their_tokens() -> None:
     [[still]] = find_image_spans(inputs, config, processor, [[image.size]])
     [[moving]] = find_video_spans(inputs, config, processor, [[(4, *SIZE)]])
     assert still.stop <= moving.start and len(still.tokens) == 16
-
-
-@pytest.mark.parametrize("video", [[picture(), picture()], "clip.mp4", clip(4)])
-def test_a_trace_refuses_a_video_by_name(video: Any) -> None:
-    with pytest.raises(InputError, match="find_video_spans"):
-        hooked("qwen2_5_vl").trace([video], "What happens?")

@@ -12,7 +12,7 @@ from probes.attention import attention_factors
 from probes.inputs import InputError
 from probes.spans import ImageSpan, find_image_spans
 from probes.vision_axis import find_vision_spans
-from tests.probes.processors import build_tokenizer
+from tests.probes.processors import TEMPLATES, build_tokenizer
 from tests.probes.test_spans_model import background, painted
 from tests.probes.tiny_models import enlarge_weights
 
@@ -25,7 +25,7 @@ def processor() -> Any:
 
     tokenizer = build_tokenizer("mllama")
     images = MllamaImageProcessor(size={"height": 32, "width": 32}, max_image_tiles=4)
-    return MllamaProcessor(images, tokenizer)
+    return MllamaProcessor(images, tokenizer, chat_template=TEMPLATES["mllama"])
 
 
 @cache

@@ -1,7 +1,6 @@
 """Every published number against a computation by hand from the run's Parquet files, which shares no code with it."""
 
 from collections import Counter, defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,11 @@ import pytest
 
 from probes.inputs import InputError
 from probes.scores import Rule
-from studies.auditing.causal_metrics import right_without_image
 from studies.auditing.choices import DEFAULT_RULE, Choice, choose
 from studies.auditing.entries import find
-from studies.auditing.evidence import Effects, Evidence
 from studies.auditing.metrics import audit_metrics
 from studies.auditing.position_metrics import position_metrics
-from studies.auditing.summary import without_image_lines
+from tests.studies.made_evidence import evidence
 from tests.studies.small_audit import Small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -196,27 +193,6 @@ def test_every_entry_is_complete(small: Small) -> None:
             assert entry["rule_source"]
 
 
-def evidence(samples: int = 200, layers: int = 5, seed: int = 0, dev: float = 0.3, **changes: Any) -> Evidence:
-    """Synthetic evidence in which layer 2 looks at the target and the others do not."""
-    rng = np.random.default_rng(seed)
-    target = rng.integers(0, 4, samples)
-    factors = rng.random((samples, layers, 4))
-    factors[np.arange(samples), 2, target] += 1.0
-    fields: dict[str, Any] = {
-        "ids": tuple(f"s{index}" for index in range(samples)),
-        "cluster": np.array([f"s{index}" for index in range(samples)]),
-        "task": np.array(["t"] * samples),
-        "split": np.where(rng.random(samples) < dev, "dev", "test"),
-        "n_images": np.full(samples, 4),
-        "target": target,
-        "correct": (rng.random(samples) < 0.8).astype(float),
-        "layers": (1, 3, 5, 7, 9),
-        "factors": {"paper": factors},
-        "regions": {name: np.full((samples, layers), np.nan) for name in ("region_hit", "region_top", "region_chance")},
-    }
-    return Evidence(**{**fields, **changes})
-
-
 def test_the_rule_sees_the_dev_split_only() -> None:
     known = evidence()
     right = int(known.correct[known.split == "dev"].sum())
@@ -260,20 +236,6 @@ def test_unscored_samples_and_those_without_target_are_left_out_of_attention() -
     answered = find(entries, "answer_accuracy", split="test")
     assert next(entry for entry in answered if entry["rows"] is None)["estimate"]["n"] == test[20:].sum()
     assert find(entries, "attention_overall", rows="paper", split="test")[0]["estimate"]["n"] == test[40:].sum()
-
-
-def test_right_answers_with_their_focus_elsewhere_are_told_apart() -> None:
-    known = evidence(samples=40, dev=0.0)
-    effects = np.zeros((40, 4))
-    effects[np.arange(40), known.target] = 1.0
-    known = evidence(samples=40, dev=0.0, effects=(Effects("blank", "all", effects),))
-    entries = audit_metrics(known, {"paper": Choice(Rule("LND", 1), "default")})
-    keys: dict[str, Any] = {"rows": "paper", "split": "test", "intervention": "blank", "window": "all"}
-    assert find(entries, "target_has_largest_effect", **{**keys, "rows": None})[0]["estimate"]["value"] == 1.0
-    on_focus = find(entries, "causal_agreement", subset="right, focus elsewhere", **keys)[0]["estimate"]
-    on_target = find(entries, "causal_agreement", subset="right, focus elsewhere: target", **keys)[0]["estimate"]
-    assert on_focus["n"] == on_target["n"] > 0
-    assert (on_focus["value"], on_target["value"]) == (0.0, 1.0)
 
 
 def test_position_metrics_find_a_planted_bias() -> None:
@@ -324,57 +286,6 @@ def test_base_samples_with_a_failed_place_are_left_out_and_counted() -> None:
     assert [entry["estimate"]["n"] for entry in by_place] == [7] * places
     nothing = position_metrics(known.where(np.zeros(len(kept), dtype=bool)), choices, seed=0, asked={"b0": 4})
     assert [(entry["left_out"], entry["estimate"]["n"]) for entry in find(nothing, "spread_gap", places=4)] == [(1, 0)]
-
-
-def test_samples_to_which_no_image_mattered_do_not_count_as_agreement() -> None:
-    known = evidence(samples=40, dev=0.0)
-    effects = np.full((40, 4), -1e-7)
-    effects[np.arange(40), known.target] = 1e-6
-    effects[:10] = 0.0
-    effects[np.arange(10), (known.target[:10] + 1) % 4] = 2.0
-    known = evidence(samples=40, dev=0.0, effects=(Effects("blank", "all", effects),))
-    entries = audit_metrics(known, {"paper": Choice(Rule("LND", 1), "default")})
-    keys: dict[str, Any] = {"split": "test", "intervention": "blank", "window": "all"}
-    nothing = find(entries, "no_image_matters", **keys)[0]["estimate"]
-    assert (nothing["value"], nothing["n"]) == (0.75, 40)
-    target = find(entries, "target_has_largest_effect", **keys)[0]
-    assert (target["estimate"]["value"], target["estimate"]["n"], target["left_out"]) == (0.0, 10, 30)
-    for entry in find(entries, "causal_agreement", layer=..., rows="paper", **keys):
-        assert (entry["estimate"]["n"], entry["left_out"]) == (10, 30)
-
-
-def test_right_answers_that_no_image_moves_are_counted_by_task_and_on_target() -> None:
-    """40 samples of two tasks: in "told" no image matters but to one answer, which gains when it goes; in "seen" the
-    target does. Every fourth is wrong."""
-    known = evidence(samples=40, dev=0.0)
-    told = np.arange(40) < 16
-    effects = np.zeros((40, 4))
-    effects[~told, known.target[~told]] = 2.0
-    effects[told, 0] = -0.009
-    effects[1, 2] = -0.5
-    known = replace(
-        known,
-        task=np.where(told, "told", "seen"),
-        correct=np.where(np.arange(40) % 4 == 0, 0.0, 1.0),
-        effects=(Effects("blank", "all", effects),),
-    )
-    entries = audit_metrics(known, {"paper": Choice(Rule("LND", 1), "default")})
-    keys: dict[str, Any] = {"split": "test", "intervention": "blank", "window": "all"}
-    found = {
-        entry["task"]: (entry["estimate"]["value"], entry["estimate"]["n"])
-        for entry in find(entries, "no_image_matters", task=..., subset="right", **keys)
-    }
-    assert found == {None: (11 / 30, 30), "told": (11 / 12, 12), "seen": (0.0, 18)}
-    (hit,) = find(entries, "no_image_matters", subset="right, focus on target", rows="paper", **keys)
-    on_target = (known.factors["paper"][:, -1].argmax(-1) == known.target) & (known.correct == 1)
-    assert 0 < on_target.sum() < 30
-    assert hit["estimate"]["n"] == on_target.sum()
-    assert hit["estimate"]["value"] == pytest.approx((told & (np.arange(40) != 1))[on_target].mean())
-    assert right_without_image(entries, "test", intervention="blank", task="told")[0]["estimate"]["n"] == 12
-    (line,) = without_image_lines([{**entry, "intervention": "knockout"} for entry in entries], "test")
-    assert line.startswith("no single image mattered (knock-out, 0.01 nat) to 36.7 %")
-    assert line.endswith("of 30 right answers checked: seen 0.0 %, told 91.7 %")
-    assert not find(entries, "causal_agreement", task="told", layer=0, rows="paper", **keys)
 
 
 def test_input_error_is_what_choose_rule_raises_without_right_answers() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from probes.inputs import InputError
 from studies import bench_scale
+from studies.bench_results import settings_of, this_machine
 from studies.bench_scale import ScaleBench, ScaleCell, bytes_per_row, print_scale, run_scale
 from studies.bench_scale_process import GIVEN, in_process, save_model, write_questions
 from studies.multi_image import read_answers, read_questions
@@ -104,3 +105,5 @@ def test_the_committed_results_are_whole() -> None:
     cells = [ScaleCell(**cell) for cell in found["cells"]]
     assert {cell.kind for cell in cells} == {"generated", "given"} and not any(cell.error for cell in cells)
     assert max(cell.rows for cell in cells) == 100_000
+    assert found["machine"].keys() == this_machine().keys()
+    assert found["config"].keys() == settings_of(ScaleBench(), bench_scale._APART).keys()

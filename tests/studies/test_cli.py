@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,30 @@ def test_examples_are_valid(verb: str) -> None:
     entry = VERBS[verb]
     words = entry.example.split()[1 + len(verb.split()) :]
     assert parse(getattr(import_module(entry.module), entry.config), words, "sightcheck", entry.example) is not None
+
+
+LOADING = ("--device", "cpu", "--trust-remote-code", "--allow-pickle", "--model", "some/model")
+READING = ("--data", "some/data", "--format", "blink", "--subset", "all", "--image-root", "images")
+
+
+@pytest.mark.parametrize("verb", ["audit", "scoreboard", "doctor", "untrained", "app"])
+def test_verbs_that_load_a_model_take_the_same_options_and_pass_them_on(verb: str) -> None:
+    from importlib import import_module
+
+    from probes.model import HookedModel
+    from studies.multi_image import read_questions
+
+    entry = VERBS[verb]
+    reads = verb in ("audit", "scoreboard", "doctor")
+    config = parse(
+        getattr(import_module(entry.module), entry.config), [*LOADING, *(READING if reads else ())], "sightcheck", ""
+    )
+    assert config is not None and config.model == "some/model"
+    assert config.loading() == {"device": "cpu", "trust_remote_code": True, "allow_pickle": True}
+    assert set(config.loading()) <= set(signature(HookedModel.from_pretrained).parameters)
+    if reads:
+        assert config.reading() == {"format": "blink", "subset": "all", "image_root": Path("images")}
+        assert set(config.reading()) <= set(signature(read_questions).parameters)
 
 
 def test_version(capsys: Any) -> None:
@@ -247,14 +272,14 @@ def test_overwrite_refuses_a_run_that_is_being_written(model: Path, data: Path, 
         assert status == 2 and shown.splitlines()[-1].startswith("sightcheck: ") and "is being written by" in shown
         assert "Traceback" not in shown
         assert RunFolder.open(out).manifest == folder.manifest
-    remove_run(out)
+    remove_run(out, "audit")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_overwrite_of_an_empty_or_absent_folder_changes_nothing(tmp_path: Path) -> None:
-    remove_run(tmp_path / "absent")
+    remove_run(tmp_path / "absent", "audit")
     (tmp_path / "empty").mkdir()
-    remove_run(tmp_path / "empty")
+    remove_run(tmp_path / "empty", "audit")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 

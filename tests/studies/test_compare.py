@@ -19,7 +19,7 @@ from studies.comparing.audits import Audited, Focused, Pair, audited, paired
 from studies.comparing.differences import ALL, BOTH, OWN, Compared, compare, judge
 from studies.comparing.showing import comparison_figure, comparison_page
 from studies.runs import RunFolder
-from tests.studies.small_audit import Small, changed
+from tests.studies.small_audit import Small, changed, read_rows
 from tests.studies.test_scaling import edited
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -267,7 +267,27 @@ def test_other_questions_are_refused_by_name(small: Small, tmp_path: Path, capsy
 def test_answers_made_differently_are_refused(small: Small, tmp_path: Path, capsys: Any, key: str, value: Any) -> None:
     other = edited(small.out, tmp_path / "other", **{key: value})
     said = refused([str(small.out), str(other)], capsys)
-    assert key in said and str(value) in said and str(other) in said
+    assert str(other) in said and str(small.out) in said
+    reason = "each with its own file" if key == "answers_digest" else "max_new_tokens (4 and 99)"
+    assert reason in said
+
+
+def test_answers_given_by_two_files_are_compared_and_said_to_be(small: Small, tmp_path: Path, capsys: Any) -> None:
+    rows = RunFolder.open(small.out).read("samples", columns=["sample_id", "answer"]).to_pylist()
+    right = {row["id"]: row["answer"] for row in read_rows(small.data / "questions.jsonl")}
+    own = {row["sample_id"]: row["answer"].strip() or "none" for row in rows}
+    for name, answers in (("own", own), ("right", right)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(answers))
+        small.audit(tmp_path / name, "--answers", str(tmp_path / f"{name}.json"))
+    assert main(["compare", str(tmp_path / "own"), str(tmp_path / "right"), "--out", str(tmp_path / "out")]) == 0
+    assert "A's and B's from different files" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    accuracy = next(each for each in found["entries"] if each["name"] == "answer_accuracy")
+    wrong = from_files(tmp_path / "own", "predicting")["correct"].eq(False).sum()
+    assert wrong and accuracy["candidate"] == 1.0
+    assert accuracy["estimate"]["value"] == pytest.approx(wrong / accuracy["estimate"]["n"])
+    assert main(["compare", str(tmp_path / "own"), str(tmp_path / "own")]) == 0
+    assert "different files" not in capsys.readouterr().out
 
 
 def rewritten(source: Path, out: Path, **changes: Any) -> Path:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,45 @@ def test_a_dry_run_tells_what_is_left_of_a_run_to_go_on_with(
     assert audit(model, data, out, "--resume", "--dry-run", "--limit", "3") == 2
     assert "config.limit" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_a_dry_run_tells_what_is_left_of_a_position_study(
+    model: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from studies.auditing import run
+
+    out, words = tmp_path / "run", ("--position-study",)
+    real: Callable[..., list[Any]] = run.trace_records
+    asked: list[int] = []
+
+    def stop_in_the_position_study(traced: Any, records: list[Any], settings: Any) -> list[Any]:
+        if sum(asked) >= 12 + 4:
+            raise KeyboardInterrupt
+        asked.append(len(records))
+        return real(traced, records, settings)
+
+    def told() -> tuple[list[int], str]:
+        assert audit(model, data, out, *words, "--resume", "--dry-run") == 0
+        text = capsys.readouterr().out
+        found = re.search(r"position study: (\d+) more samples, (\d+) more batches; (\d+) of (\d+) are there", text)
+        assert found is not None and "0 samples in 0 batches" in text
+        return [int(each) for each in found.groups()], text
+
+    monkeypatch.setattr(run, "trace_records", stop_in_the_position_study)
+    assert audit(model, data, out, *words) == 130
+    capsys.readouterr()
+    inner = RunFolder.open(out / "position")
+    done, planned = inner.done_batches(), inner.manifest.batches
+    assert 0 < len(done) < planned
+    monkeypatch.setattr(run, "trace_records", real)
+    numbers, text = told()
+    assert numbers[1:] == [planned - len(done), len(done), planned] and "time to expect" in text
+    monkeypatch.setattr("studies.auditing.figures.draw_figures", lambda *_: [])
+    assert audit(model, data, out, *words, "--resume") == 0
+    assert numbers[0] == inner.count("samples") - sum(asked[-len(done) :]) > 0
+    capsys.readouterr()
+    numbers, text = told()
+    assert numbers == [0, 0, planned, planned] and "time to expect" not in text
 
 
 def test_a_dry_run_into_a_folder_of_something_else_is_refused(

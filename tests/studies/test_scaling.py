@@ -96,15 +96,30 @@ def edited(source: Path, out: Path, **config: Any) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("key", "value"), [("answers_digest", "0" * 64), ("max_new_tokens", 99)])
-def test_answers_made_differently_are_refused_by_name(
-    small: Small, tmp_path: Path, capsys: Any, key: str, value: object
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("answers_digest", "0" * 64, "audit both with --answers, each with its own file, or both without"),
+        ("max_new_tokens", 99, "differ in max_new_tokens (4 and 99)"),
+    ],
+)
+def test_answers_made_differently_are_refused_with_the_reason(
+    small: Small, tmp_path: Path, capsys: Any, key: str, value: object, said: str
 ) -> None:
     other = edited(small.out, tmp_path / "other", **{key: value})
-    assert main(["scaling", str(small.out), str(other), "--out", str(tmp_path / "out")]) == 2
-    shown = capsys.readouterr().err
-    assert key in shown and str(value) in shown and shown.count("\n") == 1
+    for runs in ((small.out, other), (other, small.out)):
+        assert main(["scaling", *map(str, runs), "--out", str(tmp_path / "out")]) == 2
+        shown = capsys.readouterr().err
+        assert (said in shown or "(99 and 4)" in shown) and shown.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_given_answers_are_each_models_own(small: Small, tmp_path: Path) -> None:
+    runs = [
+        edited(small.out, tmp_path / name, answers_digest=name * 64, max_new_tokens=tokens)
+        for name, tokens in (("0", 4), ("1", 99))
+    ]
+    assert main(["scaling", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
 
 
 def test_runs_without_targets_are_refused_before_anything_is_written(small: Small, tmp_path: Path, capsys: Any) -> None:

@@ -3,6 +3,7 @@
 from functools import cache
 
 from probes.bridges import BridgedModel, NNsightModel, TransformerLensModel
+from probes.bridges.support import PATTERNLESS
 from probes.model import HookedModel
 from tests.probes.hooked import FAMILIES, FURTHER, hooked
 
@@ -17,6 +18,7 @@ WITHOUT_ADAPTER = (
     "cohere2_vision",
     "glm4v_moe",
     "vipllava",
+    "chameleon",
     "cohere_compass",
     "cosmos3_edge",
     "cosmos3_omni",
@@ -25,13 +27,18 @@ WITHOUT_ADAPTER = (
     "dots3_note",
     "ernie4_5_vl_moe",
     "exaone4_5",
+    "glm5_next",
+    "fast_vlm",
     "glm_ocr",
     "glmga",
     "got_ocr2",
     "granite4_vision",
     "granite_docling",
     "hyperclovax_vision_v2",
+    "inkling2",
+    "inkling_mm_model",
     "janus",
+    "kimi_k25",
     "lfm2_vl",
     "lfm3_vl",
     "lighton_ocr",
@@ -41,9 +48,12 @@ WITHOUT_ADAPTER = (
     "minicpmv4_7",
     "mistral_large4",
     "molmo2",
+    "muse_spark",
+    "nemotron_h_omni",
     "ovis2",
     "paddleocr_vl",
     "paligemma",
+    "pp_chart2table",
     "qianfan_ocr",
     "qwen2_5_omni_thinker",
     "qwen3_omni_moe_thinker",
@@ -59,7 +69,7 @@ CASES = [
     (bridge, family)
     for family in (*FAMILIES, *FURTHER)
     for bridge in BRIDGES
-    if bridge == "nnsight" or family not in (*WITHOUT_ADAPTER, *OTHER_TOWER)
+    if bridge == "nnsight" or family not in (*WITHOUT_ADAPTER, *PATTERNLESS, *OTHER_TOWER)
 ]
 """Bridge and family, where the bridge takes the family."""
 ANSWER = [120, 121, 122]

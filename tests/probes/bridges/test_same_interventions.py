@@ -1,6 +1,7 @@
 """One test of interventions for every back end: the same numbers, and the same refusals."""
 
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from probes.changes import Change, Knockout, Patch
 from probes.inputs import InputError
 from probes.interventions import blank_effects, knocked_out, knockout_effects, layer_windows
 from probes.patching import image_tokens, patch_effects
-from tests.probes.bridges.backends import ANSWER, BACKENDS, TOLERANCE, backend
+from tests.probes.bridges.backends import ANSWER, BACKENDS, BRIDGES, CASES, TOLERANCE, backend
 from tests.probes.hooked import hooked, picture, questions
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -173,3 +174,15 @@ def test_another_layers_residual_stream_is_refused_before_it_is_read(monkeypatch
     encoded = model.encode([questions()[0]], [ANSWER])
     with pytest.raises(UnsupportedBridge, match="its residual stream before layer 0 differ"):
         model.residuals(encoded, image_tokens(encoded, [0]), [0])
+
+
+def test_the_docs_say_how_many_families_were_run_with_pictures() -> None:
+    """Families are counted where they are listed for the tests; whoever lists one more sees this fail."""
+    run = {bridge: {family for each, family in CASES if each == bridge} for bridge in BRIDGES}
+    assert run["transformer_lens"] < run["nnsight"] and set(FAMILIES) <= run["transformer_lens"]
+    text = " ".join((Path(__file__).parents[3] / "docs" / "bridges.md").read_text(encoding="utf-8").split())
+    said = (
+        f"; {len(run['nnsight'])} families with real processors and pictures ({len(run['transformer_lens'])} through "
+        f"TransformerLens), {len(FAMILIES)} of them through the one test of interventions"
+    )
+    assert said in text, f"docs/bridges.md should say: {said}"

@@ -138,7 +138,7 @@ def build_model(model_type: str, attention: str) -> Any:
         raise ValueError(f"{model_type} has {count:,} parameters: shrink what makes it so large")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = _class_of(model_type)(config_of(model_type))
+        model = model_class(model_type)(config_of(model_type))
         enlarge_weights(model, entry.sharpness)
     model.set_attn_implementation(attention)
     return model.eval()
@@ -147,10 +147,11 @@ def build_model(model_type: str, attention: str) -> Any:
 def model_without_weights(model_type: str) -> Any:
     """The family's tiny model on the meta device: its modules and nothing to compute with."""
     with torch.device("meta"):
-        return _class_of(model_type)(config_of(model_type))
+        return model_class(model_type)(config_of(model_type))
 
 
-def _class_of(model_type: str) -> Any:
+def model_class(model_type: str) -> Any:
+    """The family's class in transformers, or its decoder's."""
     return getattr(transformers, ENTRIES.get(model_type, Entry()).decoder or MODEL_TYPES[model_type])
 
 

@@ -1,6 +1,7 @@
 """The whole scoreboard on a small model: its folder, its figures, its interruptions and refusals."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from studies.cli import main
 from studies.instruments import measuring
 from studies.instruments.evidence import read_evidence
 from studies.multi_image import read_questions
-from studies.runs import RunFolder
+from studies.runs import Manifest, RunFolder
 from studies.scoreboard import ScoreboardConfig, draw_records
 from tests.studies.small_audit import read_rows, save_model, save_questions, write_rows
 
@@ -122,6 +123,38 @@ def test_a_sample_that_fails_is_counted_and_the_rest_goes_on(files: list[str], t
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
+def test_unusable_questions_are_told_and_are_status_1(files: list[str], tmp_path: Path, capsys: Any) -> None:
+    data = save_questions(tmp_path / "data", count=26, dev=13)
+    with (data / "questions.jsonl").open("a") as rows:
+        rows.write('{"id": "half", "question": "What is in image 1?"}\n')
+    words = [*files[:2], "--data", str(data), *SAMPLES, "--samples", "2", "--out", str(tmp_path / "out")]
+    assert main(["scoreboard", *words]) == 1
+    said = capsys.readouterr().err
+    assert "1 unusable (the first, half: " in said and "1 questions are unusable" in said
+    assert RunFolder.open(tmp_path / "out").manifest.finished
+
+
+def test_a_run_is_replaced_only_when_asked_and_only_by_a_scoreboard(
+    run: RunFolder, files: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(run.path, out)
+    words = ["scoreboard", *files, *SAMPLES, "--samples", "2", "--out", str(out)]
+    assert main(words) == 2 and "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--resume"]) == 2 and "leave one out" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--device", "warp:9"]) == 2
+    assert RunFolder.open(out).read_metrics() == run.read_metrics()
+    assert main([*words, "--overwrite"]) == 0
+    assert RunFolder.open(out).count("samples") == 14
+    assert main([*words, "--resume", "--out", str(tmp_path / "absent")]) == 2
+    assert "holds no run to go on with" in capsys.readouterr().err
+    with RunFolder.create(tmp_path / "audit", Manifest(config={"study": "audit"}, batches=1)) as audit:
+        pass
+    assert main([*words, "--overwrite", "--out", str(audit.path)]) == 2
+    assert "is of no scoreboard" in capsys.readouterr().err
+    assert RunFolder.open(audit.path).manifest == audit.manifest
+
+
 def test_a_sample_that_is_too_large_says_so(files: list[str], tmp_path: Path, capsys: Any) -> None:
     from studies import scoreboard
 
@@ -156,7 +189,8 @@ def test_options_out_of_range_are_refused(
 
 def test_questions_are_drawn_evenly_and_need_both_splits(tmp_path: Path, capsys: Any) -> None:
     data = save_questions(tmp_path / "data", count=20, dev=10)
-    drawn = draw_records(ScoreboardConfig(data=str(data), samples=4, dev=6))
+    drawn, unusable = draw_records(ScoreboardConfig(data=str(data), samples=4, dev=6))
+    assert unusable == 0
     assert [each.split for each in drawn] == ["dev"] * 6 + ["test"] * 4
     assert [sum(each.task == task for each in drawn) for task in ("content", "retrieval")] == [5, 5]
     alone = save_questions(tmp_path / "alone", count=4, dev=0)
