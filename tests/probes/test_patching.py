@@ -23,6 +23,7 @@ BESIDES_EMBEDDINGS = (
     "cohere_compass",
     "cosmos3_omni",
     "gemma4",
+    "granite4_vision",
     "granite_docling",
     "qwen3_omni_moe_thinker",
     "qwen3_vl",
