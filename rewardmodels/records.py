@@ -4,7 +4,7 @@ Knows no published format and reads no data file. No torch.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from pathlib import Path
@@ -137,7 +137,7 @@ class Preference:
             raise InputError(f"the ranks {self.ranks} must be whole numbers from 0 on")
         if min(self.ranks) != 0:
             raise InputError(f"the ranks {self.ranks} name no best response: its rank is 0")
-        for better, worse in self._places():
+        for better, worse in self.pair_places():
             if self.responses[better].same_as(self.responses[worse]):
                 raise InputError(f"responses {better + 1} and {worse + 1} say the same, and one is called better")
 
@@ -176,13 +176,14 @@ class Preference:
         remarks = self.meta.get(key)
         return tuple(str(remark) for remark in remarks) if isinstance(remarks, list | tuple) else ()
 
-    def _places(self) -> Iterator[tuple[int, int]]:
+    def pair_places(self) -> tuple[tuple[int, int], ...]:
+        """Return the places of the better and the worse response of each of ``pairs``."""
         places = permutations(range(len(self.ranks)), 2)
-        return ((better, worse) for better, worse in places if self.ranks[better] < self.ranks[worse])
+        return tuple((better, worse) for better, worse in places if self.ranks[better] < self.ranks[worse])
 
     def pairs(self) -> tuple[PreferencePair, ...]:
         """Return every pair of a better and a worse response; ties make none."""
-        places = tuple(self._places())
+        places = self.pair_places()
         return tuple(
             PreferencePair(
                 id=self.id if len(places) == 1 else f"{self.id}#{better}-{worse}",
