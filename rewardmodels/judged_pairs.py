@@ -53,9 +53,9 @@ def judged_pairs(
     Raises:
         ValueError: if there is no pair, values are missing, or lengths differ.
 
-    >>> found = judged_pairs([1, 1, 1], [1, -1, -1], [5, 5, 5], [4, 9, 9], ["all"] * 3)
+    >>> found = judged_pairs([1, 1], [1, -1], [5, 5], [4, 9], ["all"] * 2)
     >>> found.accuracy.micro.value, found.accuracy.ties, found.position.bias.value
-    (0.6666666666666666, 2, 0.6666666666666666)
+    (0.75, 1, 0.5)
     """
     first, second = as_vector(margin_first, "margin_first"), as_vector(margin_second, "margin_second")
     # Checks that both hold the same pairs.

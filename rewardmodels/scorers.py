@@ -1,7 +1,7 @@
 """Whatever gives a response a number: a reward model, a callable, a judge. One form for all, and what failed by name.
 
-A `rewardmodels.RewardModel` is a `Scorer` as it is. Scores made elsewhere are read in `rewardmodels.score_files`; judges
-are in `rewardmodels.judges`. Knows no model and no view of a prompt. No torch.
+A `rewardmodels.RewardModel` is a `Scorer` as it is. Scores made elsewhere are read in
+`rewardmodels.score_files`; judges are in `rewardmodels.judges`. Knows no model and no view of a prompt. No torch.
 """
 
 import math
