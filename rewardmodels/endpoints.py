@@ -7,6 +7,7 @@ API key is read from the environment when it is needed, and is kept out of messa
 import json
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,13 +129,19 @@ class Endpoint:
             EndpointError: A question fails and is not skipped.
         """
 
+        failed = threading.Event()
+
         def attempt(messages: Messages) -> Reply:
+            # Questions start in order, so the failure that is raised comes before those that are then not asked.
+            if failed.is_set():
+                raise EndpointError("not asked, as an earlier question failed")
             try:
                 return self.ask(messages)
             except EndpointError as error:
-                if not skip:
-                    raise
-                return Reply("", error=str(error))
+                if skip:
+                    return Reply("", error=str(error))
+                failed.set()
+                raise
 
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="endpoint") as pool:
             under_way = [pool.submit(attempt, messages) for messages in questions]

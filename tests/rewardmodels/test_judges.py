@@ -1,6 +1,7 @@
 """Judges behind an endpoint that answers well, nonsense, too busy, broken, never or half; and what they are told."""
 
 import io
+import threading
 import time
 from base64 import b64decode
 from typing import Any
@@ -39,7 +40,7 @@ def responses(count: int) -> list[Response]:
 
 
 def saying(text: Any, finish_reason: str = "stop") -> Act:
-    return lambda handler, body: handler.say(text, finish_reason)
+    return lambda handler, _: handler.say(text, finish_reason)
 
 
 def test_ratings_come_in_the_questions_order_and_hold_the_images_and_words() -> None:
@@ -132,7 +133,7 @@ def test_a_wait_that_the_endpoint_asks_for_is_kept() -> None:
 
 
 def test_a_broken_endpoint_is_a_clear_error_or_counted() -> None:
-    with serving(lambda handler, body: handler.send(500, b"out of memory")) as server:
+    with serving(lambda handler, _: handler.send(500, b"out of memory")) as server:
         judge = PointwiseJudge(endpoint(server, retries=2))
         with pytest.raises(EndpointError, match=r"127.0.0.1.* fails after 3 attempts: status 500 \(out of memory\)"):
             judge.get_scores(prompts(1), responses(1))
@@ -143,7 +144,7 @@ def test_a_broken_endpoint_is_a_clear_error_or_counted() -> None:
 
 def test_a_refusal_is_not_repeated_and_hides_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    with serving(lambda handler, body: handler.send(401, f"bad key {KEY}".encode())) as server:
+    with serving(lambda handler, _: handler.send(401, f"bad key {KEY}".encode())) as server:
         judge = PointwiseJudge(endpoint(server, key_variable="JUDGE_KEY"))
         with pytest.raises(
             EndpointError, match=r"refuses with status 401 \(bad key \[key\]\): set the key in JUDGE_KEY"
@@ -191,7 +192,7 @@ def test_truncated_replies_are_asked_for_again(content: bytes, length: int | Non
 
 
 def test_a_reply_of_another_form_is_refused() -> None:
-    with serving(lambda handler, body: handler.send(200, b'{"object": "list"}')) as server:
+    with serving(lambda handler, _: handler.send(200, b'{"object": "list"}')) as server:
         with pytest.raises(EndpointError, match=r"has no choices\[0\].message.content"):
             PointwiseJudge(endpoint(server)).get_scores(prompts(1), responses(1))
         assert len(server.asked) == 1
@@ -200,11 +201,12 @@ def test_a_reply_of_another_form_is_refused() -> None:
 def test_nothing_is_sent_to_where_a_redirect_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serving(saying("Rating: 9")) as other:
-        target = f"{other.url}/chat/completions"
-        with serving(lambda handler, body: handler.send(307, b"", {"Location": target})) as server:
+        moved = {"Location": f"{other.url}/chat/completions"}
+        with serving(lambda handler, _: handler.send(307, b"", moved)) as server:
+            judge = PointwiseJudge(endpoint(server))
             with pytest.raises(EndpointError, match="redirects are not followed"):
-                PointwiseJudge(endpoint(server)).get_scores(prompts(1), responses(1))
-        assert not other.asked
+                judge.get_scores(prompts(1), responses(1))
+        assert not other.asked and len(server.asked) == 1
 
 
 def test_an_endpoint_that_is_not_there_is_named() -> None:
@@ -216,20 +218,22 @@ def test_an_endpoint_that_is_not_there_is_named() -> None:
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_no_more_questions_are_under_way_than_allowed(most: int) -> None:
+    together = threading.Barrier(most)
+
     def act(handler: Handler, body: dict[str, Any]) -> None:
-        time.sleep(0.03)
+        together.wait(4)
         handler.say("Rating: 5")
 
     with serving(act) as server:
-        PointwiseJudge(endpoint(server, concurrency=most)).get_scores(prompts(8), responses(8))
+        PointwiseJudge(endpoint(server, concurrency=most)).get_scores(prompts(6), responses(6))
     assert server.most_under_way == most
 
 
 def test_a_failure_stops_the_questions_that_wait() -> None:
-    with serving(lambda handler, body: handler.send(400, b"no")) as server:
+    with serving(lambda handler, _: handler.send(400, b"no")) as server:
         with pytest.raises(EndpointError):
             PointwiseJudge(endpoint(server, concurrency=1)).get_scores(prompts(20), responses(20))
-        assert len(server.asked) <= 3
+        assert len(server.asked) == 1
 
 
 def test_an_image_that_cannot_be_read_is_counted_and_the_others_judged() -> None:
@@ -249,7 +253,8 @@ def test_addresses_that_cannot_be_meant_are_refused(url: str) -> None:
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    for name, value in {"timeout": 0, "retries": -1, "concurrency": 0, "max_tokens": 0, "backoff": -1}.items():
+    wrong: dict[str, Any] = {"timeout": 0, "retries": -1, "concurrency": 0, "max_tokens": 0, "backoff": -1}
+    for name, value in wrong.items():
         with pytest.raises(InputError, match=name):
             Endpoint("http://host/v1", "judge", **{name: value})
     assert Endpoint("http://host/v1/chat/completions/", "judge").address == "http://host/v1/chat/completions"
@@ -270,7 +275,8 @@ def test_replies_are_read_strictly() -> None:
     assert {text: rating_of(text) for text in ratings} == ratings
     replies = {
         "Verdict: Answer A": 1.0, "verdict is B.": -1.0, "A": 1.0, "**B**": -1.0, "[[B]]": -1.0, "Verdict: tie": 0.0,
-        "[[C]]": 0.0, "Verdict: Absolutely": None, "A or B": None, "Verdict: A\nVerdict: B": None, "Answer B is it": None,
+        "[[C]]": 0.0, "Verdict: Absolutely": None, "A or B": None, "Verdict: A\nVerdict: B": None,
+        "Answer B is it": None,
         "<think>Verdict: A</think>Verdict: B": -1.0,
     }  # fmt: skip
     assert {text: verdict_of(text) for text in replies} == replies
