@@ -4,19 +4,18 @@ Which response belongs where is the readers' order; the numbers are in `rewardmo
 `reward_bench_2`. Imports no torch.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rewardmodels.benchmarks import AccuracyAndPlus, mm_rlhf_reward_bench, vl_reward_bench
 from rewardmodels.evaluation import GroupedAccuracy
+from rewardmodels.pair_scores import Sides
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference
 from rewardmodels.reward_bench_2 import RewardBench2Score, reward_bench_2
 from rewardmodels.scores import AS_IS, Scores
 from rewardmodels.styles import StyleMatrix, style_matrix
 
-Sides = Mapping[str, tuple[float, float]]
 Numbers = GroupedAccuracy | AccuracyAndPlus | StyleMatrix | RewardBench2Score
 
 

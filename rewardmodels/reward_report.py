@@ -5,21 +5,20 @@ Works on scores that are there already (`rewardmodels.questioning`, `rewardmodel
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.clustering import FloatArray
 from probes.inputs import InputError
 from rewardmodels.benchmark_scores import BenchmarkResult, benchmark_result
 from rewardmodels.degradation import ShortcutFailureDegradation, shortcut_failure_degradation
 from rewardmodels.evaluation import GroupedAccuracy, accuracy_by_group
 from rewardmodels.judged_pairs import JudgedPairs, judged_pairs
 from rewardmodels.pair_report import PairReport, pair_report
+from rewardmodels.pair_scores import PairColumns, PlacedPair, Sides, pair_columns, pair_sides, placed_pairs
 from rewardmodels.perturbations import Perturbed, perturbation
 from rewardmodels.preferences import Preferences
-from rewardmodels.records import PreferencePair
 from rewardmodels.scores import AS_IS, Scores, counted
 
 
@@ -108,12 +107,6 @@ class Report:
         return f"Report({self.scorer}: accuracy {micro!r}, the ruler {best!r} {ruler:.3f}{shown})"
 
 
-class _Pair(NamedTuple):
-    pair: PreferencePair
-    better: int
-    worse: int
-
-
 def reward_report(
     preferences: Preferences,
     scores: Scores,
@@ -135,18 +128,14 @@ def reward_report(
     Raises:
         InputError: No pair has scores of both sides.
     """
-    pairs = [
-        _Pair(pair, better, worse)
-        for record in preferences
-        for pair, (better, worse) in zip(record.pairs(), record.pair_places(), strict=True)
-    ]
-    plain = _sides(pairs, scores, AS_IS)
+    pairs = placed_pairs(preferences)
+    plain = pair_sides(pairs, scores)
     kept = [pair for pair in pairs if pair.pair.id in plain]
     if not kept:
         reasons = counted(row.error for row in scores.failed)
         told = f": {next(iter(reasons))}" if reasons else ""
         raise InputError(f"none of {len(pairs)} pairs has a score on both sides{told}")
-    table = _columns(kept, plain)
+    table = pair_columns(kept, plain)
     return Report(
         scorer=scores.scorer,
         data=f"{preferences.format}: {preferences.why}",
@@ -164,46 +153,8 @@ def reward_report(
     )
 
 
-def _sides(pairs: Sequence[_Pair], scores: Scores, view: str) -> dict[str, tuple[float, float]]:
-    """By pair id, the scores of the better and the worse response; of comparisons, the mean margin of both orders."""
-    known = scores.under(view)
-    if scores.compared:
-        orders = {pair.id: (known.get((pair.id, 0)), known.get((pair.id, 1))) for pair, _, _ in pairs}
-        return {
-            name: ((first + second) / 2, 0.0)
-            for name, (first, second) in orders.items()
-            if first is not None and second is not None
-        }
-    found = {
-        pair.id: (known.get((pair.record, better)), known.get((pair.record, worse))) for pair, better, worse in pairs
-    }
-    return {name: (one, two) for name, (one, two) in found.items() if one is not None and two is not None}
-
-
-class _Columns(NamedTuple):
-    chosen: FloatArray
-    rejected: FloatArray
-    chosen_lengths: FloatArray
-    rejected_lengths: FloatArray
-    groups: list[str]
-    clusters: list[str]
-
-
-def _columns(pairs: Sequence[_Pair], sides: Mapping[str, tuple[float, float]]) -> _Columns:
-    values = np.array([sides[each.pair.id] for each in pairs])
-    lengths = np.array([(len(each.pair.chosen.text), len(each.pair.rejected.text)) for each in pairs], dtype=float)
-    return _Columns(
-        values[:, 0],
-        values[:, 1],
-        lengths[:, 0],
-        lengths[:, 1],
-        [each.pair.group or "all" for each in pairs],
-        [each.pair.cluster for each in pairs],
-    )
-
-
 def _pair_numbers(
-    pairs: Sequence[_Pair], scores: Scores, table: _Columns, seed: int, level: float
+    pairs: Sequence[PlacedPair], scores: Scores, table: PairColumns, seed: int, level: float
 ) -> PairReport | JudgedPairs:
     if not scores.compared:
         return pair_report(*table, seed=seed, level=level)
@@ -222,26 +173,26 @@ def _pair_numbers(
 
 
 def _view(
-    pairs: Sequence[_Pair],
+    pairs: Sequence[PlacedPair],
     scores: Scores,
-    plain: Mapping[str, tuple[float, float]],
+    plain: Sides,
     view: str,
     seed: int,
     level: float,
 ) -> ViewReport:
-    changed = _sides(pairs, scores, view)
+    changed = pair_sides(pairs, scores, view)
     both = [pair for pair in pairs if pair.pair.id in changed]
     left_out = counted(record.error for record in scores.left_out.get(view, ()))
     if not both:
         return ViewReport(None, 0, left_out)
-    before, after = _columns(both, plain), _columns(both, changed)
+    before, after = pair_columns(both, plain), pair_columns(both, changed)
     found = perturbation(
         before.chosen, before.rejected, after.chosen, after.rejected, before.clusters, seed=seed, level=level
     )
     return ViewReport(found, len(both), left_out)
 
 
-def _by_source(pairs: Sequence[_Pair], table: _Columns, level: float) -> GroupedAccuracy | None:
+def _by_source(pairs: Sequence[PlacedPair], table: PairColumns, level: float) -> GroupedAccuracy | None:
     sources = [each.pair.source for each in pairs]
     if len(set(sources)) < 2:
         return None
@@ -250,18 +201,18 @@ def _by_source(pairs: Sequence[_Pair], table: _Columns, level: float) -> Grouped
 
 
 def _degradation(
-    pairs: Sequence[_Pair], plain: Mapping[str, tuple[float, float]], text_only: Scores, level: float
+    pairs: Sequence[PlacedPair], plain: Sides, text_only: Scores, level: float
 ) -> ShortcutFailureDegradation:
-    by_text = _sides(pairs, text_only, AS_IS)
+    by_text = pair_sides(pairs, text_only)
     both = [pair for pair in pairs if pair.pair.id in by_text]
     if not both:
         raise InputError(f"{text_only.scorer or 'the text-only model'} has scores of none of these {len(pairs)} pairs")
     clusters = [each.pair.cluster for each in both]
-    own, others = (_right(_columns(both, sides)) for sides in (plain, by_text))
+    own, others = (_right(pair_columns(both, sides)) for sides in (plain, by_text))
     return shortcut_failure_degradation(own, others, clusters, level=level)
 
 
-def _right(table: _Columns) -> NDArray[np.bool_]:
+def _right(table: PairColumns) -> NDArray[np.bool_]:
     return table.chosen > table.rejected
 
 
