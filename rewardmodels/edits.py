@@ -31,8 +31,10 @@ OPENINGS = ("Sure!", "Great question!", "Certainly.", "Of course.")
 PAD_SIZES = (1, 2, 4, 8)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _TOKEN = re.compile(r"\w+|\s|[^\w\s]")
-_BULLET = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+", re.MULTILINE)
-_HEADING = re.compile(r"^\s*#{1,6}\s+", re.MULTILINE)
+_BULLET = re.compile(r"^[ \t]*[-*+][ \t]+", re.MULTILINE)
+_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
+_EMPHASIS = re.compile(r"(?<![\w*])\*\*(?=\S)(.+?)(?<=\S)\*\*(?![\w*])")
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Edit:
 
     name: str
     kind: str
-    """pad, hedge, open, list, bold, heading, quote; strip and shorten for the chosen answer."""
+    """pad, hedge, open, list, bold, heading, quote; for the chosen answer pad, hedge, strip and shorten."""
     side: Side
     keeps: Keeps
     change: Callable[[str, Prompt], str]
@@ -82,8 +84,10 @@ def standard_edits(lossy: bool = False) -> tuple[Edit, ...]:
         Edit("open", "open", "rejected", "claims", lambda text, _: f"{OPENINGS[0]} {text}"),
         Edit("as a list", "list", "rejected", "words", lambda text, _: _listed(text)),
         Edit("bold", "bold", "rejected", "words", lambda text, _: f"**{text.strip()}**"),
-        Edit("under a heading", "heading", "rejected", "words", lambda text, _: f"## Answer\n\n{text}"),
+        Edit("under a heading", "heading", "rejected", "claims", lambda text, _: f"## Answer\n\n{text}"),
         Edit("quote the prompt", "quote", "rejected", "claims", _quoted),
+        *(Edit(f"pad the chosen by {size}", "pad", "chosen", "claims", _padded(size)) for size in PAD_SIZES),
+        Edit("hedge the chosen", "hedge", "chosen", "claims", lambda text, _: f"{HEDGES[0]} {_lower_start(text)}"),
         Edit("strip formats", "strip", "chosen", "words", lambda text, _: without_markdown(text)),
         Edit("strip hedges", "strip", "chosen", "claims", lambda text, _: _without(text, HEDGES)),
         Edit("strip openings", "strip", "chosen", "claims", lambda text, _: _without(text, OPENINGS)),
@@ -115,6 +119,9 @@ def candidates(
                 break
             sides[edit.side] = changed
         else:
+            # Edits may take each other back.
+            if sides["chosen"].text == chosen.text and sides["rejected"].text == rejected.text:
+                continue
             cost = characters_changed(chosen.text, sides["chosen"].text)
             cost += characters_changed(rejected.text, sides["rejected"].text)
             found.setdefault(
@@ -141,10 +148,12 @@ def characters_changed(before: str, after: str) -> int:
 def without_markdown(text: str) -> str:
     """A text without headings, bullets, emphasis and code marks.
 
-    >>> without_markdown("## Answer\\n\\n- **two** `cats`")
-    'Answer\\n\\ntwo cats'
+    Numbers stay, those of lists included: "3. cats" may mean three. So do stars between words, as in 2**3.
+
+    >>> without_markdown("## Answer\\n\\n- **two** `cats`, 2**3")
+    'Answer\\n\\ntwo cats, 2**3'
     """
-    plain = re.sub(r"(\*\*|__|`)", "", _BULLET.sub("", _HEADING.sub("", text)))
+    plain = _EMPHASIS.sub(r"\1", _CODE.sub(r"\1", _BULLET.sub("", _HEADING.sub("", text))))
     return text if plain == text else plain.strip()
 
 
@@ -195,5 +204,5 @@ def _without(text: str, phrases: Sequence[str]) -> str:
         left = re.sub(rf"\s*(?<!\w){re.escape(phrase)}(?!\w)\s*", " ", left, flags=re.IGNORECASE)
     if left == text:
         return text
-    tidy = re.sub(r"\s+([.,!?])", r"\1", left).strip(" ,")
+    tidy = re.sub(r"[\s,]+([.,!?])", r"\1", left).strip(" ,")
     return tidy[:1].upper() + tidy[1:]

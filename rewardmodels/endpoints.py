@@ -154,6 +154,8 @@ class Endpoint:
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and (key.isprintable() or not key)):
+            raise EndpointError(f"the key in {self.key_variable} holds characters that no header may have: set it anew")
         return headers | {"Authorization": f"Bearer {key}"} if key else headers
 
     def _send(self, request: Request) -> bytes:
@@ -164,7 +166,7 @@ class Endpoint:
         except HTTPError as error:
             with error:
                 self._refuse(error, deadline)
-        except (TimeoutError, URLError, HTTPException, ConnectionError) as error:
+        except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, URLError) else error
             if isinstance(reason, TimeoutError):
                 raise _PassingError(f"no reply within {self.timeout:g} s") from None

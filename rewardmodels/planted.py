@@ -26,6 +26,11 @@ def length_feature(_: Sequence[Turn], response: Response) -> float:
     return len(response.text) / 100
 
 
+def brevity_feature(prompt: Sequence[Turn], response: Response) -> float:
+    """Hundreds of characters, below 0."""
+    return -length_feature(prompt, response)
+
+
 def hedge_feature(_: Sequence[Turn], response: Response) -> float:
     """1 where the answer hedges."""
     said = response.text.lower()
@@ -46,6 +51,7 @@ def overlap_feature(prompt: Sequence[Turn], response: Response) -> float:
 
 SHORTCUTS: Mapping[str, tuple[Truth, float, frozenset[str]]] = {
     "length": (length_feature, 1.0, frozenset({"pad", "quote"})),
+    "brevity": (brevity_feature, 1.0, frozenset({"pad"})),
     "hedge": (hedge_feature, 2.0, frozenset({"hedge"})),
     "markdown": (markdown_feature, 2.0, frozenset({"list", "bold", "heading"})),
     "overlap": (overlap_feature, 2.0, frozenset({"quote"})),

@@ -1,7 +1,7 @@
 """Have a scorer score every response, as it is and with other images or none, and keep every score.
 
 Whatever fits `rewardmodels.scorers` is asked: a reward model, a callable, a judge. What the scores say is worked out in
-`rewardmodels.reward_report`. Knows no model. No torch.
+`rewardmodels.reports`. Knows no model. No torch.
 """
 
 import hashlib

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probes.inputs import InputError, Turn
-from probes.prompts import Question
 from rewardmodels.answer_pools import ScoredPools, score_pools
 from rewardmodels.scorers import Scorer
 from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
@@ -67,7 +66,7 @@ def bundled_best_of_n(scorer: Scorer, sampling: Sampling | None = None) -> Bundl
     Raises:
         InputError: The split has fewer questions than asked for, or an answer cannot be scored.
     """
-    from probes.model import HookedModel
+    from probes.model import HookedModel, Question
     from rewardmodels.sampling import sample_answers
 
     drawn = sampling or Sampling()

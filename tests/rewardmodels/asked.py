@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
-from probes.inputs import Turn
+from probes.inputs import ImageRef, Turn
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference, PreferencePair, Response
 from rewardmodels.scorers import CallableScorer, Verdict
@@ -38,9 +39,12 @@ def drawn_preferences(count: int = 8, seed: int = 0, **changes: object) -> Prefe
 def colour_of(prompt: Sequence[Turn]) -> str:
     """The word for the colour of a prompt's first picture; empty without a picture."""
     images = [image for turn in prompt for image in turn.images]
-    if not images:
-        return ""
-    seen = np.asarray(images[0].open()).reshape(-1, 3).mean(0)
+    return _colour(images[0]) if images else ""
+
+
+@lru_cache(maxsize=1024)
+def _colour(image: ImageRef) -> str:
+    seen = np.asarray(image.open()).reshape(-1, 3).mean(0)
     return min(COLOURS, key=lambda word: float(np.abs(seen - COLOURS[word]).sum()))
 
 

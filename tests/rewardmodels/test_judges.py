@@ -154,6 +154,15 @@ def test_a_refusal_is_not_repeated_and_hides_the_key(monkeypatch: pytest.MonkeyP
     assert KEY not in repr(judge) + repr(judge.endpoint)
 
 
+@pytest.mark.parametrize("key", [f"{KEY}\nHost: other", f"{KEY}é"])
+def test_a_key_that_no_header_may_hold_is_refused_without_saying_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with serving(saying("Rating: 5")) as server:
+        with pytest.raises(EndpointError, match="the key in OPENAI_API_KEY holds characters") as refused:
+            PointwiseJudge(endpoint(server)).get_scores(prompts(1), responses(1))
+        assert KEY not in str(refused.value) and not server.asked
+
+
 def test_an_endpoint_that_hangs_is_left_after_the_timeout() -> None:
     def act(handler: Handler, body: dict[str, Any]) -> None:
         handler.server.released.wait(10)

@@ -11,7 +11,7 @@ from rewardmodels.evaluation import accuracy_by_group
 from rewardmodels.lengths import partial_correlation
 from rewardmodels.preferences import read_preferences
 from rewardmodels.questioning import score_preferences
-from rewardmodels.reward_report import reward_report
+from rewardmodels.reports import reward_report
 from rewardmodels.rulers import beside_rulers, ruler_credits
 from rewardmodels.scores import AS_IS
 from rewardmodels.styles import style_matrix

@@ -9,9 +9,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from probes.inputs import ImageRef, InputError
+from rewardmodels.looking import scoring_attention
 from rewardmodels.model import RewardModel, as_turns
 from rewardmodels.records import Response
-from rewardmodels.scoring_attention import scoring_attention
 from tests.probes import processors
 from tests.probes.hooked import picture
 from tests.rewardmodels.small import reward_model, three_prompts

@@ -15,8 +15,8 @@ from rewardmodels.pair_report import PairReport, pair_report
 from rewardmodels.preferences import Preferences
 from rewardmodels.questioning import score_preferences
 from rewardmodels.records import SKIPPED, Preference, Response
+from rewardmodels.reports import Report, reward_report
 from rewardmodels.reward_bench_2 import RewardBench2Score, best_of_four
-from rewardmodels.reward_report import Report, reward_report
 from rewardmodels.scorers import CallableScorer
 from rewardmodels.scores import AS_IS, ScoreRow, Scores
 from rewardmodels.styles import StyleMatrix
