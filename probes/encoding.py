@@ -5,7 +5,7 @@ columns are those of generation. This file builds inputs; it runs no model and r
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -13,7 +13,17 @@ import torch
 
 from probes.axes import MARKED, check_batch, check_marked, marks
 from probes.clips import ShownVideo
-from probes.families import ANSWER_TYPES, OWN_QUESTIONS, TEXT_ENDS, UNBATCHED
+from probes.families import (
+    ANSWER_TYPES,
+    ASKED,
+    FLAT,
+    LISTS,
+    OTHER_READERS,
+    OWN_QUESTIONS,
+    PREPENDED,
+    TEXT_ENDS,
+    UNBATCHED,
+)
 from probes.inputs import InputError
 from probes.loading import context_length, image_token_ids
 from probes.prompts import Prompt, PromptWriter, Question
@@ -40,7 +50,7 @@ class Encoded:
     """A batch of questions, with or without answers, ready for a model.
 
     Attributes:
-        inputs: Tensors for `model(**inputs)`; `input_ids` is (batch, tokens).
+        inputs: What `model(**inputs)` takes, tensors but for a few lists of numbers; `input_ids` is (batch, tokens).
         spans: Per batch row, the span of each image, then of each video (a `VideoSpan`); columns of `input_ids`. Where
             images are on a vision axis (Mllama), the token that marks each.
         image_sizes: Per batch row, the (width, height) of each image in pixels.
@@ -52,7 +62,7 @@ class Encoded:
         cross_spans: Where images are on a vision axis, per batch row the span of each; columns of that axis. Else None.
     """
 
-    inputs: dict[str, torch.Tensor]
+    inputs: dict[str, Any]
     spans: list[list[ImageSpan]]
     image_sizes: tuple[tuple[tuple[int, int], ...], ...]
     prompt_stop: int
@@ -104,7 +114,7 @@ class Encoder:
         check_marked(config.model_type)
         self._config = config
         self._processor = processor
-        self._writer = PromptWriter(processor)
+        self._writer = PromptWriter(processor, config.model_type in PREPENDED)
         self._context = context_length(config)
         names = ("video_token_id", "video_token_index", "audio_token_id", "audio_token_index")
         others = {value for name in names if isinstance(value := getattr(config, name, None), int)}
@@ -188,6 +198,8 @@ class Encoder:
         own = {"input_ids": added, "attention_mask": filled, "token_type_ids": types}
         inputs = dict(encoded.inputs)
         for key, value in encoded.inputs.items():
+            if key in OTHER_READERS or not torch.is_tensor(value):
+                continue
             if value.shape == ids.shape and not value.is_floating_point():
                 new = own.get(key, torch.zeros_like(added))
                 inputs[key] = torch.cat([value, new.to(value.dtype)], dim=1)
@@ -230,9 +242,12 @@ class Encoder:
         )
         return encoded, prompts
 
-    def _process(self, prompts: Sequence[Prompt]) -> tuple[dict[str, torch.Tensor], tuple[tuple[ShownVideo, ...], ...]]:
+    def _process(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Any], tuple[tuple[ShownVideo, ...], ...]]:
         """What the processor makes of prompts, and what it keeps of their videos."""
-        images = [list(prompt.images) for prompt in prompts]
+        kind = self._config.model_type
+        images: list[Any] = [list(prompt.images) for prompt in prompts]
+        if kind in FLAT:
+            images = [image for row in images for image in row]
         moving = video_arguments([prompt.videos for prompt in prompts])
         try:
             batch = self._processor(
@@ -243,12 +258,18 @@ class Encoder:
                 padding_side="left",
                 truncation=False,
                 add_special_tokens=self._adds_special_tokens(prompts[0].text),
+                **ASKED.get(kind, {}),
                 **moving,
             )
         # Processors differ in what they raise for images or texts that they cannot take.
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
             raise refusal(error, [prompt.videos for prompt in prompts]) from error
-        inputs = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor) and key != "labels"}
+        lists = LISTS.get(kind, ())
+        inputs = {
+            key: value
+            for key, value in batch.items()
+            if key in lists or (isinstance(value, torch.Tensor) and key != "labels")
+        }
         inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
         return inputs, shown_videos([prompt.videos for prompt in prompts], batch)
 
@@ -316,9 +337,10 @@ def _each(items: Iterable[Item], make: Callable[[Item], Result]) -> list[Result]
 def to_device(encoded: Encoded, device: torch.device, dtype: torch.dtype) -> Encoded:
     """Move the inputs to a device; pixel values take the model's dtype, ids, grids and times keep theirs."""
 
-    def move(key: str, value: torch.Tensor) -> torch.Tensor:
+    def move(key: str, value: Any) -> Any:
+        if not torch.is_tensor(value):
+            return value
         keeps = key in EXACT_INPUTS or not value.is_floating_point()
         return value.to(device) if keeps else value.to(device, dtype)
 
-    moved: Mapping[str, torch.Tensor] = {key: move(key, value) for key, value in encoded.inputs.items()}
-    return replace(encoded, inputs=dict(moved))
+    return replace(encoded, inputs={key: move(key, value) for key, value in encoded.inputs.items()})

@@ -1,4 +1,4 @@
-"""Greedy answers as token ids, without their end of sequence. Knows nothing of images or attention."""
+"""Answers as token ids, greedy or sampled, without their end of sequence. Knows nothing of images or attention."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -29,6 +29,47 @@ def greedy_ids(
     Raises:
         InputError: If `max_new_tokens` is below 1, or the logits are not numbers.
     """
+    return _generated(model, tokenizer, inputs, max_new_tokens, barred, {"do_sample": False})
+
+
+def sampled_ids(
+    model: Any,
+    tokenizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    max_new_tokens: int,
+    barred: Collection[int] = (),
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> list[tuple[int, ...]]:
+    """Let a model answer by drawing each token from its whole distribution; other arguments as of `greedy_ids`.
+
+    Args:
+        temperature: What logits are divided by.
+        seed: Of the draws; the same batch gives the same answers, and the random state around is left as found.
+
+    Raises:
+        InputError: As `greedy_ids`, and if the temperature is not positive.
+    """
+    if not 0 < temperature < float("inf"):
+        raise InputError(f"the temperature is {temperature}: give a positive number")
+    # Cut-offs that are left out would be filled from the model's own.
+    open_ended = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
+    settings = {"do_sample": True, "temperature": float(temperature), **open_ended}
+    devices = [inputs["input_ids"].device] if inputs["input_ids"].is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        return _generated(model, tokenizer, inputs, max_new_tokens, barred, settings)
+
+
+def _generated(
+    model: Any,
+    tokenizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    max_new_tokens: int,
+    barred: Collection[int],
+    choosing: Mapping[str, Any],
+) -> list[tuple[int, ...]]:
     from transformers import GenerationConfig, LogitsProcessorList
 
     if max_new_tokens < 1:
@@ -36,7 +77,7 @@ def greedy_ids(
     ends = _ends(model, tokenizer)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
-        do_sample=False,
+        **choosing,
         num_beams=1,
         num_return_sequences=1,
         return_dict_in_generate=False,

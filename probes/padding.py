@@ -51,8 +51,9 @@ class PaddingWatch:
         """Whether the last forward had a mask over so many tokens, as one has that goes on with a cache."""
         return self._mask is not None and self._mask.shape[1] >= tokens
 
-    def _note(self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if threading.get_ident() != self._thread:
+    def _note(self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> None:
+        # torch adds a hook first and says a moment later that it takes keywords: another thread may run in between.
+        if threading.get_ident() != self._thread or keywords is None:
             return
         outer = module is self._modules[0] and len(self._modules) > 1
         name = "decoder_attention_mask" if outer and self._named_for_decoder else "attention_mask"

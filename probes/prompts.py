@@ -109,12 +109,17 @@ class _Layout(NamedTuple):
 class PromptWriter:
     """Renders questions by a processor's chat template.
 
+    Args:
+        processor: The model's processor.
+        prepended: Whether the processor itself puts the prompt's one image before the text, which has no mark of it.
+
     Raises:
         InputError: If the processor has no chat template.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, prepended: bool = False) -> None:
         self._processor = processor
+        self._prepended = prepended
         self._layouts: dict[tuple[Kind, ...], _Layout] = {}
         if not getattr(processor, "chat_template", None):
             raise InputError(
@@ -136,6 +141,10 @@ class PromptWriter:
         parts = _split(question)
         blocks = [_Block("text", part) if isinstance(part, str) else _Block(_kind(part)) for part in parts]
         kinds = tuple(block.kind for block in blocks)
+        if self._prepended and (kinds[0] != "image" or set(kinds[1:]) != {"text"}):
+            raise InputError(
+                f"{type(self._processor).__name__} puts one image before the text: ask about one, without marks"
+            )
         if "video" in kinds and getattr(self._processor, "video_processor", None) is None:
             raise InputError(
                 f"this {type(self._processor).__name__} has no video processor, so it takes no videos: give frames as "
@@ -205,6 +214,8 @@ class PromptWriter:
 
     def _token(self, kind: Kind) -> str | None:
         """What the processor takes for an image or a video in the text, if it says so."""
+        if self._prepended and kind == "image":
+            return None
         names = _TOKENS.get(kind, ())
         return next((str(getattr(self._processor, name)) for name in names if hasattr(self._processor, name)), None)
 

@@ -70,8 +70,9 @@ def _hooked(model: nn.Module, layers: Sequence[int], act: Callable[[int, Tensor]
     handles, silent, thread = [], set(layers), threading.get_ident()
     for layer in layers:
 
-        def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int = layer) -> Any:
-            if threading.get_ident() != thread:
+        def hook(_: nn.Module, args: tuple[Any, ...], named: Any = None, layer: int = layer) -> Any:
+            # torch adds a hook first and says a moment later that it takes keywords: another thread may run in between.
+            if threading.get_ident() != thread or named is None:
                 return None
             silent.discard(layer)
             new = act(layer, residual_of(args, named))

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from probes.inputs import InputError, Turn
 from rewardmodels.model import RewardModel
-from rewardmodels.proxies import viewed
 from rewardmodels.records import PreferencePair
 from rewardmodels.rendering import Conversation
+from rewardmodels.views import viewed
 
 
 class Skipped(NamedTuple):
@@ -70,7 +70,7 @@ class PairCollator:
     Args:
         reward: The model, for its chat template and processor.
         pairs: What the places point at.
-        view: What a proxy sees in place of the images, one of `rewardmodels.proxies.VIEWS`; None without a proxy.
+        view: What a proxy sees in place of the images, one of `rewardmodels.views.VIEWS`; None without a proxy.
         seed: Draws whose images are shown where they are shuffled.
 
     Raises:

@@ -221,6 +221,11 @@ class RewardModel:
         scores = self.get_scores([as_turns(prompt, images)] * len(responses), list(responses))
         return Ranking(tuple(sorted(range(len(scores)), key=lambda place: -scores[place])), tuple(scores))
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has by itself, special ones aside."""
+        tokenizer = tokenizer_of(self.processor)
+        return [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
     def inputs(self, conversations: Sequence[Conversation]) -> dict[str, torch.Tensor]:
         """Tensors of a batch, where the model is and in its precision.
 

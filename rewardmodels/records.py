@@ -4,7 +4,7 @@ Knows no published format and reads no data file. No torch.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from pathlib import Path
@@ -140,7 +140,7 @@ class Preference:
         said = [response.said() for response in self.responses]
         if len(set(said)) == len(said):
             return
-        for better, worse in self._places():
+        for better, worse in self.pair_places():
             if said[better] == said[worse]:
                 raise InputError(f"responses {better + 1} and {worse + 1} say the same, and one is called better")
 
@@ -179,13 +179,14 @@ class Preference:
         remarks = self.meta.get(key)
         return tuple(str(remark) for remark in remarks) if isinstance(remarks, list | tuple) else ()
 
-    def _places(self) -> Iterator[tuple[int, int]]:
+    def pair_places(self) -> tuple[tuple[int, int], ...]:
+        """Return the places of the better and the worse response of each of ``pairs``."""
         places = permutations(range(len(self.ranks)), 2)
-        return ((better, worse) for better, worse in places if self.ranks[better] < self.ranks[worse])
+        return tuple((better, worse) for better, worse in places if self.ranks[better] < self.ranks[worse])
 
     def pairs(self) -> tuple[PreferencePair, ...]:
         """Return every pair of a better and a worse response; ties make none."""
-        places = tuple(self._places())
+        places = self.pair_places()
         return tuple(
             PreferencePair(
                 id=self.id if len(places) == 1 else f"{self.id}#{better}-{worse}",

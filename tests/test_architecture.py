@@ -37,27 +37,46 @@ WITHOUT_TORCH = (
     "probes.bridges",
     "probes.bridges.support",
     "rewardmodels",
-    "rewardmodels.preferences",
-    "rewardmodels.records",
+    "rewardmodels.adversary",
+    "rewardmodels.answer_pools",
+    "rewardmodels.benchmark_scores",
     "rewardmodels.benchmarks",
     "rewardmodels.best_of_n",
     "rewardmodels.calibration",
     "rewardmodels.degradation",
+    "rewardmodels.edits",
+    "rewardmodels.endpoints",
     "rewardmodels.evaluation",
     "rewardmodels.group_means",
+    "rewardmodels.image_swaps",
+    "rewardmodels.judged_pairs",
+    "rewardmodels.judges",
     "rewardmodels.lengths",
     "rewardmodels.pair_report",
+    "rewardmodels.pair_scores",
     "rewardmodels.perturbations",
+    "rewardmodels.planted",
+    "rewardmodels.preferences",
     "rewardmodels.published",
+    "rewardmodels.questioning",
+    "rewardmodels.records",
+    "rewardmodels.reports",
     "rewardmodels.reward_bench_2",
     "rewardmodels.rulers",
+    "rewardmodels.score_files",
+    "rewardmodels.scorers",
+    "rewardmodels.scores",
+    "rewardmodels.shards",
     "rewardmodels.styles",
     "rewardmodels.transfer",
+    "rewardmodels.transfer_scores",
+    "rewardmodels.views",
     "studies",
     "studies.cli",
     "studies.runs",
     "studies.multi_image",
     "studies.audit",
+    "studies.best_of_n",
     "studies.auditing.plan",
     "studies.auditing.run",
     "studies.auditing.causal",
@@ -220,9 +239,13 @@ def test_public_names_of_reward_models_are_there() -> None:
 
     names = {"read_preferences", "write_preferences", "Preference", "PreferencePair", "Preferences", "Response"}
     names |= {"shortcut_failure_coefficient", "shortcut_aware_loss", "shortcut_failure_degradation"}
-    names |= {"RewardModel", "RewardTrainer"}
+    names |= {"RewardModel", "RewardTrainer", "Scorer", "Scores", "CallableScorer"}
+    names |= {"Endpoint", "PointwiseJudge", "PairwiseJudge", "read_scores", "score_preferences", "reward_report"}
+    names |= {"scoring_attention", "find_flips", "swap_images", "sample_answers", "score_pools"}
     assert names <= set(dir(rewardmodels))
     assert all(getattr(rewardmodels, name) is not None for name in names)
+    modules = {path.stem for path in sources("rewardmodels")}
+    assert not modules & set(dir(rewardmodels)), "a module of that name would take its place once imported"
 
 
 def test_wheel_ships_every_package_and_no_tests() -> None:

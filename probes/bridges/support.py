@@ -29,8 +29,8 @@ TRANSFORMER_LENS: dict[str, str] = {
 }
 """Model types that TransformerLens takes, and where knock-outs act there: see `TransformerLensRunner`."""
 
-UNTRIED = {"gemma3n": "untried: its vision tower needs timm"}
-"""Model types that TransformerLens may take, and that no test has built."""
+PATTERNLESS = {"gemma3n": "refused: no attention pattern of its layers"}
+"""Model types that TransformerLens has an adapter for, and does not show the attention of."""
 
 NNSIGHT = VERIFIED - set(CROSSING)
 """Model types that nnsight takes."""
@@ -61,8 +61,8 @@ def table() -> str:
 def _lens(name: str) -> str:
     if name in TRANSFORMER_LENS:
         return f"verified, knock-out by {TRANSFORMER_LENS[name]}"
-    if name in UNTRIED:
-        return UNTRIED[name]
+    if name in PATTERNLESS:
+        return PATTERNLESS[name]
     return "refused: the engine refuses it" if name in REFUSED else "refused: no adapter"
 
 

@@ -14,12 +14,16 @@ from probes.inputs import InputError
 FAMILIES: dict[str, str] = {
     "aria": "aria",
     "aya_vision": "internvl",
+    "blip-2": "blip2",
     "chameleon": "chameleon",
     "cohere2_vision": "internvl",
     "cohere_compass": "qwen2_vl",
+    "cosmos3_edge": "qwen2_vl",
     "cosmos3_omni": "qwen2_vl",
+    "deepseek_ocr2": "deepseek_ocr2",
     "deepseek_vl": "square",
     "deepseek_vl_hybrid": "square",
+    "dots3_note": "qwen2_vl",
     "emu3": "emu3",
     "ernie4_5_vl_moe": "qwen2_vl",
     "exaone4_5": "qwen2_vl",
@@ -35,6 +39,8 @@ FAMILIES: dict[str, str] = {
     "glm5_next": "padded",
     "glm_ocr": "qwen2_vl",
     "glmga": "qwen2_vl",
+    "got_ocr2": "internvl",
+    "granite4_vision": "llava_next",
     "granite_docling": "granite_docling",
     "hunyuan_vl": "hunyuan_vl",
     "hyperclovax_vision_v2": "qwen2_vl",
@@ -42,6 +48,7 @@ FAMILIES: dict[str, str] = {
     "idefics3": "idefics3",
     "inkling2": "padded",
     "inkling_mm_model": "inkling",
+    "instructblip": "blip2",
     "internvl": "internvl",
     "janus": "square",
     "kimi_k25": "padded",
@@ -55,11 +62,13 @@ FAMILIES: dict[str, str] = {
     "llava_next": "llava_next",
     "llava_next_video": "llava_next",
     "llava_onevision": "llava_next",
+    "minicpm_ocr": "minicpmv",
     "minicpmv4_6": "minicpmv",
     "minicpmv4_7": "minicpmv",
     "minimax_m3_vl": "qwen2_vl",
     "mistral3": "pixtral",
     "mistral_large4": "pixtral",
+    "molmo2": "molmo2",
     "muse_glimmer": "muse_glimmer",
     "muse_spark": "muse_glimmer",
     "nemotron_h_omni": "nemotron_h_omni",
@@ -80,20 +89,31 @@ FAMILIES: dict[str, str] = {
     "qwen4_exp": "qwen2_vl",
     "shieldgemma2": "gemma3",
     "smolvlm": "idefics3",
+    "step3p7": "step3p7",
+    "unlimited_ocr": "unlimited_ocr",
     "video_llama_3": "qwen2_vl",
+    "video_llava": "llava",
     "vipllava": "llava",
 }
 """From `config.model_type` to the module of this package that knows it."""
 
-RESAMPLED: frozenset[str] = frozenset({"aria", "idefics2", "kosmos-2", "kosmos-2.5"})
+RESAMPLED: frozenset[str] = frozenset(
+    {"aria", "blip-2", "deepseek_ocr2", "idefics2", "instructblip", "kosmos-2", "kosmos-2.5"}
+)
 """Model types whose image tokens have no places in the image (`probes.families.geometry.Tile.mixed`)."""
 
+_PADS_INSIDE = "has a batch's padding between its image and the text"
 UNBATCHED: dict[str, str] = {
+    "blip-2": _PADS_INSIDE,
     "emu3": "pads pictures to the largest of a batch, which its encoder sees, so that questions change each other",
     "hunyuan_vl": "numbers images over the whole batch, so that questions change each other",
+    "instructblip": _PADS_INSIDE,
     "minimax_m3_vl": "chooses other blocks under sdpa in a padded batch, down to none at all",
 }
 """Model types whose batches are not their questions side by side, with the reason."""
+
+PREPENDED: frozenset[str] = frozenset({"blip-2", "instructblip"})
+"""Model types whose processor takes one image a prompt and puts its tokens before the text, which has no mark of it."""
 
 OWN_QUESTIONS: dict[str, str] = {"shieldgemma2": "its processor asks questions of its own, one for each policy"}
 """Model types that cannot be asked anything; their spans are found in what the processor made."""
@@ -107,8 +127,20 @@ ANSWER_TYPES: dict[str, int] = {"paligemma": 1}
 TEXT_ENDS: dict[str, str] = {"chameleon": "<reserved08706>", "paligemma": "\n"}
 """What a processor itself puts behind the prompt's text."""
 
-PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "ovis2": "<IMG_ATOM>"}
+PATCH_TOKENS: dict[str, str] = {"llama4": "<|patch|>", "molmo2": "<im_patch>", "ovis2": "<IMG_ATOM>"}
 """What the processor writes for image features where it is not the processor's own image token."""
+
+ASKED: dict[str, dict[str, bool]] = {"cosmos3_edge": {"return_mm_token_type_ids": True}}
+"""What a processor must be asked for besides, where the model wants inputs that it leaves out."""
+
+FLAT: frozenset[str] = frozenset({"got_ocr2"})
+"""Model types whose processors take the images of all prompts in one list."""
+
+LISTS: dict[str, tuple[str, ...]] = {"unlimited_ocr": ("num_local_patches", "patches_grid")}
+"""Inputs that a model takes as lists and no tensors."""
+
+OTHER_READERS: frozenset[str] = frozenset({"qformer_input_ids", "qformer_attention_mask"})
+"""Inputs that hold the question for another part than the decoder: no answer is put behind them."""
 
 VIDEOS: frozenset[str] = frozenset(
     [

@@ -1,8 +1,8 @@
-"""InternVL, Qianfan-OCR, Aya Vision, Command A Vision: a stretched image cut into square tiles, then a thumbnail.
+"""InternVL, Qianfan-OCR, GOT-OCR 2, Aya and Command A Vision: a stretched image cut into tiles, then a thumbnail.
 
-Tiles come row by row. Each tile's patches are folded together by the projector, one token per block. The families
-differ in how they choose the number of tiles: by the nearest aspect ratio, or (Command A Vision) by the least
-enlargement. Text between the tiles is no image token. This file knows nothing of videos.
+Tiles are square and come row by row. Each tile's patches are folded together by the projector, one token per block.
+The families differ in how they choose the number of tiles: by the nearest aspect ratio, or (Command A Vision) by the
+least enlargement. Text between the tiles is no image token. This file knows nothing of videos.
 """
 
 import math
@@ -15,6 +15,8 @@ from probes.families.view import pixel_tiles as pixel_tiles
 from probes.inputs import InputError
 
 _BY_ENLARGEMENT = frozenset({"cohere2_vision"})
+_HALVED_TWICE = frozenset({"got_ocr2"})
+"""Projectors that halve the tower's grid by two convolutions, so that tokens see a little of their neighbours too."""
 
 
 def tiles(image: ImageView) -> list[Tile]:
@@ -34,7 +36,7 @@ def _cells_per_side(image: ImageView, side: int) -> int:
     """Patches along a tile's side, divided by the projector's folding."""
     config = image.config
     patch = _first(config.vision_config.patch_size)
-    folding = getattr(config, "downsample_factor", None)
+    folding = 4 if config.model_type in _HALVED_TWICE else getattr(config, "downsample_factor", None)
     cells = side // patch // folding if folding else int(side // patch * config.downsample_ratio)
     written = _written(image.processor, config.model_type)
     if written != cells * cells:
@@ -49,6 +51,8 @@ def _written(processor: Any, model_type: str) -> int:
     """Image tokens that the processor writes per tile."""
     if model_type in ("internvl", "qianfan_ocr"):
         return int(processor.image_seq_length)
+    if model_type == "got_ocr2":
+        return int(processor.num_image_tokens)
     if model_type == "cohere2_vision":
         return int(processor.patch_size) ** 2
     return int(processor.img_size // processor.patch_size) ** 2

@@ -1,6 +1,7 @@
-"""LLaVA and ViP-LLaVA: one grid over a resized and centre-cropped image, with or without the tower's class token.
+"""LLaVA, ViP-LLaVA and Video-LLaVA: one grid over a resized and centre-cropped image, with or without a class token.
 
-With Pixtral's tower, images keep their shapes, and `probes.families.pixtral` takes over.
+With Pixtral's tower, images keep their shapes, and `probes.families.pixtral` takes over. This file knows nothing of
+videos.
 """
 
 from typing import Any
@@ -12,6 +13,8 @@ from probes.families.view import image_token_ids as image_token_ids
 from probes.families.view import pixel_tiles as pixel_tiles
 from probes.inputs import InputError
 
+_ON_ARRAYS = ("Pil", "VideoLlavaImageProcessor")
+"""How image processors are called that work on arrays, where an odd pixel of padding goes left or above."""
 _CLASS_TOKENS = {"clip_vision_model": 1, "pixtral": 0, "siglip_vision_model": 0, "siglip2_vision_model": 0}
 
 
@@ -79,6 +82,6 @@ def _canvas(image: ImageView, canvas: Canvas) -> Canvas:
         canvas = canvas.resize(*resized(int(canvas.width), int(canvas.height), settings.sides("size")))
     if settings.get("do_center_crop"):
         crop = settings.sides("crop_size")
-        numpy_backend = type(settings.image_processor).__name__.endswith("Pil")
+        numpy_backend = type(settings.image_processor).__name__.endswith(_ON_ARRAYS)
         canvas = canvas.crop(crop["width"], crop["height"], pad_first=numpy_backend)
     return canvas

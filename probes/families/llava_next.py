@@ -1,4 +1,4 @@
-"""LLaVA-NeXT and LLaVA-OneVision: a thumbnail of the whole image, then one fine grid over all of its tiles.
+"""LLaVA-NeXT and -OneVision, Granite 4 Vision: a thumbnail of the whole image, then one fine grid over all its tiles.
 
 The image is fitted into one of the resolutions that the configuration lists and padded; features that show padding only
 are cut off again, in whole rows or columns, which may cost up to a cell of the image at each edge. Each row of the fine
@@ -8,10 +8,12 @@ share a prompt a single picture, padded to a square, and one newline.
 Where patches do not divide a tile's side (14 and 384, in OneVision), the tower leaves out the last pixels of each
 tile. Boxes of the thumbnail and of a single picture say so; the fine grid's are drawn evenly over all tiles, and are
 off by no more pixels than a tile leaves out. A video's frames (OneVision) are stretched, and pooled to half the grid.
+Granite makes few tokens of a window of patches, which start from their own part of it and see the whole window.
 """
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from probes.families.geometry import Box, Canvas, Tile
@@ -44,9 +46,10 @@ def tiles(image: ImageView) -> list[Tile]:
         canvas = canvas.pad_to_square()
     seen = patches * int(image.config.vision_config.patch_size) / side
     box = canvas.region(canvas.width * seen, canvas.height * seen)
+    cells = _cells(image, patches)
     if not alone:
-        return [Tile(patches, patches, box, after=1)]
-    return [Tile(patches, patches, box, thumbnail=True), _fine(image.config, width, height, side, patches)]
+        return [Tile(cells, cells, box, after=1)]
+    return [Tile(cells, cells, box, thumbnail=True), _fine(image.config, width, height, side, cells)]
 
 
 def video_tiles(video: ImageView) -> list[Tile]:
@@ -136,6 +139,19 @@ def _tower(image: ImageView) -> tuple[int, int]:
         )
     side = int(tower.image_size)
     return side, side // int(tower.patch_size)
+
+
+def _cells(image: ImageView, patches: int) -> int:
+    """Tokens along a tile's side: Granite 4 Vision's projector makes fewer than there are patches."""
+    rate = getattr(image.config, "downsample_rate", None)
+    if rate is None:
+        return patches
+    given = getattr(image.processor, "downsample_rate", rate)
+    if given != rate:
+        raise InputError(
+            f"the processor's downsample_rate is {given!r} and the model's {rate!r}: load both from one checkpoint"
+        )
+    return int(patches * Fraction(rate))
 
 
 def _check_processor(image: ImageView, side: int) -> None:

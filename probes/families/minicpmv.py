@@ -1,4 +1,4 @@
-"""MiniCPM-V 4.6 and 4.7: the whole image at nearly its own shape, then, of a large one, slices row by row.
+"""MiniCPM-V 4.6 and 4.7, MiniCPM-OCR: the whole image at nearly its own shape, then, of a large one, slices by row.
 
 The slices are cut from the image stretched anew, and marks between them are text. Blocks of patches are merged into
 tokens, in the tower and behind it. This file knows nothing of videos.

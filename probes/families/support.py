@@ -166,27 +166,10 @@ REFUSED: dict[str, str] = {
 }
 """Model types that are refused by name, with the reason."""
 
-_RESAMPLED = "not attempted; a resampler mixes the whole picture into its tokens, so no token has a place in it"
-_PREPENDED = "not attempted; its processor puts one image before a text without marks, and a resampler mixes it"
-_TILED = "not attempted: tiles of its own"
-_NO_PROCESSOR = "transformers ships no processor for it"
-
 BY_HAND: dict[str, str] = {
-    "blip-2": _PREPENDED,
-    "cosmos3_edge": "its processor leaves out the mm_token_type_ids that the model wants, unless asked",
-    "deepseek_ocr2": "not attempted: learned queries read each tile",
-    "dots3_note": "not attempted: a tower of experts with an adapter",
     "evolla": "reads proteins, and no images",
-    "got_ocr2": "not attempted: its processor takes one image a prompt, or pages",
-    "granite4_vision": "not attempted: features of several depths, and any-resolution tiles of its own",
-    "instructblip": _PREPENDED,
-    "instructblipvideo": _RESAMPLED,
-    "minicpm_ocr": _TILED,
-    "mistral4": _NO_PROCESSOR,
-    "molmo2": _TILED,
-    "step3p7": _TILED,
-    "unlimited_ocr": _TILED,
-    "video_llava": "not attempted: images and videos share a tower",
+    "instructblipvideo": "reads videos of four frames only, whose tokens come before the text and before its padding",
+    "mistral4": "transformers ships no processor for it",
 }
 """Verified model types whose image tokens are not known, with the reason."""
 

@@ -58,7 +58,7 @@ class ImageView:
 
     def pixel_shape(self) -> tuple[int, ...] | None:
         """Shape of the processed pixels; None if the inputs hold none."""
-        return shape_of(self.inputs.get("pixel_values"))
+        return shape_of(pixels_of(self.inputs))
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,12 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
     return None if shape is None else tuple(int(length) for length in shape)
 
 
+def pixels_of(inputs: Mapping[str, Any]) -> Any:
+    """The pictures' pixels, which Video-LLaVA's processor calls otherwise; None if the inputs hold none."""
+    return inputs.get("pixel_values", inputs.get("pixel_values_images"))
+
+
 def pixel_tiles(inputs: Mapping[str, Any]) -> int | None:
     """Number of tiles where `pixel_values` is (tiles, channels, height, width)."""
-    shape = shape_of(inputs.get("pixel_values"))
+    shape = shape_of(pixels_of(inputs))
     return None if shape is None else shape[0]

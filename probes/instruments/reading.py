@@ -247,7 +247,13 @@ class _Residuals:
         self._stack.close()
 
     def _keep(self, _: nn.Module, __: Any, output: Any) -> None:
-        self.streams.append((output[0] if isinstance(output, tuple) else output).detach())
+        stream = (output[0] if isinstance(output, tuple) else output).detach()
+        if stream.dim() != 3:
+            raise InputError(
+                f"its layers leave a residual stream of shape {tuple(stream.shape)}, and the instruments read one of "
+                "(batch, tokens, hidden size): use the factor of `trace`, which needs none"
+            )
+        self.streams.append(stream)
 
 
 def _array(values: Tensor) -> npt.NDArray[Any]:

@@ -1,23 +1,30 @@
 """The colour behind each image token, read from the processed pixels as each family lays them out."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from probes.families.view import pixels_of
 from tests.probes.patch_colours import LAYOUTS, merge_order
-from tests.probes.span_cases import ANYRES, FRAMES_FIRST, NATIVE, RASTER, WINDOWED, Case, Encoded, Floats
+from tests.probes.published_cases import Case
+from tests.probes.span_cases import ANYRES, FRAMES_FIRST, NATIVE, RASTER, WINDOWED, Encoded, Floats
 
 
 def token_colours(case: Case, encoded: Encoded) -> Floats:
     """(tokens, 3): mean colour in 0 to 1 of the pixels behind each image token, in the prompt's order."""
-    pixels = encoded.inputs["pixel_values"].double().numpy()
+    pixels = pixels_of(encoded.inputs).double().numpy()
     processor = encoded.processor.image_processor
     if case.family in LAYOUTS:
         tokens = LAYOUTS[case.family](pixels, encoded.inputs)
     elif "image_grid_thw" in encoded.inputs:
         frames = processor.temporal_patch_size if case.family in FRAMES_FIRST else 1
-        patches = pixels.reshape(len(pixels), frames, 3, -1).mean((1, 3))
+        if case.family == "cosmos3_edge":
+            patches = pixels.reshape(len(pixels), -1, 3).mean(1)
+        else:
+            patches = pixels.reshape(len(pixels), frames, 3, -1).mean((1, 3))
         if case.family in RASTER:
             patches = merge_order(patches, encoded.inputs["image_grid_thw"].tolist())
         tokens = patches.reshape(-1, 4, 3).mean(1)
@@ -28,9 +35,16 @@ def token_colours(case: Case, encoded: Encoded) -> Floats:
         shapes = [[rows, columns] for columns, rows in places.tolist()]
         tokens = _folded(pixels, shapes, processor.pooling_kernel_size)
     elif "target_sizes" in encoded.inputs:
-        tokens = _merged_pictures(pixels[0], encoded.inputs["target_sizes"].tolist())
+        side = {"4x": 2, "16x": 4}[processor.downsample_mode]
+        tokens = _merged_pictures(pixels[0], encoded.inputs["target_sizes"].tolist(), side)
     elif "spatial_shapes" in encoded.inputs:
         tokens = _folded(pixels, encoded.inputs["spatial_shapes"].tolist(), processor.downsample_factor)
+    elif "image_token_pooling" in encoded.inputs:
+        tokens = _pooled(pixels, encoded.inputs["image_token_pooling"].numpy())
+    elif "patches_grid" in encoded.inputs:
+        tokens = _stitched(case, encoded)
+    elif "num_local_patches" in encoded.inputs:
+        tokens = _windows_and_whole(case, encoded)
     elif case.family in ANYRES:
         tokens = _packed(case, encoded)
     elif case.family in NATIVE:
@@ -64,12 +78,12 @@ def _folded(pixels: Floats, shapes: list[list[int]], side: int) -> Floats:
     return np.concatenate(found)
 
 
-def _merged_pictures(pixels: Floats, shapes: list[list[int]]) -> Floats:
-    """Mean colours of blocks of 4 x 4 patches of 4 pixels, from the pictures' patches side by side."""
+def _merged_pictures(pixels: Floats, shapes: list[list[int]], side: int) -> Floats:
+    """Mean colours of blocks of side x side patches of 4 pixels, from the pictures' patches side by side."""
     patches = pixels.reshape(3, 4, -1, 4).mean((1, 3)).T
     found, first = [], 0
     for rows, columns in shapes:
-        own = patches[first : first + rows * columns].reshape(rows // 4, 4, columns // 4, 4, 3)
+        own = patches[first : first + rows * columns].reshape(rows // side, side, columns // side, side, 3)
         found.append(own.mean((1, 3)).reshape(-1, 3))
         first += rows * columns
     return np.concatenate(found)
@@ -87,6 +101,46 @@ def _with_marks(tokens: Floats, grids: list[list[int]]) -> Floats:
     return np.concatenate(found)
 
 
+def _pooled(pixels: Floats, places: NDArray[np.int32]) -> Floats:
+    """Mean colours of the patches that each token is pooled from, of all crops' patches (crops, patches, values)."""
+    patches = pixels.reshape(-1, pixels.shape[-1] // 3, 3).mean(1)
+    found: Floats = np.stack([patches[own[own >= 0]].mean(0) for own in places])
+    return found
+
+
+def _windows_and_whole(case: Case, encoded: Encoded) -> Floats:
+    """Mean colours of each image's windows, in their order, and of the whole picture behind them."""
+    wholes = encoded.inputs["pixel_values"].double().numpy()
+    windows = encoded.inputs["pixel_values_local"].double().numpy() if "pixel_values_local" in encoded.inputs else []
+    found, first = [], 0
+    for whole, count in zip(wholes, encoded.inputs["num_local_patches"].tolist(), strict=True):
+        found += [_blocks(picture, case.cell) for picture in (*windows[first : first + count], whole)]
+        first += count
+    return np.concatenate(found)
+
+
+def _stitched(case: Case, encoded: Encoded) -> Floats:
+    """Mean colours of an image's windows laid side by side, and of the whole picture; newlines and ends are NaN."""
+    wholes = encoded.inputs["pixel_values"].double().numpy()
+    windows = encoded.inputs["pixel_values_local"].double().numpy() if "pixel_values_local" in encoded.inputs else []
+    found, first = [], 0
+    for whole, count, (columns, rows) in zip(
+        wholes, encoded.inputs["num_local_patches"], encoded.inputs["patches_grid"], strict=True
+    ):
+        pictures = [whole]
+        if count:
+            own = np.asarray(windows[first : first + count])
+            side = own.shape[-1]
+            laid = own.reshape(rows, columns, 3, side, side).transpose(2, 0, 3, 1, 4)
+            pictures = [laid.reshape(3, rows * side, columns * side), whole]
+        for picture in pictures:
+            grid = _blocks(picture, case.cell).reshape(picture.shape[1] // case.cell, -1, 3)
+            found.append(np.pad(grid, ((0, 0), (0, 1), (0, 0)), constant_values=np.nan).reshape(-1, 3))
+        found.append(np.full((1, 3), np.nan))
+        first += count
+    return np.concatenate(found)
+
+
 def _blocks(pixels: Floats, cell: int) -> Floats:
     """(cells, channels): mean colours of an image (channels, height, width), row by row."""
     channels, height, width = pixels.shape
@@ -98,8 +152,9 @@ def _packed(case: Case, encoded: Encoded) -> Floats:
     """Colours of patches, put in order by the model's own packing; newlines are NaN."""
     import transformers
 
-    next_like = case.family in ("llava_next", "llava_next_video")
-    kind = transformers.LlavaNextModel if next_like else transformers.LlavaOnevisionModel
+    next_like = case.family != "llava_onevision"
+    kinds = {"granite4_vision": transformers.Granite4VisionModel, "llava_onevision": transformers.LlavaOnevisionModel}
+    kind: Any = kinds.get(case.family, transformers.LlavaNextModel)
     sizes = encoded.inputs["image_sizes"]
     counts = encoded.inputs.get("batch_num_images", torch.ones(len(sizes), dtype=torch.long)).tolist()
     alone = [count == 1 for count in counts for _ in range(count)]
@@ -112,6 +167,8 @@ def _packed(case: Case, encoded: Encoded) -> Floats:
     extra = {"vision_feature_select_strategy": "default"} if next_like else {}
     if "vision_aspect_ratio" in case.changes:
         extra["vision_aspect_ratio"] = case.changes["vision_aspect_ratio"]
-    holder = SimpleNamespace(config=encoded.config)
-    packed, _ = kind.pack_image_features(holder, features, sizes, image_newline=newline, **extra)
+    rate = getattr(encoded.config, "downsample_rate", None)
+    holder = SimpleNamespace(config=encoded.config, layerwise_projectors=[], downsample_rate=rate)
+    result = kind.pack_image_features(holder, features, sizes, image_newline=newline, **extra)
+    packed = result[0] if isinstance(result, tuple) else result
     return np.concatenate([part.numpy() for part in packed])

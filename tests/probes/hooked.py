@@ -127,10 +127,13 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
     processor, model = eager.processor, eager.model
     text = processors.chat(processor, question.images, question.text)
     special = not text.startswith(processor.tokenizer.bos_token)
-    images = [list(question.images)]
+    images = processors.batched(family, [question.images])
     inputs = dict(processor(text=[text], images=images, return_tensors="pt", add_special_tokens=special))
     inputs.pop("labels", None)
-    inputs = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
+    inputs = {
+        key: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+        for key, value in inputs.items()
+    }
     prompt = inputs["input_ids"].shape[1]
     answer = torch.tensor([list(answer_ids)], dtype=torch.long)
     for key, new in (("input_ids", answer), ("attention_mask", torch.ones_like(answer))):
@@ -140,7 +143,9 @@ def reference(family: str, question: Question, answer_ids: Sequence[int], seed: 
         inputs[key] = torch.cat([inputs[key], kind], dim=1)
     with torch.no_grad():
         output = model(**inputs, output_attentions=True, use_cache=False)
-    attentions = [layer[0].numpy() for layer in output.attentions]
+    # BLIP-2 keeps what its decoder gave one level further down.
+    decoder = getattr(output, "language_model_outputs", output)
+    attentions = [layer[0].numpy() for layer in decoder.attentions]
     return Reference(attentions, output.logits[0], _image_columns(eager, question, inputs["input_ids"][0]), prompt)
 
 
@@ -155,7 +160,8 @@ def _image_columns(model: HookedModel, question: Question, ids: torch.Tensor) ->
     for image in question.images:
         copies = 2 if config.model_type == "llava_onevision" and len(question.images) > 1 else 1
         text = processors.chat(model.processor, [image] * copies, "<image> it" * copies)
-        alone = model.processor(text=[text], images=[[image] * copies], return_tensors="pt")
+        images = processors.batched(config.model_type, [[image] * copies])
+        alone = model.processor(text=[text], images=images, return_tensors="pt")
         count = int((alone["input_ids"] == token).sum()) // copies
         found.append(columns[:count])
         columns = columns[count:]

@@ -11,19 +11,21 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from probes.families import FLAT
 from tests.probes.recipes import RECIPES as FIRST
 from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_hybrid import HYBRIDS
 from tests.probes.recipes_llava import LLAVAS
-from tests.probes.recipes_mixed import MIXED
+from tests.probes.recipes_mixed import MIXED, QUERIED
 from tests.probes.recipes_single import SINGLE
 from tests.probes.recipes_squares import SQUARES
 from tests.probes.recipes_tiles import TILES
 from tests.probes.recipes_timm import TIMM
 from tests.probes.recipes_zoo import ZOO
 
-RECIPES = {**FIRST, **LLAVAS, **HYBRIDS, **GRIDS, **SQUARES, **TILES, **MIXED, **ZOO, **CODES, **SINGLE, **TIMM}
+_PARTS = (FIRST, LLAVAS, HYBRIDS, GRIDS, SQUARES, TILES, MIXED, QUERIED, ZOO, CODES, SINGLE, TIMM)
+RECIPES = {family: recipe for part in _PARTS for family, recipe in part.items()}
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3", *RECIPES)
 """Names that `build_processor` and `build_model` take."""
@@ -336,3 +338,8 @@ def chat(processor: Any, images: Sequence[Any], text: str) -> str:
         content += [{"type": "image", "image": image}, {"type": "text", "text": words}]
     messages = [{"role": "user", "content": content}]
     return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def batched(family: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """The images of a batch as the family's processor takes them: a list for each prompt, or one of all images."""
+    return [image for row in rows for image in row] if family in FLAT else [list(row) for row in rows]

@@ -1,4 +1,4 @@
-"""Recipes of further families that see every image at one size: stretched to a square, or fitted into a padded one.
+"""Recipes of further families that see every image at one size: stretched or cropped to a square, or padded to one.
 
 See `tests.probes.recipes`. Knows nothing of spans.
 """
@@ -104,6 +104,30 @@ def _janus_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Setti
     }
 
 
+def _video_llava(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import VideoLlavaImageProcessor, VideoLlavaProcessor, VideoLlavaVideoProcessor
+
+    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    return VideoLlavaProcessor(
+        image_processor=VideoLlavaImageProcessor(**(small | settings)),
+        video_processor=VideoLlavaVideoProcessor(**small),
+        tokenizer=tokenizer,
+        patch_size=8,
+        chat_template=template,
+    )
+
+
+def _video_llava_config(ids: Ids, text: Settings, tower: Settings) -> tuple[Any, Settings]:
+    from transformers import VideoLlavaConfig
+
+    return VideoLlavaConfig, {
+        "text_config": {"model_type": "llama", **text},
+        "vision_config": {"model_type": "clip_vision_model", **tower, "patch_size": 8, "projection_dim": 32},
+        "image_token_index": ids("<image>"),
+        "video_token_index": ids("<video>"),
+    }
+
+
 def _pp_chart2table(tokenizer: Any, template: str, settings: Settings) -> Any:
     from transformers import PPChart2TableImageProcessor, PPChart2TableProcessor
 
@@ -142,6 +166,7 @@ SQUARES: dict[str, Recipe] = {
     "deepseek_vl_hybrid": Recipe(
         ("<image>",), "</s>", LLAVA_MESSAGE, _deepseek_vl_hybrid, _deepseek_vl_hybrid_config, {"image_token": "<image>"}
     ),
+    "video_llava": Recipe(("<image>", "<video>"), "</s>", LLAVA_MESSAGE, _video_llava, _video_llava_config),
     "janus": Recipe(tuple(_JANUS_NAMED.values()), "</s>", LLAVA_MESSAGE, _janus, _janus_config, _JANUS_NAMED),
     "pp_chart2table": Recipe(
         ("<img>", "<imgpad>", "</img>"), "</s>", _CHART_MESSAGE, _pp_chart2table, _pp_chart2table_config

@@ -11,6 +11,7 @@ from tests.probes.recipes import (
     Recipe,
     Settings,
 )
+from tests.probes.recipes_cut import CUT
 from tests.probes.recipes_zoo import zoo_config
 
 _LLAMA4_MARKS = (
@@ -150,16 +151,16 @@ _MINICPM_NAMED = {
 }
 
 
-def _minicpmv(version: str) -> Recipe:
-    """MiniCPM-V's versions differ in their decoder's positions only."""
+def _minicpm(model_type: str, kind: str, pictures: str) -> Recipe:
+    """MiniCPM-V's versions differ in their decoder's positions only, MiniCPM-OCR in what its processor may do."""
 
     def processor(tokenizer: Any, template: str, settings: Settings) -> Any:
         import transformers
 
         small = {"patch_size": 4, "scale_resolution": 64, "max_slice_nums": 6}
-        return getattr(transformers, f"MiniCPMV{version}Processor")(
-            image_processor=transformers.MiniCPMV4_6ImageProcessor(**(small | settings)),
-            video_processor=transformers.MiniCPMV4_6VideoProcessor(**small),
+        return getattr(transformers, f"{kind}Processor")(
+            image_processor=getattr(transformers, f"{pictures}ImageProcessor")(**(small | settings)),
+            video_processor=getattr(transformers, f"{pictures}VideoProcessor")(**small),
             tokenizer=tokenizer,
             chat_template=template,
         )
@@ -177,7 +178,7 @@ def _minicpmv(version: str) -> Recipe:
         "</s>",
         LLAVA_MESSAGE._replace(image="<|image_pad|>"),
         processor,
-        zoo_config(f"minicpmv{version}", tokens, changes),
+        zoo_config(model_type, tokens, changes),
         _MINICPM_NAMED,
     )
 
@@ -209,6 +210,7 @@ def _granite_docling_config(ids: Ids, text: Settings, tower: Settings) -> tuple[
 _GRANITE_TAGS = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 
 TILES: dict[str, Recipe] = {
+    **CUT,
     "llama4": Recipe(_LLAMA4_MARKS, "</s>", LLAVA_MESSAGE._replace(image="<|image|>"), _llama4, _llama4_config),
     "lfm2_vl": Recipe(_LFM2_MARKS, "</s>", LLAVA_MESSAGE, _lfm2_vl, _lfm2_vl_config),
     "granite_docling": Recipe(
@@ -218,8 +220,9 @@ TILES: dict[str, Recipe] = {
         _granite_docling,
         _granite_docling_config,
     ),
-    "minicpmv4_6": _minicpmv("4_6"),
-    "minicpmv4_7": _minicpmv("4_7"),
+    "minicpm_ocr": _minicpm("minicpm_ocr", "MiniCPMOcr", "MiniCPMOcr"),
+    "minicpmv4_6": _minicpm("minicpmv4_6", "MiniCPMV4_6", "MiniCPMV4_6"),
+    "minicpmv4_7": _minicpm("minicpmv4_7", "MiniCPMV4_7", "MiniCPMV4_6"),
     "ovis2": Recipe(("<image>", *_OVIS_MARKS), "</s>", LLAVA_MESSAGE, _ovis2, _ovis2_config),
     "qianfan_ocr": Recipe(
         ("<image>", "<|im_start|>", "<|im_end|>", *INTERNVL_NAMED.values()),

@@ -13,6 +13,7 @@ from tests.probes.recipes import (
     PIXTRAL_SPECIAL,
     QWEN_MESSAGE,
     QWEN_SPECIAL,
+    ROPE,
     Ids,
     Message,
     Recipe,
@@ -88,6 +89,8 @@ def _processor(
 
 
 _MINIMAX_MARKS = ("]<]image[>[", "]<]video[>[", "]<]start of image[>[", "]<]end of image[>[")
+_DOTS_LAYERS = ("indexed_attention", "sliding_attention")
+_DOTS_IDS = {"image_token_id": "<|imgpad|>", "audio_token_id": "<|audio_comp_pad|>"}
 _DEEP = {"vision_config.deepstack_visual_indexes": [0, 1], "vision_config.num_position_embeddings": 64}
 _COMPASS_IDS = {name: token.upper() for name, token in _QWEN_IDS.items()}
 _COMPASS_MESSAGE = Message(
@@ -102,7 +105,62 @@ def _mistral_large4(tokenizer: Any, template: str, settings: Settings) -> Any:
     return native(tokenizer, template, settings, 2)
 
 
+def _dots3_note(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Dots3NoteFeatureExtractor, Dots3NoteProcessor, Qwen2VLImageProcessor, Qwen3VLVideoProcessor
+
+    frames = {**MERGED, "temporal_patch_size": 1}
+    return Dots3NoteProcessor(
+        image_processor=Qwen2VLImageProcessor(**(frames | settings)),
+        video_processor=Qwen3VLVideoProcessor(**frames),
+        feature_extractor=Dots3NoteFeatureExtractor(),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+
+
+def _cosmos3_edge(tokenizer: Any, template: str, settings: Settings) -> Any:
+    from transformers import Cosmos3EdgeImageProcessor, Cosmos3EdgeProcessor, Cosmos3EdgeVideoProcessor
+
+    frames = {**MERGED, "temporal_patch_size": 1}
+    processor = Cosmos3EdgeProcessor(
+        image_processor=Cosmos3EdgeImageProcessor(**(frames | settings)),
+        video_processor=Cosmos3EdgeVideoProcessor(**frames),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+    # Tests that call the processor themselves do not ask for what the model wants.
+    processor.return_mm_token_type_ids = True
+    return processor
+
+
 ZOO: dict[str, Recipe] = {
+    "cosmos3_edge": Recipe(
+        QWEN_SPECIAL,
+        "<|im_end|>",
+        QWEN_MESSAGE,
+        _cosmos3_edge,
+        zoo_config("cosmos3_edge", _QWEN_IDS, {"projector_hidden_size": 32, "text_config.rope_parameters": ROPE}),
+    ),
+    "dots3_note": Recipe(
+        (*QWEN_SPECIAL, *_DOTS_IDS.values()),
+        "<|im_end|>",
+        QWEN_MESSAGE._replace(image="<|vision_start|><|imgpad|><|vision_end|>"),
+        _dots3_note,
+        zoo_config(
+            "dots3_note",
+            {**_DOTS_IDS, "video_token_id": "<|video_pad|>"},
+            {
+                "vision_config.adapter_in_dim": 32,
+                "audio_config.num_key_value_heads": 4,
+                "vision_config.mlp_layer_types": ["dense", "sparse", "sparse"],
+                "vision_config.per_layer_config": {1: {"num_local_experts": 2}, 2: {"num_local_experts": 4}},
+                "text_config.mlp_layer_types": ["dense", "sparse", "sparse"],
+                "text_config.per_layer_config": {2: {"kv_lora_rank": 16}},
+                "text_config.head_dim": 16,
+                "text_config.rope_parameters": {kind: {**ROPE, "partial_rotary_factor": 0.5} for kind in _DOTS_LAYERS},
+            },
+        ),
+    ),
     "lfm3_vl": Recipe(
         QWEN_SPECIAL,
         "<|im_end|>",

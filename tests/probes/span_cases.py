@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probes.spans import ImageSpan, find_image_spans
-from tests.probes.processors import build_config, build_model, build_processor, chat
+from tests.probes.processors import batched, build_config, build_model, build_processor, chat
+from tests.probes.published_cases import PUBLISHED, Case, as_published
 from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
@@ -20,18 +21,6 @@ Size = tuple[int, int]
 Floats = NDArray[np.float64]
 
 torch.set_num_threads(1)
-
-
-class Case(NamedTuple):
-    """A family under one setting of its processor and model."""
-
-    name: str
-    family: str
-    image_settings: dict[str, Any]
-    call: dict[str, Any]
-    changes: dict[str, Any]
-    cell: int = 8
-    """Pixels of the processed picture along a token's side."""
 
 
 def _full(processor: Any) -> None:
@@ -70,134 +59,8 @@ SIGLIP = {
 }
 
 
-def _published(processor: Any) -> None:
-    """Token counts of the published checkpoints."""
-    processor.patch_size = 14
-    processor.image_seq_len = 169
-    processor.num_image_tokens = 27 * 27
-    if hasattr(processor, "start_image_token"):
-        processor.image_seq_length = 256
-    if hasattr(processor.image_processor, "image_seq_length"):
-        processor.image_seq_length = 256
-    if hasattr(processor, "full_image_sequence"):
-        processor.image_seq_length = 256
-        tokenizer = processor.tokenizer
-        soft = tokenizer.image_token * 256
-        processor.full_image_sequence = f"\n\n{tokenizer.boi_token}{soft}{tokenizer.eoi_token}\n\n"
-
-
-CLIP_336 = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
-PINPOINTS_336 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
-PINPOINTS_384 = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
-PUBLISHED = (
-    Case(
-        "llava 1.5",
-        "llava",
-        {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}},
-        {},
-        {"vision_config": CLIP_336},
-        14,
-    ),
-    Case(
-        "qwen2.5-vl 7b",
-        "qwen2_5_vl",
-        {"patch_size": 14, "size": {"shortest_edge": 3136, "longest_edge": 1003520}},
-        {},
-        {},
-    ),
-    Case(
-        "qwen3-vl 8b",
-        "qwen3_vl",
-        {"patch_size": 16, "size": {"shortest_edge": 65536, "longest_edge": 16777216}},
-        {},
-        {},
-    ),
-    Case(
-        "llava-next 7b",
-        "llava_next",
-        {
-            "size": {"shortest_edge": 336},
-            "crop_size": {"height": 336, "width": 336},
-            "image_grid_pinpoints": PINPOINTS_336,
-        },
-        {},
-        {"vision_config": CLIP_336, "image_grid_pinpoints": PINPOINTS_336},
-        14,
-    ),
-    Case(
-        "llava-onevision 7b",
-        "llava_onevision",
-        {"size": {"height": 384, "width": 384}, "image_grid_pinpoints": PINPOINTS_384},
-        {},
-        {
-            "vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14},
-            "image_grid_pinpoints": PINPOINTS_384,
-        },
-        14,
-    ),
-    Case(
-        "internvl3 8b",
-        "internvl",
-        {"size": {"height": 448, "width": 448}, "max_patches": 12},
-        {},
-        {"vision_config": {"image_size": [448, 448], "patch_size": [14, 14]}},
-        28,
-    ),
-    Case(
-        "mistral small 3.1",
-        "mistral3",
-        {"size": {"longest_edge": 1540}},
-        {},
-        {"vision_config": {"model_type": "pixtral", "patch_size": 14}},
-        28,
-    ),
-    Case(
-        "idefics3 8b",
-        "idefics3",
-        {"size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}},
-        {},
-        {"vision_config": {"image_size": 364, "patch_size": 14}},
-        28,
-    ),
-    Case(
-        "gemma4 e4b",
-        "gemma4",
-        {"patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": 280},
-        {},
-        {"vision_config": {"patch_size": 16, "pooling_kernel_size": 3}},
-    ),
-    Case(
-        "llama4 scout",
-        "llama4",
-        {"size": {"height": 336, "width": 336}, "max_patches": 16},
-        {},
-        {"vision_config": {"image_size": 336, "patch_size": 14}},
-        28,
-    ),
-    Case(
-        "lfm2-vl 1.6b",
-        "lfm2_vl",
-        {"encoder_patch_size": 16, "tile_size": 512, "min_image_tokens": 64, "max_image_tokens": 256, "max_tiles": 10},
-        {},
-        {},
-    ),
-    Case(
-        "paligemma 3b 224",
-        "paligemma",
-        {"size": {"height": 224, "width": 224}},
-        {},
-        {"vision_config": {"model_type": "siglip_vision_model", "image_size": 224, "patch_size": 14}},
-        14,
-    ),
-    Case(
-        "gemma3 4b",
-        "gemma3",
-        {"size": {"height": 896, "width": 896}},
-        {"do_pan_and_scan": True},
-        {"vision_config": {"image_size": 896, "patch_size": 14}, "mm_tokens_per_image": 256},
-        56,
-    ),
-)
+CELLS = {"got_ocr2": 16, "granite4_vision": 16, "step3p7": 16, "unlimited_ocr": 16}
+"""Pixels along a token's side where they are not 8."""
 SCAN = {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 16}
 ADAPT: dict[str, Callable[[Any], None]] = {
     "llava, class token": _full,
@@ -248,11 +111,18 @@ CASES = {
         Case("lfm2_vl, whole", "lfm2_vl", {"do_image_splitting": False}, {}, {}),
         Case("inkling_mm_model, shrunk", "inkling_mm_model", {"rescale_image_frac": 0.6}, {}, {}),
         Case("lfm2_vl, no thumbnail", "lfm2_vl", {"use_thumbnail": False}, {}, {}),
+        Case("minicpm_ocr, merged twice", "minicpm_ocr", {"downsample_mode": "16x"}, {}, {"downsample_mode": "16x"}),
+        Case("got_ocr2, cut", "got_ocr2", {}, {"crop_to_patches": True}, {}, 16),
+        Case("unlimited_ocr, whole", "unlimited_ocr", {"crop_to_patches": False}, {}, {}, 16),
+        Case("molmo2, odd patches", "molmo2", {"overlap_margins": [1, 2]}, {}, {}),
         Case("fast_vlm", "fast_vlm", {}, {}, {}, 64),
         Case("gemma3n", "gemma3n", {}, {}, {}, 32),
         Case("perception_lm", "perception_lm", {}, {}, {}),
         Case("perception_lm, whole", "perception_lm", {"vision_input_type": "vanilla"}, {}, {}),
-        *(Case(family, family, {}, {}, {}) for family in (*GRIDS, *SQUARES, *TILES, *ZOO, *CODES)),
+        *(
+            Case(family, family, {}, {}, {}, CELLS.get(family, 8))
+            for family in (*GRIDS, *SQUARES, *TILES, *ZOO, *CODES)
+        ),
     )
 }
 FITTED = {"deepseek_vl", "deepseek_vl_hybrid", "janus"}
@@ -269,9 +139,19 @@ PADS = {
     "llama4, largest canvas",
     *PADDED,
     "pp_chart2table",
+    "step3p7",
+    "unlimited_ocr",
 }
-SHARES = {"gemma3n", "llava_onevision, thinned"}
-"""Cases whose neighbouring tokens are mixed from the same patches."""
+SHARES = {
+    "gemma3n",
+    "llava_onevision, thinned",
+    "got_ocr2",
+    "got_ocr2, cut",
+    "step3p7",
+    "unlimited_ocr",
+    "unlimited_ocr, whole",
+}
+"""Cases whose neighbouring tokens see some of the same patches."""
 ALONE = {"perception_lm"}
 """Cases whose processor takes no images together that it cuts into unequal numbers of tiles."""
 NATIVE = {"lighton_ocr", "mistral3", "mistral_large4", "pixtral"}
@@ -281,7 +161,7 @@ FRAMES_FIRST = {"muse_glimmer", "muse_spark"}
 """Families whose patches hold the repeated frames one after the other, and not channel by channel."""
 WINDOWED = {"fast_vlm"}
 """Families whose cells lie under the windows of convolutions: half a cell up and to the left of an even grid."""
-ANYRES = {"llava_next", "llava_next_video", "llava_onevision"}
+ANYRES = {"granite4_vision", "llava_next", "llava_next_video", "llava_onevision"}
 
 
 class Encoded(NamedTuple):
@@ -299,7 +179,7 @@ def processor_of(case: Case, side: str = "left") -> Any:
     """The case's processor, made once."""
     if (case.name, side) not in _processors:
         processor = build_processor(case.family, side, **case.image_settings)
-        ADAPT.get(case.name, _published if case in PUBLISHED else lambda _: None)(processor)
+        ADAPT.get(case.name, as_published if case in PUBLISHED else lambda _: None)(processor)
         _processors[case.name, side] = processor
     return _processors[case.name, side]
 
@@ -329,7 +209,8 @@ def encode(case: Case, rows: list[list[Image.Image]], side: str = "left") -> Enc
     texts = [
         chat(processor, images, " and ".join(["<image>"] * len(images)) + "?" * row) for row, images in enumerate(rows)
     ]
-    inputs = processor(text=texts, images=rows, return_tensors="pt", padding=True, **case.call)
+    images = batched(case.family, rows)
+    inputs = processor(text=texts, images=images, return_tensors="pt", padding=True, **case.call)
     sizes = [[image.size for image in images] for images in rows]
     spans = find_image_spans(inputs, config, processor, sizes, processor_kwargs=case.call)
     return Encoded(processor, config, inputs, spans)

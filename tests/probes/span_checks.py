@@ -26,7 +26,9 @@ def assert_tiles_exactly(span: ImageSpan) -> None:
     for tile in span.tiles:
         if tile.thumbnail:
             fine = next(each for each in span.tiles if not each.thumbnail)
-            assert_covers(fine, union.clip(*span.size), Box(0, 0, *span.size) if fine.row_end else tile.box)
+            assert_covers(
+                fine, union.clip(*span.size), Box(0, 0, *span.size) if fine.row_end else tile.box.clip(*span.size)
+            )
 
 
 def assert_covers(fine: Tile, union: Box, whole: Box) -> None:

@@ -11,8 +11,9 @@ from probes import encoding
 from probes.families import family_of
 from probes.families.view import ImageView, Settings
 from probes.inputs import InputError
-from probes.model import HookedModel
+from probes.model import HookedModel, Question
 from probes.spans import find_image_spans
+from tests.probes import processors
 from tests.probes.hooked import FURTHER, hooked, picture
 from tests.probes.processors import build_config, build_model, build_processor
 from tests.probes.test_spans_errors import SIZES, encode, one_line
@@ -30,8 +31,11 @@ def test_a_saved_checkpoint_is_loaded_and_traced(family: str, tmp_path: Path) ->
     build_model(family, processor).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     model = HookedModel.from_pretrained(tmp_path, device="cpu")
+    if family == "got_ocr2":
+        # No setting that is saved: transformers' class says 256, as its one checkpoint has.
+        model.processor.num_image_tokens = processor.num_image_tokens
     assert model.model.config.model_type == {"pixtral": "llava"}.get(family, family)
-    cropped = family in ("fast_vlm", "vipllava")
+    cropped = family in ("fast_vlm", "video_llava", "vipllava")
     images = [picture(40, 40 if cropped else 56, 1), picture(64, 64 if cropped else 32, 2)]
     trace = model.trace(images, "1 <image> 2 <image> Which image shows the red ball?", max_new_tokens=3)
     assert trace.factors.shape == (len(model.layers), 2) and np.isfinite(trace.factors).all()
@@ -157,3 +161,69 @@ def test_the_tile_counts_are_those_of_the_processors() -> None:
             view = ImageView("image", 0, size, {}, config, processor, Settings(processor))
             written = processor.image_processor.get_number_of_image_patches(size[1], size[0], {"crop_to_patches": True})
             assert len(family_of(family).tiles(view)) == written
+
+
+def test_a_processor_is_asked_for_what_the_model_wants() -> None:
+    processor = build_processor("cosmos3_edge")
+    processor.return_mm_token_type_ids = False
+    model = HookedModel(build_model("cosmos3_edge", processor), processor)
+    assert "mm_token_type_ids" not in processor(text=["<|image_pad|>"], images=[picture()])
+    trace = model.trace([picture()], "Which?", max_new_tokens=2)
+    assert np.isfinite(trace.factors).all()
+
+
+def test_sizes_that_lead_to_other_crops_are_refused() -> None:
+    processor, config, inputs = encode("molmo2")
+    full = find_image_spans(inputs, config, processor, SIZES)
+    bare = find_image_spans(inputs, config)
+    assert [[tuple(span) for span in row] for row in bare] == [[tuple(span) for span in row] for row in full]
+    swapped = [[size[::-1] for size in row] for row in SIZES]
+    with pytest.raises(InputError, match=r"would get grids of .*\(width, height\)") as error:
+        find_image_spans(inputs, config, processor, swapped)
+    one_line(error)
+    config.vision_config.patch_size = 8
+    with pytest.raises(InputError, match="patches of 4 pixels and the model's have 8"):
+        find_image_spans(inputs, config, processor, SIZES)
+    del inputs["image_grids"]
+    with pytest.raises(InputError, match="image_grids: pass everything"):
+        find_image_spans(inputs, config, processor, SIZES)
+
+
+def test_windows_that_do_not_fit_the_model_are_refused() -> None:
+    processor, config, inputs = encode("step3p7")
+    with pytest.raises(InputError, match="pass processor="):
+        find_image_spans(inputs, config, None, SIZES)
+    with pytest.raises(InputError, match="pass image_sizes"):
+        find_image_spans(inputs, config, processor)
+    processor.num_patch_feature_size = 9
+    with pytest.raises(InputError, match="writes 9 tokens for 32 x 32 pixels and the model makes 4") as error:
+        find_image_spans(inputs, config, processor, SIZES)
+    one_line(error)
+
+
+def test_the_windows_are_those_of_the_processor() -> None:
+    """Every size of a coarse lattice, strips and very large images among them, against the processor's own counting."""
+    processor = build_processor("step3p7")
+    config = build_config("step3p7", processor)
+    for size in ((width, height) for width in range(8, 400, 24) for height in range(8, 400, 20)):
+        view = ImageView("image", 0, size, {}, config, processor, Settings(processor))
+        written = processor.image_processor.get_number_of_image_patches(size[1], size[0])
+        assert len(family_of("step3p7").tiles(view)) == written + 1
+
+
+def test_tokens_of_a_window_that_are_not_the_models_are_refused() -> None:
+    processor, config, inputs = encode("granite4_vision")
+    processor.downsample_rate = "1/4"
+    with pytest.raises(InputError, match="downsample_rate is '1/4' and the model's '1/2'") as error:
+        find_image_spans(inputs, config, processor, SIZES)
+    one_line(error)
+
+
+def test_images_of_a_batch_in_one_list() -> None:
+    """GOT-OCR 2's processor refuses a list for each prompt."""
+    model, asked = hooked("got_ocr2"), [([picture(32, 32, 1), picture(64, 32, 2)], "Which?"), ([picture()], "What?")]
+    traces = model.trace_batch([Question(*each) for each in asked], [(120, 121)] * 2)
+    assert [trace.factors.shape for trace in traces] == [(3, 2), (3, 1)]
+    text = processors.chat(model.processor, asked[1][0], "What?")
+    with pytest.raises(ValueError, match="Nested images"):
+        model.processor(text=[text], images=[asked[1][0]])

@@ -71,6 +71,7 @@ NOISE = {"qwen3_5_moe": 5e-6}
 LAYERS = {
     "glm5_next": [1, 2],
     "lfm2_vl": [0, 2],
+    "minicpm_ocr": [0, 2],
     "minicpmv4_6": [0, 2],
     "minicpmv4_7": [0, 2],
     "lfm3_vl": [0, 2],
@@ -222,7 +223,10 @@ def test_teacher_forcing_what_was_generated_gives_the_same_trace(family: str) ->
     np.testing.assert_array_equal(forced.factors, generated.factors)
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, "ernie4_5_vl_moe", "lfm2_vl", "llama4", "minicpmv4_6", "paligemma"))
+@pytest.mark.parametrize(
+    "family",
+    (*FAMILIES, "ernie4_5_vl_moe", "lfm2_vl", "llama4", "minicpmv4_6", "molmo2", "paligemma", "step3p7"),
+)
 def test_the_forward_pass_reads_what_a_recorder_on_the_generation_reads(family: str) -> None:
     """The last token written never becomes a row of a generation, so that writes one token more."""
     model, asked = hooked(family), questions()

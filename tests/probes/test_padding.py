@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -85,6 +86,19 @@ def test_forwards_of_other_threads_are_not_heard() -> None:
     thread = threading.Thread(target=model, args=(MASK, MASK))
     thread.start()
     thread.join()
+    assert watch.tokens(0, 3, 2) is None
+    watch.stop()
+
+
+def test_another_thread_may_run_while_hooks_are_being_added() -> None:
+    """What torch has noted of a hook by then: the hook itself, and not yet that it takes keywords."""
+    model = Model(by_row=False)
+    watch = PaddingWatch(model, model.decoder)
+    watch.start()
+    for module in (model, model.decoder):
+        module._forward_pre_hooks_with_kwargs.clear()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(model, MASK, MASK).result()
     assert watch.tokens(0, 3, 2) is None
     watch.stop()
 

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from probes.spans import Box, Cell, ImageSpan
 from tests.probes.colours import token_colours
 from tests.probes.patch_colours import LAYOUTS
+from tests.probes.published_cases import PUBLISHED, Case
 from tests.probes.recipes_codes import CODES
 from tests.probes.span_cases import (
     ALONE,
     CASES,
     PADDED,
     PADS,
-    PUBLISHED,
-    Case,
     Floats,
     Size,
     coordinates,
@@ -96,12 +95,18 @@ def test_the_published_settings(case: Case) -> None:
         "llama4 scout": 12 * 12 * (2 * 2 + 1),
         "lfm2-vl 1.6b": 13 * 18,
         "paligemma 3b 224": 256,
+        "molmo2 8b": 14 * 14 + 23 * 23,
     }
     assert len(span.tokens) == tokens[case.name]
     assert misplaced(unpadded(span.cells(), span), token_colours(case, encoded), size) == []
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan", *LAYOUTS, *CODES, *PADDED])
+OWN_CUTS = ["got_ocr2, cut", "granite4_vision", "molmo2", "step3p7", "unlimited_ocr"]
+OTHER_PIXELS = ["cosmos3_edge", "dots3_note", "minicpm_ocr", "video_llava"]
+EARLIER = ["llava", "qwen2_5_vl", "idefics3", "gemma3, pan and scan"]
+
+
+@pytest.mark.parametrize("name", [*EARLIER, *LAYOUTS, *CODES, *PADDED, *OWN_CUTS, *OTHER_PIXELS])
 def test_the_coordinate_check_fails_for_wrong_boxes(name: str) -> None:
     case, size = CASES[name], (150, 61)
     encoded = encode(case, [[coordinates(size)]])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from probes.spans import Box, find_image_spans
+from probes.spans import Box, Cell, find_image_spans
 from tests.probes.recipes_codes import CODES
 from tests.probes.recipes_grids import GRIDS
 from tests.probes.recipes_squares import SQUARES
@@ -55,13 +55,18 @@ def embeddings(model: Any, inputs: Any) -> torch.Tensor:
     seen: list[torch.Tensor] = []
 
     def keep(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
-        seen.append(kwargs["inputs_embeds"].detach())
+        fed, deep = kwargs["inputs_embeds"].detach(), kwargs.get("deepstack_features")
+        # Granite 4 Vision leaves the places of images empty, and adds features to them layer by layer.
+        seen.append(fed.masked_scatter(kwargs["vision_mask"], deep[min(deep)]) if deep else fed)
 
     parts = getattr(model, "model", model)
     decoder = getattr(parts, "language_model", None) or parts.text_model
     handle = decoder.register_forward_pre_hook(keep, with_kwargs=True)
     # Some processors give pixels in half precision.
-    cast = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
+    cast = {
+        key: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+        for key, value in inputs.items()
+    }
     try:
         with torch.no_grad():
             model(**cast, use_cache=False)
@@ -78,6 +83,11 @@ def painted(image: Image.Image, box: Box) -> Image.Image:
     copy = image.copy()
     copy.paste((255, 255, 255), (left, top, max(right, left + 1), max(bottom, top + 1)))
     return copy
+
+
+def apart(one: Cell, other: Cell) -> int:
+    """How many cells of their grid lie between two, diagonals counted as one."""
+    return max(abs(one.row - other.row), abs(one.column - other.column))
 
 
 def background(size: Size, seed: int = 0) -> Image.Image:
@@ -106,8 +116,7 @@ def test_a_bright_patch_changes_the_token_of_its_cell(name: str, size: Size) -> 
         assert set(np.flatnonzero(change)) <= set(span.tokens.tolist())
         in_tile = [c for c in span.cells() if c.tile == cell.tile]
         strongest = max(in_tile, key=lambda c: change[span.tokens[c.token]])
-        away = max(abs(strongest.row - cell.row), abs(strongest.column - cell.column))
-        assert away <= (name in SHARES)
+        assert apart(strongest, cell) <= (name in SHARES)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +140,7 @@ def test_padding_and_ragged_counts_keep_images_apart(name: str, side: str) -> No
         tile = [c for c in encoded.spans[row][image].cells() if c.tile == cell.tile]
         tokens = encoded.spans[row][image].tokens
         strongest = max(tile, key=lambda c: change[row, tokens[c.token]])
-        assert strongest == cell
+        assert apart(strongest, cell) <= (name in SHARES)
 
 
 def test_what_lies_outside_the_crop_reaches_no_token() -> None:

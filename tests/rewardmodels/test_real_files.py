@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewardmodels.benchmarks import mm_rlhf_reward_bench
+from rewardmodels.benchmarks import AccuracyAndPlus, mm_rlhf_reward_bench
 from rewardmodels.evaluation import accuracy_by_group
 from rewardmodels.lengths import partial_correlation
+from rewardmodels.preferences import read_preferences
+from rewardmodels.questioning import score_preferences
+from rewardmodels.reports import reward_report
 from rewardmodels.rulers import beside_rulers, ruler_credits
+from rewardmodels.scores import AS_IS
 from rewardmodels.styles import style_matrix
+from tests.rewardmodels.asked import by_length
 from tests.rewardmodels.shared_files import shared_file
 
 
@@ -70,3 +75,11 @@ def test_its_style_holds_at_fixed_quality(scores: tuple[Any, Any]) -> None:
     assert found.low > 0.45 and found.clusters == 1327
     shuffled = np.random.default_rng(0).permutation(style)
     assert abs(partial_correlation(flat, shuffled, right, item, within=item, resamples=50).value) < 0.05
+
+
+def test_the_real_pairs_are_read_scored_and_reported() -> None:
+    data = read_preferences(shared_file("mm_rlhf_reward_bench.jsonl"), allow_missing_images=True)
+    found = reward_report(data, score_preferences(by_length, data, [AS_IS]))
+    assert found.benchmark is not None and isinstance(found.benchmark.numbers, AccuracyAndPlus)
+    assert round(100 * found.benchmark.numbers.accuracy.micro.value, 1) == 72.4
+    assert found.counts.scored == 170 and found.benchmark.numbers.plus.micro.n == 46

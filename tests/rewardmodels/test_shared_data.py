@@ -7,7 +7,7 @@ import pytest
 
 from rewardmodels import read_preferences
 from rewardmodels.readers.rm_bench import read_style_scores
-from tests.rewardmodels.shared_data import shared_file
+from tests.rewardmodels.shared_files import shared_file
 
 
 def test_mm_rlhf_rewardbench_and_its_length_shortcut() -> None:

@@ -3,6 +3,7 @@
 from functools import cache
 
 from probes.bridges import BridgedModel, NNsightModel, TransformerLensModel
+from probes.bridges.support import PATTERNLESS
 from probes.model import HookedModel
 from tests.probes.hooked import FAMILIES, FURTHER, hooked
 
@@ -19,14 +20,19 @@ WITHOUT_ADAPTER = (
     "vipllava",
     "chameleon",
     "cohere_compass",
+    "cosmos3_edge",
     "cosmos3_omni",
     "deepseek_vl",
     "deepseek_vl_hybrid",
+    "dots3_note",
     "ernie4_5_vl_moe",
     "exaone4_5",
     "glm5_next",
+    "fast_vlm",
     "glm_ocr",
     "glmga",
+    "got_ocr2",
+    "granite4_vision",
     "granite_docling",
     "hyperclovax_vision_v2",
     "inkling2",
@@ -37,9 +43,11 @@ WITHOUT_ADAPTER = (
     "lfm3_vl",
     "lighton_ocr",
     "llava_next_video",
+    "minicpm_ocr",
     "minicpmv4_6",
     "minicpmv4_7",
     "mistral_large4",
+    "molmo2",
     "muse_spark",
     "nemotron_h_omni",
     "ovis2",
@@ -49,7 +57,10 @@ WITHOUT_ADAPTER = (
     "qianfan_ocr",
     "qwen2_5_omni_thinker",
     "qwen3_omni_moe_thinker",
+    "step3p7",
+    "unlimited_ocr",
     "video_llama_3",
+    "video_llava",
 )
 """Families that TransformerLens has no adapter for."""
 OTHER_TOWER = ("pixtral",)
@@ -58,7 +69,7 @@ CASES = [
     (bridge, family)
     for family in (*FAMILIES, *FURTHER)
     for bridge in BRIDGES
-    if bridge == "nnsight" or family not in (*WITHOUT_ADAPTER, *OTHER_TOWER)
+    if bridge == "nnsight" or family not in (*WITHOUT_ADAPTER, *PATTERNLESS, *OTHER_TOWER)
 ]
 """Bridge and family, where the bridge takes the family."""
 ANSWER = [120, 121, 122]

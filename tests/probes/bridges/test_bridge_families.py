@@ -15,7 +15,7 @@ from probes.bridges import UnsupportedBridge
 from probes.bridges.nnsight import NNsightRunner
 from probes.bridges.passes import BridgedReadings, Plan, planned
 from probes.bridges.runner import Runner, twin
-from probes.bridges.support import NNSIGHT, NO_KNOCKOUT, NO_PATCH, TRANSFORMER_LENS, UNTRIED, table
+from probes.bridges.support import NNSIGHT, NO_KNOCKOUT, NO_PATCH, PATTERNLESS, TRANSFORMER_LENS, table
 from probes.bridges.transformer_lens import TransformerLensRunner
 from probes.changes import Change, Knockout, Patch, applied
 from probes.families.support import CROSSING, VERIFIED
@@ -128,7 +128,7 @@ def difference(runner: Runner, model: Any, inputs: dict[str, Any], unchanged: to
     return float((runner.run(inputs, plan).logits[:, -1] - changed).abs().max() / unchanged.abs().max())
 
 
-@pytest.mark.parametrize("model_type", sorted(VERIFIED - {*TRANSFORMER_LENS, *UNTRIED, *CROSSING} | {"mllama"}))
+@pytest.mark.parametrize("model_type", sorted(VERIFIED - {*TRANSFORMER_LENS, *PATTERNLESS, *CROSSING} | {"mllama"}))
 def test_families_without_an_adapter_are_refused_before_they_run(model_type: str) -> None:
     with pytest.raises(UnsupportedBridge, match=r"TransformerLens does not take .*Unsupported architecture"):
         TransformerLensRunner(twin(model_without_weights(model_type)))
@@ -158,7 +158,7 @@ def test_cross_attention_over_image_features_shows_nothing() -> None:
 
 def test_the_table_of_the_docs_is_fresh() -> None:
     assert table() in (ROOT / "docs" / "bridges.md").read_text(encoding="utf-8")
-    assert set(TRANSFORMER_LENS) <= VERIFIED and not set(TRANSFORMER_LENS) & set(UNTRIED)
+    assert set(TRANSFORMER_LENS) <= VERIFIED and not set(TRANSFORMER_LENS) & set(PATTERNLESS)
     assert {*NO_PATCH, *NO_KNOCKOUT} <= NNSIGHT <= VERIFIED
 
 

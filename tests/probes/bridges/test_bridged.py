@@ -16,6 +16,7 @@ from probes.bridges import transformer_lens as lens_bridge
 from probes.bridges.nnsight import NNsightRunner
 from probes.bridges.passes import Pass, Plan
 from probes.bridges.runner import twin
+from probes.bridges.support import PATTERNLESS
 from probes.inputs import InputError
 from probes.interventions import knockout_effects
 from probes.model import HookedModel, Question
@@ -87,6 +88,12 @@ def test_the_bundled_model_is_traced_the_same_from_its_folder(bridge: str) -> No
         expected = plain.trace(images, "Which image shows a bicycle?", per_head=per_head)
         found = bridged.trace(images, "Which image shows a bicycle?", per_head=per_head)
         assert largest_difference(found, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", PATTERNLESS)
+def test_families_whose_attention_a_library_does_not_show_are_refused_by_name(family: str) -> None:
+    with pytest.raises(UnsupportedBridge, match=r"TransformerLens does not take .*it has no attention pattern for the"):
+        TransformerLensModel.of(hooked(family))
 
 
 @pytest.mark.parametrize("bridge", BRIDGES)

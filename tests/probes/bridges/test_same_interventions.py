@@ -181,7 +181,8 @@ def test_the_docs_say_how_many_families_were_run_with_pictures() -> None:
     run = {bridge: {family for each, family in CASES if each == bridge} for bridge in BRIDGES}
     assert run["transformer_lens"] < run["nnsight"] and set(FAMILIES) <= run["transformer_lens"]
     text = " ".join((Path(__file__).parents[3] / "docs" / "bridges.md").read_text(encoding="utf-8").split())
-    assert (
+    said = (
         f"; {len(run['nnsight'])} families with real processors and pictures ({len(run['transformer_lens'])} through "
         f"TransformerLens), {len(FAMILIES)} of them through the one test of interventions"
-    ) in text
+    )
+    assert said in text, f"docs/bridges.md should say: {said}"

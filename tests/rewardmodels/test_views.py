@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from probes.inputs import InputError, Turn
 from rewardmodels.batching import PairCollator
 from rewardmodels.model import as_turns
-from rewardmodels.proxies import PAPER_BLANK, blanked, partners, viewed, with_images_of, without_images
+from rewardmodels.views import PAPER_BLANK, blanked, partners, viewed, with_images_of, without_images
 from tests.probes.hooked import picture
 from tests.rewardmodels.drawn import drawn_pairs
 from tests.rewardmodels.small import reward_model, three_prompts
