@@ -100,6 +100,7 @@ WITHOUT_TORCH = (
     "studies.shortcuts.frontier",
     "studies.shortcuts.grid",
     "studies.shortcuts.pictures",
+    "studies.shortcuts.report",
     "studies.shortcuts.settings",
     "studies.shortcuts.summary",
     "studies.instruments.beside",

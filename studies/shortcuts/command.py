@@ -16,6 +16,7 @@ from probes.inputs import InputError
 from studies.options import refuse_below, refuse_file, say_interrupted
 from studies.shortcuts import settings
 from studies.shortcuts.grid import Task, missing, run_tasks, tasks
+from studies.shortcuts.report import print_summaries, write_metrics
 
 MANIFEST = "manifest.json"
 
@@ -78,6 +79,7 @@ def run(config: ShortcutsConfig) -> int:
     except KeyboardInterrupt:
         say_interrupted("shortcuts", config, "runs")
         raise
+    print_summaries(write_metrics(config.out, todo))
     manifest = read_json(config.out / MANIFEST)
     write_json(config.out / MANIFEST, {**manifest, "finished": now()})
     return 0

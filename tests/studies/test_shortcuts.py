@@ -1,5 +1,6 @@
 """The study's machinery on seconds of it: pairs as set out, the recorded proxy, the frontier, what the numbers mean."""
 
+import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,27 @@ def test_summaries_are_what_a_loop_over_the_cells_gives(tmp_path: Path) -> None:
     assert shorter.iid.value != found.iid.value
     at_home, elsewhere = summary.compare(tmp_path, condition, "plain", "plain", (0, 1))
     assert at_home.value == elsewhere.value == 0
+
+
+def test_the_report_holds_complete_places_and_names_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from studies.shortcuts import report
+    from studies.shortcuts.report import print_summaries, write_metrics
+
+    made_cells(tmp_path)
+    monkeypatch.setattr(grid, "METHODS", (method("plain"),))
+    monkeypatch.setattr(report, "STOPS", (0.5, 1.0))
+    wanted = tasks(("seeing",), SEEDS[:2], (0.95, 0.98))
+    found = write_metrics(tmp_path, wanted)
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert len(found) == 2 * 3 * 2 and len(content["rows"]) == 2 * len(found)
+    assert {row["strength"] for row in content["rows"]} == {0.98}
+    assert {each["strength"] for each in content["unfinished"]} == {0.95}
+    row = next(row for row in content["rows"] if row["method"] == "plain" and row["stop"] == 1.0)
+    assert row["ood_gain"]["value"] == 0 and row["seeds"] == [0, 1]
+    print_summaries(found)
+    assert "o.o.d." in capsys.readouterr().out
 
 
 def test_a_task_leaves_whole_runs_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
