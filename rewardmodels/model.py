@@ -72,6 +72,8 @@ class RewardMeta:
     """Standard deviation there."""
     data: str = ""
     """Digest of the training records."""
+    offset: float = 0.0
+    """What the checkpoint that this one was converted from added to every score, and this one does not."""
 
 
 class RewardModel:
