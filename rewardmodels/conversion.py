@@ -150,9 +150,7 @@ def _refuse_others(folder: Path, config: Mapping[str, Any], name: str) -> None:
         raise InputError(f"model {name!r}: it is a {kind} already, so there is nothing to convert")
 
 
-def _head_tensors(
-    folder: Path, name: str, names: tuple[str, ...], allow_pickle: bool
-) -> tuple[str, dict[str, Tensor]]:
+def _head_tensors(folder: Path, name: str, names: tuple[str, ...], allow_pickle: bool) -> tuple[str, dict[str, Tensor]]:
     """The file that holds the head, and its tensors under their names without a wrapper's."""
     apart, pickled = (folder / file for file in HEAD_FILES)
     if apart.is_file():
