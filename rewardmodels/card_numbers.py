@@ -1,4 +1,4 @@
-"""The numbers of a model card: estimates found in an evaluation's JSON, the controls among them, and what they give away.
+"""The numbers of a model card: estimates in an evaluation's JSON, the controls among them, what they give away.
 
 No torch, and nothing of how a card is laid out.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from probes.estimates import Estimate
 
 _CONTROLS = ("longer", "shorter", "random", "blank", "shuffle", "length")
+_PLACES = ("bench", "data", "set", "split")
 _KEYS = frozenset({"value", "n", "low", "high"})
 
 
@@ -47,7 +48,7 @@ class Measured:
 def read_measured(content: Any, where: str) -> tuple[Measured, ...]:
     """Find every estimate in JSON: a mapping with `value`, `n`, `low` and `high`, at any depth.
 
-    It is called by the keys that lead to it; in a list of entries, by an entry's `name` and what else it says of itself.
+    It is called by the keys that lead to it; in a list of entries, by an entry's `name` and its other texts.
 
     >>> read_measured({"accuracy": {"micro": {"value": 0.5, "n": 4, "low": 0.1, "high": 0.9}}}, "bench")
     (Measured(name='accuracy micro', where='bench', value=0.5, n=4, low=0.1, high=0.9),)
@@ -65,9 +66,7 @@ def _found(content: Any, path: tuple[str, ...], where: str) -> Iterator[Measured
             yield Measured.from_json({**content, "name": name, "where": where})
             return
         said = str(content["name"]) if isinstance(content.get("name"), str) else ""
-        on = next(
-            (str(content[key]) for key in ("bench", "data", "set", "split") if isinstance(content.get(key), str)), where
-        )
+        on = next((str(content[key]) for key in _PLACES if isinstance(content.get(key), str)), where)
         for key, value in content.items():
             inner = () if key in ("estimate", "accuracy") and said else (str(key),)
             extra = _qualifiers(content) if said else ()
@@ -75,7 +74,7 @@ def _found(content: Any, path: tuple[str, ...], where: str) -> Iterator[Measured
 
 
 def _qualifiers(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    skipped = ("name", "bench", "data", "set", "split")
+    skipped = ("name", *_PLACES)
     return tuple(str(value) for key, value in entry.items() if key not in skipped and isinstance(value, str))
 
 
@@ -107,5 +106,6 @@ def _told(entry: Measured) -> str:
         return f"On {entry.where}, it favours {kind} responses at fixed quality: correlation {shown}."
     if name.endswith("longer ruler") and (entry.low > 0.5 or entry.high < 0.5):
         kind = "longer" if entry.value > 0.5 else "shorter"
-        return f"On {entry.where}, the {kind} response is the better one more often than not ({shown}): length can pass for quality there."
+        often = f"the {kind} response is the better one more often than not ({shown})"
+        return f"On {entry.where}, {often}: length can pass for quality there."
     return ""

@@ -185,7 +185,7 @@ def _convention(facts: CardFacts) -> str:
     if facts.mean is not None and facts.deviation is not None:
         lines.append(
             f"Scores of {_inline(facts.scored or 'the set that the original normalised by')}: mean {facts.mean:.3f}, "
-            f"standard deviation {facts.deviation:.3f} (also in `reward_meta.json`; applied outside the model, if at all)."
+            f"standard deviation {facts.deviation:.3f} (also in `reward_meta.json`)."
         )
     if facts.offset:
         lines.append(
@@ -214,11 +214,8 @@ def _evaluation(facts: CardFacts) -> list[str]:
 
 
 def _versions(facts: CardFacts) -> str:
-    return (
-        "Made with " + ", ".join(f"{name} {found}" for name, found in facts.versions.items()) + "."
-        if facts.versions
-        else ""
-    )
+    named = ", ".join(f"{name} {found}" for name, found in facts.versions.items())
+    return f"Made with {named}." if named else ""
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,8 +1,8 @@
 """Value-head checkpoints into this package's layout: a backbone, and one bias-free row called `score.weight`.
 
-Known are `value_head.safetensors` (or, with leave, `value_head.bin`) beside a backbone as LLaMA-Factory writes it, TRL's
-old `AutoModelForCausalLMWithValueHead` with `v_head.summary` in one file with the backbone, under `pretrained_model.` or
-not, and OpenRLHF's `value_head` or `score`. This file trains nothing and scores nothing.
+Known are `value_head.safetensors` (or, with leave, `value_head.bin`) beside a backbone as LLaMA-Factory writes it,
+TRL's old `AutoModelForCausalLMWithValueHead` with `v_head.summary` in one file with the backbone, under
+`pretrained_model.` or not, and OpenRLHF's `value_head` or `score`. This file trains nothing and scores nothing.
 """
 
 import re
@@ -97,8 +97,8 @@ def convert(
             allow_pickle=allow_pickle,
         )
     rounded = _put(reward.model.score.weight, head, name)
-    normalised = _normalisation(config, name)
-    reward.meta = replace(reward.meta, base=name, offset=head.bias, **normalised)
+    mean, deviation = _normalisation(config, name)
+    reward.meta = replace(reward.meta, base=name, offset=head.bias, mean=mean, deviation=deviation)
     return Conversion(reward, head.source, rounded)
 
 
@@ -120,8 +120,8 @@ def read_head(folder: Path, name: str, prefix: str = "", allow_pickle: bool = Fa
     deeper = sorted(key for key in tensors if not _linear(key, names))
     if deeper:
         raise InputError(
-            f"model {name!r}: its value head has more than one layer ({', '.join(sorted(tensors)[:4])}), and a sequence "
-            "classifier has one: it cannot be converted without changing its scores"
+            f"model {name!r}: its value head has more than one layer ({', '.join(sorted(tensors)[:4])}), and a "
+            "sequence classifier has one: it cannot be converted without changing its scores"
         )
     if len(found) != 1:
         raise InputError(f"model {name!r}: {file} holds {len(found)} value heads ({', '.join(sorted(found))}), not one")
@@ -263,11 +263,11 @@ def _put(weight: Tensor, head: ValueHead, name: str) -> float:
     return change / largest if largest else 0.0
 
 
-def _normalisation(config: Mapping[str, Any], name: str) -> dict[str, float]:
+def _normalisation(config: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
     """Mean and deviation of OpenRLHF's configurations, where scores were normalised by them."""
     if not config.get("normalize_reward") or "mean" not in config:
-        return {}
+        return None, None
     mean, deviation = float(config["mean"]), float(config.get("std", 1.0))
     if not deviation > 0:
         raise InputError(f"model {name!r}: its config.json normalises scores by a deviation of {deviation}")
-    return {"mean": mean, "deviation": deviation}
+    return mean, deviation

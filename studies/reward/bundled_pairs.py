@@ -1,9 +1,9 @@
 """Preference pairs over the bundled benchmark's pictures, so that a reward model can be trained with nothing at hand.
 
-Questions are composed anew, as the benchmark composes its own, over the pictures whose contents its rows tell: *content*
-("What is in image 3?") and *caption* ("Which image shows a cat?"). The better response is the right answer; the worse
-one is what another of the shown images would give or, for half of the content questions, something that none shows.
-Training pairs show pictures of the dev split, test pairs those of the test split. No torch.
+Questions are composed anew, as the benchmark composes its own, over the pictures whose contents its rows tell:
+*content* ("What is in image 3?") and *caption* ("Which image shows a cat?"). The better response is the right answer;
+the worse one is what another of the shown images would give or, for half of the content questions, something that none
+shows. Training pairs show pictures of the dev split, test pairs those of the test split. No torch.
 """
 
 import json

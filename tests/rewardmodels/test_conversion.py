@@ -85,7 +85,7 @@ def two_files(folder: Path, head: dict[str, Tensor]) -> None:
     (folder / "model.safetensors").unlink()
     names = sorted(weights)
     parts = [{name: weights[name] for name in names[0::2]}, {name: weights[name] for name in names[1::2]} | head]
-    places = {}
+    places: dict[str, str] = {}
     for number, part in enumerate(parts, start=1):
         file = f"model-{number:05d}-of-00002.safetensors"
         save_file(part, folder / file, metadata={"format": "pt"})
