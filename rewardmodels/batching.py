@@ -49,16 +49,25 @@ def usable_pairs(
     reasons: Counter[str] = Counter()
     first: list[str] = []
     for pair in pairs:
-        try:
-            reward.collator(pair_conversations(reward, [pair]))
+        reason = why_unusable(reward, pair)
+        if reason is None:
             kept.append(pair)
-        except InputError as error:
-            reasons[str(error).split(":")[0].split("(")[0].strip()[:80]] += 1
+        else:
+            reasons[reason.split(":")[0].split("(")[0].strip()[:80]] += 1
             if len(first) < 10:
-                first.append(f"{pair.id}: {error}")
+                first.append(f"{pair.id}: {reason}")
         if advance is not None:
             advance()
     return Skipped(tuple(kept), dict(reasons), tuple(first))
+
+
+def why_unusable(reward: RewardModel, pair: PreferencePair) -> str | None:
+    """Say why a model cannot read a pair, by making its inputs once; None if it can."""
+    try:
+        reward.collator(pair_conversations(reward, [pair]))
+    except InputError as error:
+        return str(error)
+    return None
 
 
 class PairCollator:

@@ -84,6 +84,11 @@ class Collator:
                 )
         return inputs
 
+    @property
+    def most_tokens(self) -> int | None:
+        """Most tokens of a row; None for no bound."""
+        return self._lengths.most
+
     def _process(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
         texts = [conversation.text for conversation in conversations]
         settings: dict[str, Any] = {
@@ -91,7 +96,7 @@ class Collator:
             "padding": len(texts) > 1,
             "padding_side": self._side,
             "truncation": False,
-            "add_special_tokens": self._adds_special_tokens(texts[0]),
+            "add_special_tokens": self.adds_special_tokens(texts[0]),
         }
         images = [list(conversation.images) for conversation in conversations]
         if any(images):
@@ -116,7 +121,8 @@ class Collator:
         inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
         return inputs
 
-    def _adds_special_tokens(self, text: str) -> bool:
+    def adds_special_tokens(self, text: str) -> bool:
+        """Whether the tokenizer adds its own marks to a rendered conversation; not where it begins with one already."""
         start = self._tokenizer.bos_token
         return not (start and text.startswith(start))
 

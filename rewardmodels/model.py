@@ -72,6 +72,8 @@ class RewardMeta:
     """Standard deviation there."""
     data: str = ""
     """Digest of the training records."""
+    offset: float = 0.0
+    """What the checkpoint that this one was converted from added to every score, and this one does not."""
 
 
 class RewardModel:
@@ -260,7 +262,7 @@ class RewardModel:
         self.processor.save_pretrained(target)
         write_json(target / META_FILE, asdict(self.meta))
         path = target / "config.json"
-        if path.is_file() and not _is_native(self.model.config):
+        if path.is_file() and not is_native(self.model.config):
             write_bytes(target / HEAD_FILE, Path(heads.__file__).read_bytes())
             config = json.loads(path.read_text(encoding="utf-8"))
             write_json(path, config | {"auto_map": AUTO_MAP})
@@ -301,7 +303,8 @@ def as_turns(prompt: Prompt, images: Iterable[Any] = ()) -> tuple[Turn, ...]:
     return tuple(prompt)
 
 
-def _is_native(config: Any) -> bool:
+def is_native(config: Any) -> bool:
+    """Whether transformers has a sequence classifier of its own for a configuration."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as NATIVE
 
     return type(config) in NATIVE

@@ -16,10 +16,10 @@ from transformers import TrainerCallback
 from trl import RewardConfig
 from trl import RewardTrainer as TextRewardTrainer
 
-from probes.files import write_bytes
 from probes.inputs import InputError
 from rewardmodels.batching import PairCollator
 from rewardmodels.bradley_terry import BradleyTerry, Objective, PairBatch
+from rewardmodels.cards import CardFacts, write_card
 from rewardmodels.checkpoints import load_branches, load_model, read_state, save_branches, write_state
 from rewardmodels.collating import tokenizer_of
 from rewardmodels.model import RewardMeta, RewardModel
@@ -38,7 +38,8 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         objective: By default plain Bradley-Terry, with the settings' centring.
         branches: Main model and proxy, for objectives that need the text-only margin.
         view: What the proxy sees in place of the images.
-        card: Makes the model card of a checkpoint from the trainer; by default TRL's.
+        card: Tells what each checkpoint's model card is written from, such as `rewardmodels.card_facts.facts_of`; by
+            default there is TRL's card beside the checkpoints.
         collator: Makes training batches out of places in `pairs`; by default a `PairCollator`. One that has rendered
             and tokenized them beforehand spares short runs most of their time.
         callbacks: As of transformers' trainer.
@@ -60,7 +61,7 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         objective: Objective | None = None,
         branches: Branches | None = None,
         view: str = "blank",
-        card: Callable[["RewardTrainer"], str] | None = None,
+        card: Callable[["RewardTrainer"], CardFacts] | None = None,
         collator: Callable[[Sequence[Mapping[str, int]]], dict[str, Any]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -168,6 +169,11 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["index", "evaluates"]
 
+    def create_model_card(self, *arguments: Any, **settings: Any) -> None:
+        """Write TRL's card beside the checkpoints, unless each gets one of its own."""
+        if self._card is None:
+            super().create_model_card(*arguments, **settings)
+
     def _send_telemetry(self) -> None:
         """Send nothing anywhere."""
 
@@ -183,7 +189,7 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         self.reward.save_beside(folder)
         write_state(folder, self._objective)
         if self._card is not None:
-            write_bytes(folder / "README.md", self._card(self).encode())
+            write_card(folder, self._card(self))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

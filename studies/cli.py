@@ -100,6 +100,13 @@ VERBS = {
         "time and memory of an audit over a hundred thousand questions",
         "sightcheck bench scale --rows 1000 10000 --out runs/scale.json",
     ),
+    "reward train": Verb(
+        "studies.reward.train",
+        "TrainConfig",
+        "run",
+        "train a reward model on preference pairs with images",
+        "sightcheck reward train --model path/to/model --data path/to/pairs.jsonl --out runs/reward",
+    ),
     "app": Verb(
         "studies.cli_app",
         "AppConfig",
