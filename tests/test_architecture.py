@@ -94,6 +94,8 @@ WITHOUT_TORCH = (
     "studies.compare",
     "studies.doctor.command",
     "studies.doctor.memory",
+    "studies.reward.bundled_pairs",
+    "studies.reward.train",
     "studies.scoreboard",
     "studies.shortcuts.command",
     "studies.shortcuts.environments",

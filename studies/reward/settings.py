@@ -43,6 +43,7 @@ def trainer_settings(config: "TrainConfig", prepared: "Prepared", processes: "Pr
     Raises:
         InputError: If the pairs of a step cannot be shared out evenly.
     """
+    import torch
     from trl import RewardConfig
 
     from studies.auditing.processes import LONGEST_WAIT
@@ -60,6 +61,7 @@ def trainer_settings(config: "TrainConfig", prepared: "Prepared", processes: "Pr
     settings = RewardConfig(
         output_dir=str(out),
         max_steps=prepared.steps,
+        dataloader_pin_memory=torch.cuda.is_available(),
         per_device_train_batch_size=config.batch_size // parts,
         gradient_accumulation_steps=config.accumulate,
         learning_rate=config.rate,
