@@ -21,6 +21,7 @@ HEAVY = ("torch", "transformers", "datasets", "gradio", "matplotlib.pyplot", "pl
 WITHOUT_TORCH = (
     "viz",
     "viz.papers",
+    "viz.rewards",
     "viz.screens",
     "probes",
     "probes.clips",

@@ -1,0 +1,196 @@
+"""Figures of reward models: what is drawn equals the arrays given, wrong arrays are refused, nothing overlaps."""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from viz import papers, rewards
+from viz.shapes import FigureError
+
+NAMES = ["vlfeedback", "povid", "rlhf-v"]
+TABLE = np.array([[0.91, 0.62, 0.55], [0.48, 1.0, 0.6], [0.66, 0.52, 0.88]])
+STYLES = ["concise", "detailed", "markdown"]
+RNG = np.random.default_rng(0)
+LENGTHS = np.exp(RNG.normal(5, 0.8, (2, 60))).round().clip(1)
+REWARDS = np.log(LENGTHS) + RNG.normal(0, 1, (2, 60)) + [[0.5], [0.0]]
+EVERY: dict[str, dict[str, Any]] = {
+    "transfer_matrix": {"environments": NAMES, "value": TABLE, "low": TABLE - 0.04, "high": TABLE},
+    "style_matrix": {
+        "styles": STYLES,
+        "value": TABLE,
+        "chosen": [[2.6, 2.5, 2.7], [4.0, 3.9, 4.2], [6.8, 6.6, 6.9]],
+        "rejected": [0.5, 1.3, 3.6],
+        "low": TABLE - 0.02,
+        "high": TABLE,
+    },
+    "rulers": {
+        "names": ["reward model", "longer", "shorter", "random"],
+        "value": [0.81, 0.724, 0.276, 0.47],
+        "low": [0.75, 0.65, 0.2, 0.4],
+        "high": [0.86, 0.79, 0.35, 0.55],
+    },
+    "coefficients": {
+        "steps": np.arange(1, 101),
+        "value": [np.linspace(0.5, 0.7, 100), np.linspace(0.5, 0.35, 100)],
+        "low": [np.linspace(0.45, 0.4, 100), np.linspace(0.4, 0.2, 100)],
+        "high": [np.linspace(0.55, 0.95, 100), np.linspace(0.6, 0.5, 100)],
+        "labels": ["shortcut fails", "shortcut works"],
+    },
+    "reliability": {
+        "confidence": [0.53, 0.66, np.nan, 0.95],
+        "accuracy": [0.5, 0.61, np.nan, 0.8],
+        "low": [0.4, 0.5, 0.0, 0.75],
+        "high": [0.6, 0.72, 1.0, 0.85],
+        "counts": [90, 80, 0, 240],
+        "edges": [0.5, 0.625, 0.75, 0.875, 1.0],
+        "error": [0.12, 0.05, 0.19],
+    },
+    "best_of_n": {
+        "sizes": [1, 2, 4, 8, 16],
+        "value": [[0.4, 0.5, 0.58, 0.62, 0.63], [0.4, 0.43, 0.44, 0.44, 0.42]],
+        "low": [[0.3, 0.4, 0.5, 0.52, 0.5], [0.3, 0.33, 0.34, 0.34, 0.32]],
+        "high": [[0.5, 0.6, 0.7, 0.72, 0.73], [0.5, 0.53, 0.54, 0.54, 0.52]],
+        "ceiling": [0.4, 0.6, 0.78, 0.9, 0.97],
+        "kl_bound": [0.0, 0.193, 0.636, 1.204, 1.835],
+        "labels": ["looks", "by length"],
+    },
+    "reward_against_length": {
+        "chosen": REWARDS[0],
+        "rejected": REWARDS[1],
+        "chosen_lengths": LENGTHS[0],
+        "rejected_lengths": LENGTHS[1],
+        "correlation": [0.41, 0.3, 0.5],
+    },
+}
+
+
+def drawn(name: str, **changes: Any) -> Figure:
+    function: Callable[..., Figure] = getattr(rewards, name)
+    return function(**(EVERY[name] | changes))
+
+
+def shown_texts(figure: Figure) -> Iterator[Text]:
+    """Every text that is drawn; tick labels beyond the ends of their axis are not."""
+    ticks: dict[int, bool] = {}
+    for axes in [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                inside = low - 1e-9 <= tick.get_loc() <= high + 1e-9
+                ticks |= {id(tick.label1): inside, id(tick.label2): inside}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_text().strip() and text.get_visible() and ticks.get(id(text), True):
+            yield text
+
+
+def test_every_function_of_the_module_is_tested() -> None:
+    assert set(EVERY) == set(rewards.__all__)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_figures_are_written_whole_with_their_title(name: str, tmp_path: Path) -> None:
+    figure = drawn(name, title="a title")
+    assert figure.get_suptitle() == "a title"
+    assert papers.save(figure, tmp_path / "figure.png", dpi=60).stat().st_size > 2000
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("title", ["", "a title"])
+def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str, title: str) -> None:
+    figure = drawn(name, title=title)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    whole = figure.bbox
+    boxes = [(text.get_text(), text.get_window_extent()) for text in shown_texts(figure)]
+    inside = [(text, box) for text, box in boxes if box.width and box.height]
+    outside = [text for text, box in inside if not (whole.x0 - 2 <= box.x0 and box.x1 <= whole.x1 + 2)]
+    assert not outside
+    crossing = [
+        (one, other) for (one, first), (other, second) in combinations(inside, 2) if first.padded(-1).overlaps(second)
+    ]
+    assert not crossing
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("transfer_matrix", {"value": TABLE[:2]}),
+        ("transfer_matrix", {"value": TABLE * np.nan}),
+        ("transfer_matrix", {"low": TABLE + 0.1}),
+        ("style_matrix", {"chosen": [1.0, 2.0]}),
+        ("rulers", {"value": [0.1, 0.2]}),
+        ("rulers", {"scored": 9}),
+        ("coefficients", {"labels": ["one"]}),
+        ("reliability", {"edges": [0.5, 1.0]}),
+        ("reliability", {"accuracy": [np.nan] * 4}),
+        ("best_of_n", {"sizes": [0, 1, 2, 3, 4]}),
+        ("best_of_n", {"sizes": [1, 4, 2, 8, 16]}),
+        ("best_of_n", {"ceiling": [0.1]}),
+        ("reward_against_length", {"chosen": REWARDS[0][:5]}),
+        ("reward_against_length", {"chosen": REWARDS[0] * np.nan}),
+        ("reward_against_length", {"rejected_lengths": LENGTHS[1] * 0}),
+        ("reward_against_length", {"most": 0}),
+    ],
+)
+def test_wrong_arrays_are_refused(name: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(FigureError):
+        drawn(name, **changes)
+
+
+def test_transfer_cells_hold_the_table_from_the_top_and_frame_the_diagonal() -> None:
+    axes = drawn("transfer_matrix").axes[0]
+    values = {(text.get_position()[0], round(text.get_position()[1])): text.get_text() for text in axes.texts[::2]}
+    assert values == {(j, i): f"{TABLE[i, j]:.3f}" for i in range(3) for j in range(3)}
+    assert axes.texts[1].get_text() == "0.87–0.91"
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    frames = [patch.get_xy() for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert frames == [pytest.approx((place - 0.46, place - 0.46)) for place in range(3)]
+    holes = TABLE.copy()
+    holes[0, 1] = np.nan
+    assert len(rewards.transfer_matrix(NAMES, holes).axes[0].texts) == 8
+
+
+def test_bars_are_as_long_as_the_accuracies_and_only_rulers_are_hatched() -> None:
+    bars = [patch for patch in drawn("rulers").axes[0].patches if isinstance(patch, Rectangle)]
+    assert [bar.get_width() for bar in bars] == EVERY["rulers"]["value"]
+    assert [bool(bar.get_hatch()) for bar in bars] == [False, True, True, True]
+
+
+def test_points_and_lines_of_pairs_are_the_arrays() -> None:
+    axes = drawn("reward_against_length").axes[0]
+    points = [part for part in axes.collections if isinstance(part, PathCollection)]
+    assert [len(np.asarray(part.get_offsets())) for part in points] == [60, 60]
+    assert np.asarray(points[0].get_offsets()).tolist() == np.column_stack([LENGTHS[0], REWARDS[0]]).tolist()
+    lines = {str(part.get_label()): part for part in axes.collections if isinstance(part, LineCollection)}
+    along = (REWARDS[0] > REWARDS[1]) == (LENGTHS[0] > LENGTHS[1])
+    assert len(lines["longer scores higher"].get_segments()) == int(along.sum())
+    assert "+0.41" in axes.get_title(loc="left") and "60 pairs" in axes.get_xlabel()
+
+
+def test_of_many_pairs_some_are_drawn_and_the_axis_says_how_many() -> None:
+    axes = drawn("reward_against_length", most=20).axes[0]
+    assert "20 of 60 pairs drawn" in axes.get_xlabel()
+
+
+def test_reliability_leaves_empty_bins_out_and_writes_every_count() -> None:
+    upper, lower = drawn("reliability").axes
+    (line,) = [line for line in upper.get_lines() if line.get_marker() == "o"]
+    assert np.asarray(line.get_xdata()).tolist() == [0.53, 0.66, 0.95]
+    assert [text.get_text() for text in lower.texts] == ["90", "80", "0", "240"]
+
+
+def test_best_of_n_has_the_bound_on_its_upper_axis() -> None:
+    figure = drawn("best_of_n")
+    upper = figure.axes[0].child_axes[0]
+    assert [text.get_text() for text in upper.get_xticklabels()][:4] == ["0.00", "0.19", "0.64", "1.20"]
+    assert not drawn("best_of_n", kl_bound=None).axes[0].child_axes
