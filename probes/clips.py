@@ -1,12 +1,13 @@
 """Videos as people hold them: frames in order, and how fast they follow each other.
 
-A video is decoded before it comes here, or by transformers with whatever decoder is installed. This file knows nothing
-of models, processors or tokens, and imports neither torch nor transformers unless a video file is to be read.
+A video is decoded before it comes here, or by `probes.video_files`. This file knows nothing of models, processors or
+tokens, and imports neither torch nor transformers.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probes.errors import InputError, one_line
+from probes.image_decoding import decoded_rgb
 from probes.inputs import ImageRef
+from probes.video_files import MAX_VIDEO_PIXELS, read_frames
 
 VIDEO_MARK = "<video>"
 """Where a video stands in a question's text."""
@@ -23,25 +26,21 @@ VIDEO_MARK = "<video>"
 VIDEO_FILES = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 """How names of video files end."""
 
-MAX_VIDEO_PIXELS = 500_000_000
-"""Most pixels, of all frames together, that are decoded from a video file."""
-
-_DECODERS = {"torchcodec": "torchcodec", "pyav": "av", "opencv": "cv2"}
-"""Decoders that transformers can use and that tell a video's size beforehand, and their packages; best first."""
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Video:
     """The frames of one video.
 
     Args:
-        frames: uint8 (frames, height, width, 3), RGB, in order.
+        frames: uint8 (frames, height, width, 3), RGB, in order; or a list of frames, each an array (height, width, 3)
+            or in a form that ImageRef.of takes. Kept as the array.
         fps: Frames per second. Some families write times into the prompt or count positions by them; None has their
             processors assume a rate of their own (24 in transformers 5.23).
         sample: Let the processor choose frames, as its settings say, instead of showing the model all of them.
 
     Raises:
-        InputError: If the frames have another type or shape, there are none, or the rate is not positive.
+        InputError: If the frames have another type or shape, differ, cannot be read or are none, or the rate is not
+            positive.
 
     >>> Video(np.zeros((8, 40, 60, 3), dtype=np.uint8), fps=2)
     Video(8 frames of 60 x 40, fps=2)
@@ -52,6 +51,7 @@ class Video:
     sample: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "frames", _frames(self.frames))
         shape = self.frames.shape
         if len(shape) != 4 or shape[-1] != 3:
             raise InputError(f"a video's frames have the shape {shape}: give (frames, height, width, 3)")
@@ -59,36 +59,30 @@ class Video:
             raise InputError(f"a video's frames are {self.frames.dtype}: give uint8, 0 to 255")
         if not all(shape):
             raise InputError(f"a video of the shape {shape} shows nothing: give at least one frame with pixels")
-        if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise InputError(f"a video's fps must be above 0, and is {self.fps}: give frames per second, or None")
+        rate: Any = self.fps
+        if rate is not None:
+            if not isinstance(rate, Real) or not 0 < float(rate) < float("inf"):
+                raise InputError(f"a video's fps must be above 0, and is {rate!r}: give frames per second, or None")
+            object.__setattr__(self, "fps", float(rate))
 
     @classmethod
     def of(cls, value: Any, fps: float | None = None, sample: bool = False) -> "Video":
         """Take a video in any form in which people hold one.
 
         Args:
-            value: A Video, an array (frames, height, width, 3) of uint8, a list of frames, each an array (height,
-                width, 3) or in a form that ImageRef.of takes, or the path of a video file.
+            value: A Video, frames as the class takes them, or the path of a video file.
             fps: As the class; None takes a file's own.
             sample: As the class. A Video keeps its own rate and choice.
 
         Raises:
-            InputError: If the value is none of these, frames differ in size or cannot be read, or a file cannot be
-                decoded here.
+            InputError: As the class, if the value is none of these, or if a file cannot be decoded here.
         """
         if isinstance(value, cls):
             return value
         if isinstance(value, str | os.PathLike):
-            frames, own = _read(Path(value))
+            frames, own = read_frames(Path(value))
             return cls(frames, own if fps is None else fps, sample)
-        if isinstance(value, list | tuple):
-            return cls(_stacked(value), fps, sample)
-        if _is_array(value):
-            return cls(_array(value), fps, sample)
-        raise InputError(
-            f"cannot take a {type(value).__name__} as a video: give an array (frames, height, width, 3) of uint8, a "
-            "list of frames, a Video or the path of a video file"
-        )
+        return cls(value, fps, sample)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,14 +150,45 @@ def video_list(videos: Any) -> tuple[Video, ...]:
     return tuple(found)
 
 
+def _frames(value: Any) -> NDArray[Any]:
+    """Frames in any form but a file's path."""
+    if isinstance(value, str | os.PathLike):
+        raise InputError("a Video holds frames, and is given a path: Video.of(path) reads its file")
+    if isinstance(value, list | tuple):
+        return _stacked(value)
+    if _is_array(value):
+        return _array(value)
+    raise InputError(
+        f"cannot take a {type(value).__name__} as a video: give an array (frames, height, width, 3) of uint8, a "
+        "list of frames, a Video or the path of a video file"
+    )
+
+
 def _stacked(frames: Sequence[Any]) -> NDArray[Any]:
     if not frames:
         raise InputError("it has no frames: give at least one")
-    arrays = [_array(frame) if _is_array(frame) else np.asarray(ImageRef.of(frame).open()) for frame in frames]
-    shapes = sorted({array.shape for array in arrays})
-    if len(shapes) > 1:
-        raise InputError(f"its frames have unlike shapes ({shapes[0]}, {shapes[1]}): resize them to one size")
+    arrays: list[NDArray[Any]] = []
+    for frame in frames:
+        arrays.append(_array(frame) if _is_array(frame) else _decoded(frame, len(frames)))
+        first, last = ((array.shape, str(array.dtype)) for array in (arrays[0], arrays[-1]))
+        if first != last:
+            raise InputError(
+                f"its frames have unlike shapes or types ({first[0]} of {first[1]}, {last[0]} of {last[1]}): resize "
+                "and convert them to one"
+            )
     return np.stack(arrays)
+
+
+def _decoded(frame: Any, count: int) -> NDArray[np.uint8]:
+    """A frame that is a picture, one of `count` of its size."""
+    ref = None if isinstance(frame, Image.Image) else ImageRef.of(frame)
+    width, height = frame.size if ref is None else ref.size()
+    if count * width * height > MAX_VIDEO_PIXELS:
+        raise InputError(
+            f"its {count:,} frames of {width} x {height} hold more than the {MAX_VIDEO_PIXELS:,} pixels that are "
+            "decoded at once; give fewer or smaller frames"
+        )
+    return np.asarray(decoded_rgb(frame) if ref is None else ref.open())
 
 
 def _is_array(frame: Any) -> bool:
@@ -176,51 +201,3 @@ def _array(frames: Any) -> NDArray[Any]:
     # Tensors on another device, or of a type that numpy lacks.
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"its frames make no array ({one_line(error)}): give uint8 in the CPU's memory") from error
-
-
-def _read(path: Path) -> tuple[NDArray[Any], float | None]:
-    """All frames of a video file, and how many it shows a second."""
-    name = f"file {str(path)!r}"
-    if str(path).lower().startswith(("http:", "https:")):
-        raise InputError(f"{name}: nothing is downloaded here; save it to a file and give the path")
-    if not path.is_file():
-        raise InputError(f"{name}: no such file; check the path, or give the frames")
-    decoder = next((name for name in _DECODERS if _installed(name)), None)
-    if decoder is None:
-        raise InputError(
-            f"{name}: no decoder of video files that transformers can use is installed ({', '.join(_DECODERS)}); "
-            "install one, or read the file yourself and give its frames as an array (frames, height, width, 3)"
-        )
-    from transformers.video_utils import load_video
-
-    try:
-        frames, metadata = load_video(str(path), backend=decoder, sample_indices_fn=_all_frames)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    # A decoder fed a broken file raises nearly anything.
-    except Exception as error:
-        raise InputError(
-            f"{name}: {decoder} cannot decode it ({one_line(error)[:300]}); save it again, or give the frames"
-        ) from error
-    array = np.asarray(frames)
-    # torchcodec alone puts colours before rows.
-    return np.moveaxis(array, 1, -1) if decoder == "torchcodec" else array, metadata.fps or None
-
-
-def _installed(decoder: str) -> bool:
-    from transformers import utils
-
-    return bool(getattr(utils, f"is_{_DECODERS[decoder]}_available")())
-
-
-def _all_frames(metadata: Any, **_: Any) -> NDArray[np.int64]:
-    count = int(metadata.total_num_frames or 0)
-    if count < 1:
-        raise InputError("it does not say how many frames it has; read it yourself and give them")
-    pixels = count * int(metadata.width) * int(metadata.height)
-    if pixels > MAX_VIDEO_PIXELS:
-        raise InputError(
-            f"its {count:,} frames hold {pixels:,} pixels, and at most {MAX_VIDEO_PIXELS:,} are decoded; give the "
-            "frames that matter"
-        )
-    return np.arange(count)

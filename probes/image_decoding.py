@@ -72,21 +72,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def encode_lossless(image: Image.Image) -> bytes:
-    """A PIL image as the bytes of an RGB PNG, upright.
+def decoded_rgb(image: Image.Image) -> Image.Image:
+    """A PIL image as RGB, upright.
 
     Raises:
         InputError: If its pixels cannot be decoded.
     """
-    buffer = io.BytesIO()
     try:
         with whole_files_only():
             image.load()
-        to_rgb(ImageOps.exif_transpose(image)).save(buffer, "PNG", compress_level=1)
+        return to_rgb(ImageOps.exif_transpose(image))
     except InputError as error:
         raise InputError(f"PIL image {image.size}: {error}") from None
     except Exception as error:
         raise InputError(f"PIL image {image.size}: cannot be decoded ({one_line(error)}); save it again") from None
+
+
+def encode_lossless(image: Image.Image) -> bytes:
+    """A PIL image as the bytes of an RGB PNG, upright.
+
+    Raises:
+        InputError: As `decoded_rgb`, and if it has no pixels.
+    """
+    buffer, rgb = io.BytesIO(), decoded_rgb(image)
+    if not all(rgb.size):
+        raise InputError(f"PIL image {rgb.size}: it has no pixels; give one that has")
+    rgb.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

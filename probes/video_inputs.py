@@ -27,7 +27,8 @@ def video_arguments(videos: Sequence[Sequence[Video]]) -> dict[str, Any]:
             "batch of their own"
         )
     return {
-        "videos": [video.frames for video in listed],
+        # Of frames 1 or 3 pixels high, processors take rows for colours unless these come first.
+        "videos": [video.frames.transpose(0, 3, 1, 2) for video in listed],
         "video_metadata": [video.metadata() for video in listed],
         "do_sample_frames": choices.pop(),
         "return_metadata": True,
@@ -59,7 +60,9 @@ def refusal(error: Exception, videos: Sequence[Sequence[Video]]) -> InputError:
     what = "images, videos or texts" if listed else "images or texts"
     hint = ""
     if any(video.sample for video in listed):
-        hint = ": to be sampled, videos need their fps, and the video processor an fps or num_frames of its own"
+        hint = ": to be sampled, videos need their fps, and processor.video_processor an fps or num_frames of its own"
+    elif min(map(len, listed), default=2) < 2:
+        hint = ": some take no video of a single frame; give it as an image, or give more frames"
     elif len({len(video) for video in listed}) > 1:
         hint = ": some take videos of one number of frames only; ask about those of another separately"
     return InputError(f"the processor refuses these {what} ({first_line(error)}){hint}")

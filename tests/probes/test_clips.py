@@ -51,6 +51,8 @@ def test_every_form_gives_the_same_frames(tmp_path: Path) -> None:
     ]
     for form in forms:
         np.testing.assert_array_equal(Video.of(form).frames, frames)
+        if not isinstance(form, Video):
+            np.testing.assert_array_equal(Video(form, fps=2, sample=True).frames, frames)
         assert (len(Video.of(form)), Video.of(form).size) == (3, SIZE)
     assert (Video.of(frames, 2, True).fps, Video.of(frames, 2, True).sample) == (2, True)
     assert repr(Video.of(Video(frames, 5), 2)) == "Video(3 frames of 60 x 40, fps=5)"
@@ -70,6 +72,7 @@ def test_what_is_no_video_is_refused() -> None:
         ([clip(4)[:, :0]], "at least one frame"),
         ([[]], "no frames"),
         ([[picture(32, 32), picture(32, 16)]], "unlike shapes.*resize"),
+        ([[clip(1)[0], np.ones((40, 60, 3), bool)]], "unlike shapes or types .*of uint8.*of bool"),
         ([["nowhere.png"]], "nowhere.png"),
         ([picture()], "cannot take a Image as a video"),
         ([7], "cannot take a int as a video"),
@@ -86,6 +89,12 @@ def test_what_is_no_video_is_refused() -> None:
     for fps in (0, -1, float("nan"), float("inf")):
         with pytest.raises(InputError, match="fps must be above 0"):
             Video(clip(2), fps)
+    unread: Any = "25"
+    with pytest.raises(InputError, match="fps must be above 0, and is '25'"):
+        Video(clip(2), unread)
+    unread = "clip.mp4"
+    with pytest.raises(InputError, match=r"Video.of\(path\)"):
+        Video(unread)
 
 
 @given(shape=st.lists(st.integers(0, 4), min_size=0, max_size=5), dtype=st.sampled_from(["uint8", "float64", "bool"]))
@@ -169,6 +178,7 @@ def test_batches_that_a_processor_cannot_take_are_refused() -> None:
     mixed = [Video(clip(4), sample=True), Video(clip(4))]
     assert "some are to be sampled and some are not" in refusal(mixed)
     assert "videos need their fps" in refusal([Video(clip(8), sample=True)])
+    assert "no video of a single frame; give it as an image" in refusal([clip(1)], family="qwen3_vl")
 
 
 def test_a_trace_names_the_videos_and_frames_that_it_does_not_have() -> None:
@@ -213,12 +223,36 @@ def test_spans_of_videos_are_told_from_those_of_images() -> None:
     assert image != ImageSpan(**vars(video)) and ImageSpan(**vars(video)) != video
 
 
+def test_a_list_of_pictures_too_large_is_refused_before_all_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probes.clips.MAX_VIDEO_PIXELS", 2 * 32 * 32)
+    assert len(Video.of([picture(32, 32)] * 2)) == 2
+    for frame in (picture(32, 32), ImageRef.of(picture(32, 32))):
+        with pytest.raises(InputError, match="its 3 frames of 32 x 32 hold more than the 2,048 pixels"):
+            Video.of([frame, "nowhere.png", "nowhere.png"])
+
+
+def test_frames_as_high_as_there_are_colours_are_not_turned() -> None:
+    low = clip(4, (9, 3))
+    tall = low.repeat(8, axis=1).repeat(8, axis=2)
+    grid = hooked("qwen2_5_vl").encode([Question([], "Which?", [low])]).inputs["video_grid_thw"]
+    assert grid.tolist() == [[2, 4, 8]]
+    # Stretched to one size, both look alike.
+    stretched = hooked("llava_onevision")
+    one, other = (
+        stretched.encode([Question([], "Which?", [each])]).inputs["pixel_values_videos"] for each in (low, tall)
+    )
+    turned = stretched.processor.video_processor([low], return_tensors="pt", do_sample_frames=False)
+    wrong = (turned["pixel_values_videos"] - other).abs().mean()
+    assert (one - other).abs().mean() < 0.5 < wrong
+
+
 def test_files_need_a_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "clip.mp4"
-    assert "no such file" in refusal([path])
+    for nothing in (path, "a" * 9999, "data:video/mp4;base64," + "A" * 9999):
+        assert "no such file" in refusal([nothing])
     assert "nothing is downloaded" in refusal(["https://example.org/clip.mp4"])
     path.write_bytes(b"no video")
-    monkeypatch.setattr("probes.clips._installed", lambda _: False)
+    monkeypatch.setattr("probes.video_files._installed", lambda _: False)
     message = refusal([str(path)])
     assert "no decoder" in message and "give its frames as an array" in message
     assert str(path).endswith(VIDEO_FILES)
@@ -227,25 +261,36 @@ def test_files_need_a_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("decoder", ["torchcodec", "pyav", "opencv"])
 def test_files_are_read_by_transformers(decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder itself is made up here; what is handed to it, and what is made of its answer, is ours."""
-    path, frames, count = tmp_path / "clip.mp4", clip(5), 5
+    path, frames, told = tmp_path / "clip.mp4", clip(5), 5
     path.write_bytes(b"whatever")
 
     def decode(file: str, choose: Any, **_: Any) -> Any:
-        metadata = video_utils.VideoMetadata(total_num_frames=count, fps=12.5, width=SIZE[0], height=SIZE[1])
-        chosen = frames[choose(metadata=metadata)]
-        return torch.from_numpy(chosen).permute(0, 3, 1, 2) if decoder == "torchcodec" else chosen, metadata
+        metadata = video_utils.VideoMetadata(total_num_frames=told, fps=12.5, width=SIZE[0], height=SIZE[1])
+        wanted = choose(metadata=metadata)
+        if decoder == "torchcodec":
+            return torch.from_numpy(frames[wanted]).permute(0, 3, 1, 2), metadata
+        return np.stack([frame for place, frame in enumerate(frames) if place in wanted]), metadata
 
-    monkeypatch.setattr("probes.clips._installed", lambda name: name == decoder)
+    monkeypatch.setattr("probes.video_files._installed", lambda name: name == decoder)
     package = {"torchcodec": "torchcodec", "pyav": "av", "opencv": "cv2"}[decoder]
     monkeypatch.setattr(video_utils, f"is_{package}_available", lambda: True)
     monkeypatch.setitem(video_utils.VIDEO_DECODERS, decoder, decode)
     found = Video.of(path)
     np.testing.assert_array_equal(found.frames, frames)
     assert found.fps == 12.5 and Video.of(path, fps=3).fps == 3
-    monkeypatch.setattr("probes.clips.MAX_VIDEO_PIXELS", 100)
+    if decoder != "torchcodec":
+        told = 40
+        assert "it has 40 frames, and 5 can be decoded, so that it is broken or cut off" in refusal([path])
+    told = 0
+    if decoder == "pyav":
+        np.testing.assert_array_equal(Video.of(path).frames, frames)
+    else:
+        assert "does not say how many frames" in refusal([path])
+    told = 5
+    monkeypatch.setattr("probes.video_files.MAX_VIDEO_PIXELS", 100)
     assert "at most 100 are decoded" in refusal([path])
-    count = 0
-    assert "does not say how many frames" in refusal([path])
+    told = 0
+    assert decoder != "pyav" or "holds more than 100 pixels" in refusal([path])
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("moov atom\nnot found")
