@@ -1,7 +1,7 @@
 """Arrays in, figures out: matplotlib for papers, plotly for screens. Imports nothing of this project, and no torch.
 
-``viz.papers`` and ``viz.screens`` hold the same functions with the same arguments, ``viz.rewards`` those of reward models
-(for papers); they load on first use.
+``viz.papers`` and ``viz.screens`` hold the same functions with the same arguments, ``viz.rewards`` those of reward
+models (for papers); they load on first use.
 """
 
 from importlib import import_module

@@ -68,7 +68,7 @@ def reward_against_length(
     size = 12 if len(shown) <= 100 else 6
     for side, name in enumerate(("better", "worse")):
         axes.scatter(
-            lengths[:, side], rewards[:, side], size, style.series_color(side), style.PAPER_MARKERS[side],
+            lengths[:, side], rewards[:, side], s=size, c=style.series_color(side), marker=style.PAPER_MARKERS[side],
             linewidths=0, alpha=0.8, label=f"{name} answer", zorder=2,
         )  # fmt: skip
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -157,10 +157,8 @@ def _square(
     if table.shape != (len(names), len(names)):
         raise shapes.FigureError(f"value must be ({len(names)}, {len(names)}) for {axis}, got {table.shape}")
     # Row by row they are series with intervals, and checked as such; a row without a number is fine.
-    flat = shapes.curves(
-        np.arange(table.size), table.ravel(), *(None if end is None else np.ravel(end) for end in (low, high)),
-        axis="cells",
-    )  # fmt: skip
+    lower, upper = (None if end is None else np.ravel(end) for end in (low, high))
+    flat = shapes.curves(np.arange(table.size), table.ravel(), lower, upper, axis="cells")
     if flat.low is None or flat.high is None:
         return table, None
     return table, (flat.low.reshape(table.shape), flat.high.reshape(table.shape))

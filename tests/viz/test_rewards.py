@@ -81,7 +81,7 @@ def drawn(name: str, **changes: Any) -> Figure:
 def shown_texts(figure: Figure) -> Iterator[Text]:
     """Every text that is drawn; tick labels beyond the ends of their axis are not."""
     ticks: dict[int, bool] = {}
-    for axes in [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]:
+    for axes in [*figure.axes, *(child for parent in figure.axes for child in parent.child_axes)]:
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
@@ -109,7 +109,7 @@ def test_figures_are_written_whole_with_their_title(name: str, tmp_path: Path) -
 def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str, title: str) -> None:
     figure = drawn(name, title=title)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]
     whole = figure.bbox
     boxes = [(text.get_text(), text.get_window_extent()) for text in shown_texts(figure)]
     inside = [(text, box) for text, box in boxes if box.width and box.height]
