@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from probes.checkpoints import first_line
+from probes.families import ASKED, FLAT, UNBATCHED
 from probes.inputs import InputError
 from probes.loading import context_length
 from rewardmodels.heads import last_real_tokens
@@ -53,6 +54,7 @@ class Collator:
         self._processor = processor
         self._tokenizer = tokenizer_of(processor)
         self._side = padding_side
+        self._kind = str(config.model_type)
         self._pad = config.get_text_config().pad_token_id
         context = context_length(config)
         if max_length is not None and (context is None or max_length <= context):
@@ -71,8 +73,14 @@ class Collator:
 
         Raises:
             TooLongError: If a row has more tokens than allowed.
-            InputError: If the processor refuses the images or texts, or a row ends in the padding token.
+            InputError: If the processor refuses the images or texts, a row ends in the padding token, or several rows
+                are given for a model whose rows change each other in a batch.
         """
+        if len(conversations) > 1 and not self.takes_several:
+            raise InputError(
+                f"a model of type {self._kind!r} {UNBATCHED[self._kind]}: score one response at a time; it cannot be "
+                "trained on pairs"
+            )
         inputs = self._process(conversations)
         self._check_lengths(inputs["attention_mask"])
         if self._pad is not None:
@@ -89,6 +97,11 @@ class Collator:
         """Most tokens of a row; None for no bound."""
         return self._lengths.most
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether the model's rows leave each other alone in a batch."""
+        return self._kind not in UNBATCHED
+
     def _process(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
         texts = [conversation.text for conversation in conversations]
         settings: dict[str, Any] = {
@@ -101,7 +114,9 @@ class Collator:
         images = [list(conversation.images) for conversation in conversations]
         if any(images):
             # A nested list keeps rows apart; where some row has none, the marks in the texts have to.
-            settings["images"] = images if all(images) else [image for own in images for image in own]
+            nested = all(images) and self._kind not in FLAT
+            settings["images"] = images if nested else [image for own in images for image in own]
+            settings |= ASKED.get(self._kind, {})
         try:
             batch: Mapping[str, Any] = (
                 self._tokenizer(texts, **settings)

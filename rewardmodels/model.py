@@ -175,7 +175,7 @@ class RewardModel:
         Args:
             prompts: One per response.
             responses: Texts, or responses with images of their own.
-            batch_size: Rows per forward pass. Scores do not depend on it.
+            batch_size: Rows per forward pass; one where rows would change each other. Scores do not depend on it.
 
         Raises:
             InputError: If the numbers differ, a conversation cannot be rendered, read or held by the model, or a score
@@ -188,6 +188,7 @@ class RewardModel:
         conversations = [
             self._conversation(*pair, row) for row, pair in enumerate(zip(prompts, responses, strict=True))
         ]
+        batch_size = batch_size if self.collator.takes_several else 1
         # Rows with and without images go apart, as not every processor takes both in one batch.
         scores = [math.nan] * len(conversations)
         for seen in (True, False):
