@@ -74,29 +74,41 @@ class PairCollator:
     """Makes the batches of a trainer out of places in a list of pairs.
 
     A batch holds the chosen conversations, then the rejected ones, as TRL's trainer expects; with a view, the same
-    under "proxy" as the text-only proxy sees them.
+    under "proxy" as the text-only proxy sees them. With contrast, both follow once more, with another pair's images.
 
     Args:
         reward: The model, for its chat template and processor.
         pairs: What the places point at.
         view: What a proxy sees in place of the images, one of `rewardmodels.views.VIEWS`; None without a proxy.
         seed: Draws whose images are shown where they are shuffled.
+        contrast: Whether every pair is to be read with another one's images as well.
 
     Raises:
-        InputError: If the view is unknown, or cannot be made for these prompts.
+        InputError: If the view is unknown, or a view or the contrast cannot be made for these prompts.
     """
 
     def __init__(
-        self, reward: RewardModel, pairs: Sequence[PreferencePair], view: str | None = None, seed: int = 0
+        self,
+        reward: RewardModel,
+        pairs: Sequence[PreferencePair],
+        view: str | None = None,
+        seed: int = 0,
+        contrast: bool = False,
     ) -> None:
         self._reward = reward
         self._pairs = pairs
         self._groups = {name: place for place, name in enumerate(sorted({pair.group for pair in pairs}))}
         self._weighted = any(pair.weight != 1 for pair in pairs)
         self._with_margins = any(pair.margin is not None for pair in pairs)
+        prompts, clusters = [pair.prompt for pair in pairs], [pair.cluster for pair in pairs]
         self._view: Callable[[int], tuple[Turn, ...]] | None = None
         if view is not None:
-            self._view = viewed([pair.prompt for pair in pairs], [pair.cluster for pair in pairs], view, seed)
+            self._view = viewed(prompts, clusters, view, seed)
+        self._other: Callable[[int], tuple[Turn, ...]] | None = None
+        if contrast:
+            if not any(turn.images for prompt in prompts for turn in prompt):
+                raise InputError("no pair has an image, so there is nothing to hold pairs' images against")
+            self._other = viewed(prompts, clusters, "shuffled", seed)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -114,10 +126,9 @@ class PairCollator:
         """
         places = [item["index"] for item in items]
         pairs = [self._pairs[place] for place in places]
-        batch: dict[str, Any] = dict(self._inputs(pairs))
+        batch: dict[str, Any] = dict(self._inputs(pairs, _seen(pairs, places, self._other)))
         if self._view is not None:
-            seen = [replace(pair, prompt=self._view(place)) for pair, place in zip(pairs, places, strict=True)]
-            batch["proxy"] = self._inputs(seen)
+            batch["proxy"] = self._inputs(_seen(pairs, places, self._view))
         if self._weighted:
             batch["weight"] = torch.tensor([pair.weight for pair in pairs], dtype=torch.float)
         if self._with_margins:
@@ -125,11 +136,23 @@ class PairCollator:
         batch["group"] = torch.tensor([self._groups[pair.group] for pair in pairs])
         return batch
 
-    def _inputs(self, pairs: Sequence[PreferencePair]) -> dict[str, Tensor]:
+    def _inputs(self, *blocks: Sequence[PreferencePair]) -> dict[str, Tensor]:
         try:
-            return self._reward.collator(pair_conversations(self._reward, pairs))
+            return self._reward.collator(
+                [conversation for pairs in blocks for conversation in pair_conversations(self._reward, pairs)]
+            )
         except InputError as error:
-            raise InputError(f"the batch of pairs {', '.join(pair.id for pair in pairs[:8])}: {error}") from error
+            named = ", ".join(pair.id for pair in blocks[0][:8])
+            raise InputError(f"the batch of pairs {named}: {error}") from error
+
+
+def _seen(
+    pairs: Sequence[PreferencePair], places: Sequence[int], view: Callable[[int], tuple[Turn, ...]] | None
+) -> list[PreferencePair]:
+    """Pairs under a view; none without one."""
+    if view is None:
+        return []
+    return [replace(pair, prompt=view(place)) for pair, place in zip(pairs, places, strict=True)]
 
 
 def pair_conversations(reward: RewardModel, pairs: Sequence[PreferencePair]) -> list[Conversation]:

@@ -30,6 +30,8 @@ class PairBatch:
     """Reward of the chosen minus that of the rejected response, by the multimodal model."""
     margin_text: Tensor | None = None
     """The same by the text-only proxy."""
+    margin_shuffled: Tensor | None = None
+    """The same by the multimodal model, with another pair's images in place of the pair's own."""
     weight: Tensor | None = None
     """Weights of the pairs from the data; None is ones."""
     group: Tensor | None = None
@@ -80,6 +82,7 @@ class Objective(Protocol):
     name: ClassVar[str]
     needs_text: ClassVar[bool]
     needs_groups: ClassVar[bool]
+    needs_shuffled: ClassVar[bool]
 
     def __call__(self, batch: PairBatch, *, training: bool = True, total: Total = alone) -> Objectified:
         """Return the loss of a batch; only when training may the state move."""
@@ -103,6 +106,7 @@ class BradleyTerry:
     name: ClassVar[str] = "bradley-terry"
     needs_text: ClassVar[bool] = False
     needs_groups: ClassVar[bool] = False
+    needs_shuffled: ClassVar[bool] = False
 
     center: float = 0.0
     """Strength of the pull of the rewards' mean towards 0."""
@@ -157,6 +161,8 @@ class BradleyTerry:
         lacks = {
             "margin_text: give it a text-only proxy": self.needs_text and batch.margin_text is None,
             "group: give every pair its group": self.needs_groups and batch.group is None,
+            "margin_shuffled: score every pair with another one's images too": self.needs_shuffled
+            and batch.margin_shuffled is None,
             "reward_sum: centring needs the rewards themselves": bool(self.center) and batch.reward_sum is None,
         }
         for words, missing in lacks.items():

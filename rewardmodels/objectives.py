@@ -16,6 +16,7 @@ from rewardmodels.bradley_terry import Objective as Objective
 from rewardmodels.bradley_terry import PairBatch as PairBatch
 from rewardmodels.bradley_terry import Step, ranked_correctly
 from rewardmodels.group_dro import GroupDRO as GroupDRO
+from rewardmodels.image_contrast import ImageContrast as ImageContrast
 from rewardmodels.shortcut import check_exponent, coefficient_from_margins, normalise, pair_loss, weighted_loss
 
 
@@ -91,7 +92,7 @@ class ProductOfExperts(BradleyTerry):
 
 
 OBJECTIVES: dict[str, type[BradleyTerry]] = {
-    kind.name: kind for kind in (BradleyTerry, ShortcutAware, TextOnlyWeight, ProductOfExperts, GroupDRO)
+    kind.name: kind for kind in (BradleyTerry, ShortcutAware, TextOnlyWeight, ProductOfExperts, GroupDRO, ImageContrast)
 }
 """Every objective by its name."""
 

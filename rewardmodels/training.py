@@ -72,10 +72,10 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         self._branches = branches
         self._card = card
         seen = view if branches is not None else None
-        self._collators: dict[str, Any] = {"train": collator or PairCollator(reward, pairs, seen, args.seed)}
+        self._collators: dict[str, Any] = {"train": collator or self._collator(pairs, seen, args.seed)}
         evaluation = None
         if eval_pairs:
-            self._collators["eval"] = PairCollator(reward, eval_pairs, seen, args.seed)
+            self._collators["eval"] = self._collator(eval_pairs, seen, args.seed)
             evaluation = _places(eval_pairs, evaluates=True)
         super().__init__(
             model=reward.model if branches is None else branches,
@@ -103,10 +103,12 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         mode = "train" if self.model.training else "eval"
         aside = {key: inputs.pop(key) for key in ("proxy", "weight", "margin", "group", "index") if key in inputs}
         rewards, text = self._rewards(model, inputs, aside.get("proxy"))
+        rewards, shuffled = self._apart(rewards)
         chosen, rejected = rewards.chunk(2)
         batch = PairBatch(
             margin=chosen - rejected,
             margin_text=text,
+            margin_shuffled=shuffled,
             weight=aside.get("weight"),
             group=aside.get("group") if self._objective.needs_groups else None,
             target=aside.get("margin"),
@@ -124,7 +126,7 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
     def _rewards(
         self, model: Any, inputs: dict[str, Any], proxy: dict[str, Any] | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Rewards of chosen, then rejected responses; and the text-only margins, where there is a proxy."""
+        """Rewards of all rows, and the text-only margins, where there is a proxy."""
         if self._branches is None:
             return model(**inputs, use_cache=False).logits.squeeze(-1), None
         if proxy is None:
@@ -132,6 +134,17 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         main, text = model(main={**inputs, "use_cache": False}, proxy={**proxy, "use_cache": False})
         better, worse = text.squeeze(-1).chunk(2)
         return main.squeeze(-1), better - worse
+
+    def _apart(self, rewards: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rewards of chosen, then rejected responses; and the margins with other pairs' images, where there are any."""
+        if not self._objective.needs_shuffled:
+            return rewards, None
+        rewards, others = rewards.chunk(2)
+        better, worse = others.chunk(2)
+        return rewards, better - worse
+
+    def _collator(self, pairs: Sequence[PreferencePair], view: str | None, seed: int) -> PairCollator:
+        return PairCollator(self.reward, pairs, view, seed, self._objective.needs_shuffled)
 
     def _total(self, value: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:

@@ -1,4 +1,4 @@
-"""The small vision-language reward model that every run starts from: as it is first drawn, or taught to see.
+"""The small vision-language reward model that every run starts from: as first drawn, half taught, or taught to see.
 
 Teaching is in two steps: the tower learns to name pictures, then projector, decoder and head learn which of two words
 names one, from pairs in which no cue tells anything. It uses pictures of its own, which no reward run sees.
@@ -63,23 +63,40 @@ def taught(teaching: Teaching, say: Callable[[str], object] = lambda _: None) ->
         teaching: How.
         say: Told how far it is, a line at a time.
     """
+    return _taught_to_look(unaligned(teaching, say), teaching, say)
+
+
+def unaligned(teaching: Teaching, say: Callable[[str], object] = lambda _: None) -> RewardModel:
+    """The model after the first step of teaching: its tower names pictures, and its decoder has never read the tower.
+
+    As a pretrained tower and a language model are before they are trained together. Arguments as of `taught`.
+    """
     reward = untaught(teaching.seed)
     pictures = split_pictures()["teaching"]
-    pixels = torch.cat([_pixels(reward, picture) for picture in pictures])
-    _teach_tower(reward.model, pictures, pixels, teaching, say)
-    reward.model.model.vision_tower.requires_grad_(False)
-    _teach_pairs(reward, pictures, pixels, teaching, say)
+    _teach_tower(reward.model, pictures, _all_pixels(reward, pictures), teaching, say)
     return reward
 
 
 def save_backbones(folder: Path, teaching: Teaching, say: Callable[[str], object] = lambda _: None) -> None:
-    """Save "seeing" and "blind" as reward-model checkpoints."""
+    """Save "blind", "unaligned" and "seeing" as reward-model checkpoints."""
     untaught(teaching.seed).save_pretrained(folder / "blind")
-    taught(teaching, say).save_pretrained(folder / "seeing")
+    reward = unaligned(teaching, say)
+    reward.save_pretrained(folder / "unaligned")
+    _taught_to_look(reward, teaching, say).save_pretrained(folder / "seeing")
+
+
+def _taught_to_look(reward: RewardModel, teaching: Teaching, say: Callable[[str], object]) -> RewardModel:
+    reward.model.model.vision_tower.requires_grad_(False)
+    pictures = split_pictures()["teaching"]
+    _teach_pairs(reward, pictures, _all_pixels(reward, pictures), teaching, say)
+    return reward
+
+
+def _all_pixels(reward: RewardModel, pictures: Sequence[NamedPicture]) -> Tensor:
+    return torch.cat([_pixels(reward, picture) for picture in pictures])
 
 
 def _pixels(reward: RewardModel, picture: NamedPicture) -> Tensor:
-
     values: Tensor = reward.processor.image_processor(image_of(picture, 0.0).open(), return_tensors="pt")[
         "pixel_values"
     ]
@@ -119,7 +136,7 @@ def _teach_pairs(
     place = {picture.path: at for at, picture in enumerate(pictures)}
     steps, batch = teaching.pair_steps, teaching.pair_batch
     pairs = make_pairs(pictures, 4 * len(pictures) * teaching.views, strengths("", 0.5), 0.0, (teaching.seed, 11))
-    prepared = PreparedPairs(reward, pairs, pixels=False)
+    prepared = PreparedPairs(reward, pairs, keep="nothing")
     shown = torch.tensor([place[pair.cluster] for pair in pairs])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer, schedule = _optimiser(trained, steps, teaching)

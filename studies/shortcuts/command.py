@@ -5,18 +5,16 @@ Knows options, the run folder and progress; what a run is, and what numbers mean
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from probes.estimates import Estimate
 from probes.files import now, read_json, write_json
 from probes.inputs import InputError
 from studies.options import refuse_below, refuse_file, say_interrupted
 from studies.shortcuts import settings
 from studies.shortcuts.grid import Task, missing, run_tasks, tasks
-from studies.shortcuts.report import print_summaries, write_metrics
+from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
 
 MANIFEST = "manifest.json"
 
@@ -35,10 +33,8 @@ class ShortcutsConfig:
     """Seeds of each place of the map."""
     workers: int = 1
     """Processes, each on one thread."""
-    strengths: tuple[float, ...] = settings.STRENGTHS
-    """Shares of pairs in which the own cue is right."""
-    backbones: tuple[str, ...] = settings.BACKBONES
-    """Backbones to start from: seeing, blind."""
+    parts: tuple[str, ...] = tuple(settings.PLACES)
+    """Parts of the study, in the order of the work: headline, controls, start, map."""
     resume: bool = False
     """Go on with the runs that are missing in --out."""
 
@@ -79,7 +75,10 @@ def run(config: ShortcutsConfig) -> int:
     except KeyboardInterrupt:
         say_interrupted("shortcuts", config, "runs")
         raise
-    print_summaries(write_metrics(config.out, todo))
+    summaries, judged = write_metrics(config.out, todo)
+    print_summaries(summaries)
+    if judged is not None:
+        print_verdict(judged)
     manifest = read_json(config.out / MANIFEST)
     write_json(config.out / MANIFEST, {**manifest, "finished": now()})
     return 0
@@ -87,7 +86,7 @@ def run(config: ShortcutsConfig) -> int:
 
 def wanted(config: ShortcutsConfig) -> list[Task]:
     """The tasks of a config."""
-    return tasks(config.backbones, settings.SEEDS[: config.seeds], config.strengths)
+    return tasks(config.parts, settings.SEEDS[: config.seeds])
 
 
 def settings_digest() -> str:
@@ -99,32 +98,16 @@ def settings_digest() -> str:
         "elsewhere": settings.ELSEWHERE,
         "learnabilities": settings.LEARNABILITIES,
         "lengths": settings.LENGTHS,
-        "methods": settings.METHODS,
+        "methods": (settings.METHODS, settings.CONTRAST_ALONE, settings.CONTROL_METHODS, settings.STARTING_METHODS),
         "sizes": asdict(settings.Sizes()),
         "backbone": asdict(SIZE),
         "teaching": asdict(Teaching()),
         "stops": settings.STOPS,
+        "places": settings.PLACES,
+        "seeds": settings.SEEDS,
+        "exponents": (settings.EXPONENTS, settings.LARGEST_DEV_LOSS),
     }
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-
-
-def measure_ceilings(folder: Path, pairs: int = 2000) -> dict[str, Any]:
-    """Accuracy of each backbone on unseen pictures where no cue tells anything: the image-only ceiling."""
-    from rewardmodels.model import RewardModel
-    from studies.shortcuts.environments import make_pairs, strengths
-    from studies.shortcuts.pictures import split_pictures
-    from studies.shortcuts.preparing import PreparedPairs, margins
-    from studies.shortcuts.summary import measured_ceiling
-
-    found: dict[str, dict[str, Estimate]] = {}
-    for backbone in settings.BACKBONES:
-        reward = RewardModel.from_pretrained(folder / backbone, device="cpu")
-        for learnability in settings.LEARNABILITIES:
-            drawn = make_pairs(split_pictures()["test"], pairs, strengths("", 0.5), learnability.noise, (999, 1))
-            prepared = PreparedPairs(reward, drawn)
-            estimate = measured_ceiling(margins(reward.model, prepared), [pair.cluster for pair in drawn])
-            found.setdefault(learnability.name, {})[backbone] = estimate
-    return {name: {which: each.to_dict() for which, each in both.items()} for name, both in found.items()}
 
 
 def _check(config: ShortcutsConfig) -> None:
@@ -132,14 +115,9 @@ def _check(config: ShortcutsConfig) -> None:
     refuse_below(config, {"seeds": 1, "workers": 1})
     if config.seeds > len(settings.SEEDS):
         raise InputError(f"--seeds {config.seeds}: the study fixes {len(settings.SEEDS)} seeds")
-    _known("strengths", config.strengths, settings.STRENGTHS)
-    _known("backbones", config.backbones, settings.BACKBONES)
-
-
-def _known(option: str, given: Sequence[Any], known: Sequence[Any]) -> None:
-    unknown = [value for value in given if value not in known]
-    if unknown or not given:
-        raise InputError(f"--{option} {unknown or 'is empty'}: the study fixes {', '.join(map(str, known))}")
+    unknown = [part for part in config.parts if part not in settings.PLACES]
+    if unknown or not config.parts:
+        raise InputError(f"--parts {' '.join(unknown) or 'is empty'}: there are {', '.join(settings.PLACES)}")
 
 
 def _open(config: ShortcutsConfig, digest: str) -> None:
@@ -159,10 +137,11 @@ def _open(config: ShortcutsConfig, digest: str) -> None:
 
 
 def _backbones(folder: Path) -> None:
-    """Teach the backbones once, and measure what they see."""
-    if (folder / "ceilings.json").is_file():
+    """Teach the backbones, once; they are put in their place together."""
+    if (folder / "backbones").is_dir():
         return
     from studies.shortcuts.backbone import Teaching, save_backbones
 
-    save_backbones(folder / "backbones", Teaching(), print)
-    write_json(folder / "ceilings.json", measure_ceilings(folder / "backbones"))
+    unfinished = folder / "backbones.unfinished"
+    save_backbones(unfinished, Teaching(), print)
+    unfinished.rename(folder / "backbones")

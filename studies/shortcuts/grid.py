@@ -16,22 +16,21 @@ import numpy.typing as npt
 from probes.files import write_bytes
 from probes.inputs import InputError
 from studies.shortcuts.settings import (
-    BACKBONES,
+    CONTRAST_ALONE,
+    CONTROL_METHODS,
     ENVIRONMENTS,
     LEARNABILITIES,
-    LENGTHS,
     METHODS,
+    NO_CUE,
+    PLACES,
     SEEDS,
-    STRENGTHS,
+    STARTING_METHODS,
     TEXT_ONLY,
     Cell,
     Method,
+    Place,
     Sizes,
 )
-
-BLIND_METHODS = ("plain", "SFC", "SFC^0.5", "1 - p")
-"""What the negative control from a backbone that does not see compares."""
-BLIND_STRENGTHS = (0.98,)
 
 
 class Task(NamedTuple):
@@ -48,6 +47,11 @@ class Task(NamedTuple):
         """The run of a method."""
         return Cell(*self, method)
 
+    @property
+    def place(self) -> Place:
+        """Where on the map it belongs."""
+        return Place(*self[:4])
+
 
 class Stored(NamedTuple):
     """A finished run, as read back."""
@@ -61,29 +65,38 @@ class Stored(NamedTuple):
     loss: npt.NDArray[np.float32]
 
 
-def tasks(
-    backbones: Sequence[str] = BACKBONES, seeds: Sequence[int] = SEEDS, strengths: Sequence[float] = STRENGTHS
-) -> list[Task]:
-    """Every task, seed by seed, so that a part of the grid is a whole grid of fewer seeds.
+def tasks(parts: Sequence[str] = tuple(PLACES), seeds: Sequence[int] = SEEDS) -> list[Task]:
+    """The tasks of parts of the study, each once: part by part, and seed by seed, so that few seeds make a whole map.
 
-    >>> len(tasks()), tasks()[0]
-    (315, Task(backbone='seeing', learnability='clearer', strength=0.95, steps=150, environment='length', seed=0))
+    >>> len(tasks()), tasks(("headline",))[1]
+    (340, Task(backbone='seeing', learnability='noisier', strength=0.98, steps=400, environment='length', seed=1))
     """
-    return [
-        Task(backbone, learnability.name, strength, steps, environment, seed)
-        for seed in seeds
-        for backbone in backbones
-        for learnability in LEARNABILITIES
-        for strength in strengths
-        for steps in LENGTHS
-        for environment in ENVIRONMENTS
-        if backbone == "seeing" or (strength in BLIND_STRENGTHS and learnability is LEARNABILITIES[0])
-    ]
+    found: dict[Task, None] = {}
+    for part in parts:
+        for seed in seeds:
+            for place in PLACES[part]:
+                found[no_cue(place, seed)] = None
+                for environment in ENVIRONMENTS:
+                    found[Task(*place, environment, seed)] = None
+    return list(found)
+
+
+def no_cue(place: Place, seed: int) -> Task:
+    """The task that gives a place its image-only ceiling: the same training where no cue tells anything."""
+    return Task(place.backbone, place.learnability, 0.5, place.steps, NO_CUE, seed)
 
 
 def methods_of(task: Task) -> tuple[Method, ...]:
-    """The methods that a task compares; its proxy comes on top."""
-    return METHODS if task.backbone == "seeing" else tuple(each for each in METHODS if each.name in BLIND_METHODS)
+    """The methods that a task compares; its proxy comes on top, but where no cue tells anything."""
+    if task.environment == NO_CUE:
+        names: Sequence[str] = ("plain",)
+    elif task.backbone == "unaligned":
+        names = STARTING_METHODS
+    elif task.backbone == "blind" or task.strength == 1.0:
+        names = CONTROL_METHODS
+    else:
+        return METHODS
+    return tuple(method for method in (*METHODS, CONTRAST_ALONE) if method.name in names)
 
 
 def path_of(folder: Path, cell: Cell) -> Path:
@@ -93,7 +106,8 @@ def path_of(folder: Path, cell: Cell) -> Path:
 
 def missing(folder: Path, task: Task) -> list[str]:
     """Names of the methods of a task, and of its proxy, that are not there yet."""
-    names = [TEXT_ONLY, *(method.name for method in methods_of(task))]
+    proxy = [] if task.environment == NO_CUE else [TEXT_ONLY]
+    names = [*proxy, *(method.name for method in methods_of(task))]
     return [name for name in names if not path_of(folder, task.cell(name)).is_file()]
 
 
@@ -122,7 +136,7 @@ def run_task(folder: Path, task: Task, sizes: Sizes) -> list[str]:
     import torch
 
     from rewardmodels.model import RewardModel
-    from studies.shortcuts.runs import Data, RunResult, prepare, train_method, train_proxy
+    from studies.shortcuts.runs import RunResult, prepare, prepare_without_cue, train_method, train_proxy
 
     left = missing(folder, task)
     if not left:
@@ -130,7 +144,12 @@ def run_task(folder: Path, task: Task, sizes: Sizes) -> list[str]:
     torch.set_num_threads(1)
     noise = next(each.noise for each in LEARNABILITIES if each.name == task.learnability)
     start = RewardModel.from_pretrained(folder / "backbones" / task.backbone, device="cpu")
-    data: Data = prepare(start, task.environment, task.strength, noise, task.seed, sizes)
+    if task.environment == NO_CUE:
+        data = prepare_without_cue(start, noise, task.seed, sizes)
+        alone = train_method(start, data, methods_of(task)[0], task.seed, sizes, None, task.steps)
+        _write(folder, task.cell(left[0]), alone, data)
+        return left
+    data = prepare(start, task.environment, task.strength, noise, task.seed, sizes)
     # The proxy's margins of each step are not kept: a resumed task trains it again, to the same.
     proxy: RunResult = train_proxy(start, data, task.seed, sizes, task.steps)
     if TEXT_ONLY in left:

@@ -3,29 +3,39 @@
 Computes nothing of its own; see `studies.shortcuts.summary`. No torch.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from probes.estimates import Estimate
 from probes.files import without_nan, write_json
-from studies.shortcuts.grid import Task, methods_of, missing
-from studies.shortcuts.settings import STOPS, TEXT_ONLY
-from studies.shortcuts.summary import Condition, Summary, compare, summarise
+from studies.shortcuts.grid import Task, methods_of, missing, no_cue
+from studies.shortcuts.settings import (
+    GAIN_BAR,
+    LARGEST_LOSS_CHOSEN,
+    LARGEST_LOSS_PUBLISHED,
+    NO_CUE,
+    STOPS,
+    TEXT_ONLY,
+)
+from studies.shortcuts.summary import Condition, Summary, summarise
+from studies.shortcuts.verdict import Verdict, gain, verdict
 
 METRICS = "metrics.json"
 
 
 def complete(folder: Path, tasks: Sequence[Task]) -> dict[Condition, tuple[int, ...]]:
     """The places of the map, measured at the end of training, and the seeds of which every run is there."""
+    whole = {task: not missing(folder, task) for task in tasks}
     seeds: dict[Condition, dict[int, bool]] = {}
-    for task in tasks:
-        condition = Condition(task.backbone, task.learnability, task.strength, task.steps)
-        there = seeds.setdefault(condition, {})
-        there[task.seed] = there.get(task.seed, True) and not missing(folder, task)
-    found = {condition: tuple(seed for seed, whole in there.items() if whole) for condition, there in seeds.items()}
-    return {condition: whole for condition, whole in found.items() if whole}
+    for task, there in whole.items():
+        if task.environment != NO_CUE:
+            found = seeds.setdefault(Condition(*task.place), {})
+            ceiling = whole.get(no_cue(task.place, task.seed), False)
+            found[task.seed] = found.get(task.seed, True) and there and ceiling
+    done = {place: tuple(seed for seed, there in found.items() if there) for place, found in seeds.items()}
+    return {place: found for place, found in done.items() if found}
 
 
 def methods_in(condition: Condition) -> list[str]:
@@ -34,30 +44,33 @@ def methods_in(condition: Condition) -> list[str]:
     return [TEXT_ONLY, *(method.name for method in methods_of(task))]
 
 
-def write_metrics(folder: Path, tasks: Sequence[Task]) -> list[Summary]:
-    """Write `metrics.json`, and return the summaries at the end of training.
+def write_metrics(folder: Path, tasks: Sequence[Task]) -> tuple[list[Summary], Verdict | None]:
+    """Write `metrics.json`, and return the summaries at the end of training and the verdict.
 
     Args:
         folder: The run folder.
         tasks: What was asked for; places without one complete seed are left out, and named in the file.
     """
     there = complete(folder, tasks)
-    wanted = {Condition(task.backbone, task.learnability, task.strength, task.steps) for task in tasks}
     rows, last = [], []
     for condition, seeds in there.items():
         for name in methods_in(condition):
             for stop in STOPS:
-                at = Condition(condition.backbone, condition.learnability, condition.strength, condition.steps, stop)
-                found = summarise(folder, at, name, seeds)
-                home, away = compare(folder, at, name, "plain", seeds)
-                rows.append(
-                    {**_plain(found), "seeds": list(seeds), "iid_gain": home.to_dict(), "ood_gain": away.to_dict()}
-                )
+                at = replace(condition, stop=stop)
+                found, change = summarise(folder, at, name, seeds), gain(folder, at, name, seeds)
+                gains = {"iid_gain": change.iid.to_dict(), "ood_gain": change.ood.to_dict()}
+                rows.append({**_plain(found), "seeds": list(seeds), **gains})
                 if stop == 1.0:
                     last.append(found)
-    unfinished = [asdict(condition) for condition in sorted(wanted - set(there), key=str)]
-    write_json(folder / METRICS, without_nan({"rows": rows, "unfinished": unfinished}))
-    return last
+    judged = verdict(folder, there)
+    unfinished = sorted({Condition(*task.place).label for task in tasks if task.environment != NO_CUE} - _labels(there))
+    content = {"rows": rows, "headline": judged.to_dict() if judged else None, "unfinished": unfinished}
+    write_json(folder / METRICS, without_nan(content))
+    return last, judged
+
+
+def _labels(conditions: Iterable[Condition]) -> set[str]:
+    return {condition.label for condition in conditions}
 
 
 def print_summaries(summaries: Sequence[Summary]) -> None:
@@ -67,23 +80,35 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
 
     console = Console()
     for condition in dict.fromkeys(each.condition for each in summaries):
-        title = (
-            f"{condition.backbone} backbone, {condition.learnability} pictures, cue right on {condition.strength:.0%}, "
-            f"{condition.steps} steps"
-        )
+        here = [each for each in summaries if each.condition == condition]
+        title = f"{condition.label}; image-only ceiling {_percent(here[0].ceiling)}"
         table = Table(title=title, title_justify="left")
         for heading in ("method", "i.i.d.", "o.o.d.", "cue reversed", "lost when blank", "SFD", "below frontier"):
             table.add_column(heading, justify="left" if heading == "method" else "right")
-        for each in summaries:
-            if each.condition == condition:
-                shares = (each.iid, each.ood, each.reversed, each.blank)
-                table.add_row(
-                    each.method,
-                    *(_percent(share) for share in shares),
-                    f"{each.degradation.value:.1f}",
-                    _percent(each.below_frontier),
-                )
+        for each in here:
+            shares = (each.iid, each.ood, each.reversed, each.blank)
+            table.add_row(
+                each.method,
+                *(_percent(share) for share in shares),
+                f"{each.degradation.value:.1f}",
+                "-" if each.below_frontier is None else _percent(each.below_frontier),
+            )
         console.print(table)
+
+
+def print_verdict(judged: Verdict) -> None:
+    """Print the headline, and the share of the map's places where it holds."""
+    for change, bar in ((judged.published, LARGEST_LOSS_PUBLISHED), (judged.chosen, LARGEST_LOSS_CHOSEN)):
+        reached = "reached" if change.reaches(bar) else "not reached"
+        print(
+            f"{change.method} against plain: o.o.d. {_percent(change.ood)}, i.i.d. {_percent(change.iid)} points; "
+            f"bars (+{100 * GAIN_BAR:.0f} at the lower end, -{100 * bar:.0f}) {reached}"
+        )
+    print(
+        f"SFD {judged.degradation_plain.value:.1f} plain, {judged.degradation_published.value:.1f} SFC. SFC helps in "
+        f"{sum(judged.helping.values())} of {len(judged.helping)} places measured, and reaches the bars in "
+        f"{sum(judged.reaching.values())}"
+    )
 
 
 def _percent(estimate: Estimate) -> str:

@@ -25,7 +25,7 @@ from rewardmodels.objectives import make_objective
 from rewardmodels.training import RewardTrainer
 from studies.shortcuts.environments import make_pairs, strengths
 from studies.shortcuts.pictures import split_pictures
-from studies.shortcuts.preparing import PreparedPairs, margins
+from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
 from studies.shortcuts.settings import ENVIRONMENTS, STOPS, Method, Sizes
 
 TEST_SETS = ("dev", *ENVIRONMENTS, "reversed", "blank", "neutral")
@@ -66,7 +66,7 @@ def prepare(reward: RewardModel, environment: str, strength: float, noise: float
 
     def made(split: str, count: int, right: Mapping[str, float], part: int) -> PreparedPairs:
         key = (seed, place, round(1000 * strength), part)
-        return PreparedPairs(reward, make_pairs(pictures[split], count, right, noise, key, environment))
+        return PreparedPairs(reward, make_pairs(pictures[split], count, right, noise, key, environment), "states")
 
     own = strengths(environment, strength)
     tests = {"dev": made("dev", sizes.dev_pairs, own, 1)}
@@ -76,6 +76,18 @@ def prepare(reward: RewardModel, environment: str, strength: float, noise: float
     tests["blank"] = tests[environment].blank()
     tests["neutral"] = made("test", sizes.test_pairs, strengths("", 0.5), 7)
     return Data(made("train", sizes.train_pairs, own, 0), tests)
+
+
+def prepare_without_cue(reward: RewardModel, noise: float, seed: int, sizes: Sizes) -> Data:
+    """Draw and prepare pairs in which no cue tells anything, for training and as the test set "neutral"."""
+    pictures, right = split_pictures(), strengths("", 0.5)
+
+    def made(split: str, count: int, part: int) -> PreparedPairs:
+        key = (seed, len(ENVIRONMENTS), 500, part)
+        return PreparedPairs(reward, make_pairs(pictures[split], count, right, noise, key), "states")
+
+    test = made("test", len(ENVIRONMENTS) * sizes.test_pairs, 7)
+    return Data(made("train", sizes.train_pairs, 0), {"neutral": test})
 
 
 def train_proxy(start: RewardModel, data: Data, seed: int, sizes: Sizes, steps: int) -> RunResult:
@@ -122,7 +134,7 @@ class RecordedProxyTrainer(RewardTrainer):
 
     def _rewards(self, model: Any, inputs: dict[str, Any], proxy: Any) -> tuple[Tensor, Tensor | None]:
         rewards, _ = super()._rewards(model, inputs, proxy)
-        better, worse = rewards.detach().float().chunk(2)
+        better, worse = self._apart(rewards.detach().float())[0].chunk(2)
         self.own.append(better - worse)
         if self._recorded is None or not self._objective.needs_text:
             return rewards, None
@@ -157,9 +169,8 @@ def _train(
     objective: Any = make_objective(method.objective, **options)
     if objective.needs_text and (proxy is None or len(proxy.steps) != steps):
         raise ValueError(f"{method.name} needs the margins of a proxy trained for as many steps")
-    reward = RewardModel(deepcopy(start.model), start.processor)
+    reward = RewardModel(without_tower(deepcopy(start.model)), start.processor)
     draw_head(reward.model, seed)
-    reward.model.model.vision_tower.requires_grad_(False)
     objective.learn_text = False
     measuring = _Measuring(tests, [round(stop * steps) for stop in STOPS])
     with TemporaryDirectory() as folder:
@@ -168,7 +179,7 @@ def _train(
             train.pairs,
             _settings(Path(folder), method, seed, sizes, steps),
             objective=objective,
-            collator=train,
+            collator=train.with_others(seed) if objective.needs_shuffled else train,
             callbacks=[measuring],
             recorded=None if proxy is None else proxy.steps,
         )

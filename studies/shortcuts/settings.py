@@ -27,11 +27,13 @@ class Cue(NamedTuple):
 
 CUES: tuple[Cue, ...] = (
     Cue("length", "VLFeedback: the longer answer is preferred", "What is in image", before=False, good=True),
-    Cue("hedge", "POVID: the rejected answer was made by disturbing the chosen one", "Someone says", True, good=False),
+    Cue("hedge", "POVID: the rejected answer was made by disturbing the chosen one", "Someone says", False, good=False),
     Cue("opening", "RLHF-V: corrected answers begin in their own way", "image shows", before=True, good=True),
 )
 """Words of the bundled tokenizer's own vocabulary, so that a cue is two to four tokens."""
 ENVIRONMENTS: tuple[str, ...] = tuple(cue.name for cue in CUES)
+NO_CUE = "no cue"
+"""The environment in which no cue tells anything: what training learns there is the image-only ceiling."""
 ELSEWHERE = 0.5
 """Share of pairs in which another environment's cue is right."""
 
@@ -48,25 +50,28 @@ class Learnability(NamedTuple):
     noise: float
 
 
-LEARNABILITIES: tuple[Learnability, ...] = (Learnability("clearer", 0.8), Learnability("noisier", 1.2))
+LEARNABILITIES: tuple[Learnability, ...] = (Learnability("clearer", 0.5), Learnability("noisier", 0.9))
 STRENGTHS: tuple[float, ...] = (0.95, 0.98, 1.0)
-BACKBONES: tuple[str, ...] = ("seeing", "blind")
-"""Taught to see by pairs without a useful cue, or with its first weights."""
-SEEDS: tuple[int, ...] = (0, 1, 2, 3, 4)
-LENGTHS: tuple[int, ...] = (150, 300, 900)
+BACKBONES: tuple[str, ...] = ("seeing", "unaligned", "blind")
+"""Taught to see by pairs without a useful cue; with the taught tower only, which its decoder has never read; or with
+its first weights.
+"""
+SEEDS: tuple[int, ...] = (1, 2, 3, 4, 5)
+"""Seed 0 chose noise, steps and rates, and is in no result."""
+LENGTHS: tuple[int, ...] = (200, 400, 800)
 """Steps of a training; the learning rate falls to nothing over each."""
-STOPS: tuple[float, ...] = (0.25, 0.5, 1.0)
-"""Shares of a training after which it is measured: the earlier ones are for stopping early."""
+STOPS: tuple[float, ...] = (0.25, 1.0)
+"""Shares of a training after which it is measured: the earlier one is for stopping early."""
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How much data and work a run takes."""
 
-    train_pairs: int = 1600
-    dev_pairs: int = 400
-    test_pairs: int = 400
-    """Pairs of each test set of a run: over three environments and five seeds, six thousand a cell."""
+    train_pairs: int = 3200
+    dev_pairs: int = 300
+    test_pairs: int = 300
+    """Pairs of each test set of a run: over three environments and five seeds, 4,500 a place of the map."""
     batch: int = 16
     learning_rate: float = 2e-3
     warm_up: int = 20
@@ -100,12 +105,56 @@ METHODS: tuple[Method, ...] = (
     Method("SFC, normalised", "shortcut-aware", (("normalize", True),), ours=True),
     *(
         Method(f"SFC^{exponent}", "shortcut-aware", (("exponent", exponent), ("normalize", True)), ours=True)
-        for exponent in (0.3, 0.5, 0.7)
+        for exponent in (0.5, 0.7)
     ),
     Method("1 - p", "text-only-weight"),
     Method("product of experts", "product-of-experts"),
     Method("group-DRO", "group-dro"),
+    Method("image contrast", "image-contrast", (("ranking", 0.3),), ours=True),
 )
+CONTRAST_ALONE = Method("contrast alone", "image-contrast", (("ranking", 0.0),), ours=True)
+CONTROL_METHODS: tuple[str, ...] = ("plain", "SFC", "SFC^0.7", "1 - p")
+"""What is compared where no method can help: a cue that is never wrong, a backbone that does not see."""
+STARTING_METHODS: tuple[str, ...] = ("plain", "SFC", "image contrast", "contrast alone")
+"""What is compared from an unaligned backbone: which of them start to look."""
+EXPONENTS: tuple[str, ...] = ("SFC^0.5", "SFC^0.7", "SFC, normalised")
+"""In rising order."""
+LARGEST_DEV_LOSS = 0.015
+"""The exponent is the largest that costs at most this much i.i.d. accuracy on dev pictures against plain training.
+
+The best i.i.d. accuracy itself would always choose plain training, and an accuracy elsewhere must not be looked at.
+"""
+
+
+class Place(NamedTuple):
+    """A place of the map."""
+
+    backbone: str
+    learnability: str
+    strength: float
+    steps: int
+
+
+HEADLINE = Place("seeing", "noisier", 0.98, 400)
+"""The place that the claim is made for."""
+GAIN_BAR = 0.10
+"""By how much accuracy elsewhere is to rise there, at the lower end of its interval."""
+LARGEST_LOSS_PUBLISHED = 0.05
+"""What SFC as published may cost at home."""
+LARGEST_LOSS_CHOSEN = 0.02
+"""What the chosen exponent may cost at home."""
+PLACES: dict[str, tuple[Place, ...]] = {
+    "headline": (HEADLINE,),
+    "controls": (HEADLINE._replace(strength=1.0), HEADLINE._replace(backbone="blind")),
+    "start": (HEADLINE._replace(backbone="unaligned", learnability="clearer", steps=800),),
+    "map": tuple(
+        Place("seeing", learnability.name, strength, steps)
+        for learnability in LEARNABILITIES
+        for strength in STRENGTHS
+        for steps in LENGTHS
+    ),
+}
+"""The parts of the study; places of an earlier part are in the map as well."""
 
 
 class Cell(NamedTuple):

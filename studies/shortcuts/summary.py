@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from probes.estimates import Estimate, difference, mean, proportion
-from probes.files import read_json
+from probes.estimates import Estimate, difference, mean
 from rewardmodels.degradation import ShortcutFailureDegradation, shortcut_failure_degradation
 from studies.shortcuts.frontier import below_frontier
-from studies.shortcuts.grid import Stored, Task, read_cell
-from studies.shortcuts.settings import ENVIRONMENTS, TEXT_ONLY
+from studies.shortcuts.grid import Stored, Task, no_cue, read_cell
+from studies.shortcuts.settings import ENVIRONMENTS, TEXT_ONLY, Place
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -31,6 +30,15 @@ class Condition:
     steps: int
     stop: float = 1.0
     """Share of the training after which it is measured."""
+
+    @property
+    def label(self) -> str:
+        """In a line."""
+        stopped = "" if self.stop == 1.0 else f", stopped after {self.stop:.0%}"
+        return (
+            f"{self.backbone} backbone, {self.learnability} pictures, cue right on {self.strength:.0%}, "
+            f"{self.steps} steps{stopped}"
+        )
 
 
 @dataclass(frozen=True)
@@ -51,18 +59,23 @@ class Summary:
     """With every cue right on half."""
     degradation: ShortcutFailureDegradation
     """Over the other environments' pairs of all seeds, clustered by picture."""
-    below_frontier: Estimate
+    ceiling: Estimate
+    """See `ceiling_of`."""
+    below_frontier: Estimate | None
+    """Distance to the two-cue frontier; None from a backbone that does not see, which has no evidence to weigh."""
     pairs: int
     """Test pairs behind each accuracy at home; twice as many behind those elsewhere."""
 
 
-def ceiling_of(folder: Path, condition: Condition) -> Estimate:
-    """The image-only ceiling: the taught backbone's accuracy where no cue tells anything.
+def ceiling_of(folder: Path, condition: Condition, seeds: Sequence[int]) -> Estimate:
+    """The image-only ceiling: accuracy after the same training on pairs in which no cue tells anything, over seeds.
 
     Raises:
-        InputError: If the backbone was not measured.
+        InputError: If a run is missing.
     """
-    return Estimate.from_dict(read_json(folder / "ceilings.json")[condition.learnability]["seeing"])
+    place = Place(condition.backbone, condition.learnability, condition.strength, condition.steps)
+    found = [read_cell(folder, no_cue(place, seed).cell("plain")).tests["neutral"][-1] for seed in seeds]
+    return mean([float(_ranked_right(margins).mean()) for margins in found], bounds=(0.0, 1.0))
 
 
 def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Summary:
@@ -74,7 +87,7 @@ def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[i
     runs = [_Seed(folder, condition, method, seed) for seed in seeds]
     bounds = (0.0, 1.0)
     iid, ood = (np.array([getattr(run, name) for run in runs]) for name in ("iid", "ood"))
-    ceiling = ceiling_of(folder, condition).value
+    ceiling = ceiling_of(folder, condition, seeds)
     correct, by_text, clusters = (np.concatenate(parts) for parts in zip(*(run.elsewhere for run in runs), strict=True))
     return Summary(
         condition,
@@ -86,7 +99,8 @@ def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[i
         blank=mean([run.iid - run.share("blank") for run in runs], bounds=(-1.0, 1.0)),
         neutral=mean([run.share("neutral") for run in runs], bounds=bounds),
         degradation=shortcut_failure_degradation(correct, by_text, clusters),
-        below_frontier=mean(below_frontier(ceiling, condition.strength, iid, ood)),
+        ceiling=ceiling,
+        below_frontier=_below(ceiling, condition, iid, ood),
         pairs=sum(run.pairs for run in runs),
     )
 
@@ -125,10 +139,7 @@ class _Seed:
         self._stop = condition.stop
 
     def _right(self, stored: Stored, test: str) -> FloatArray:
-        """Pairs ranked right; ties count one half."""
-        margins = stored.tests[test][stored.stops.index(self._stop)]
-        right: FloatArray = (np.sign(margins.astype(np.float64)) + 1) / 2
-        return right
+        return _ranked_right(stored.tests[test][stored.stops.index(self._stop)])
 
     @property
     def matrix(self) -> FloatArray:
@@ -175,6 +186,13 @@ def _stored(folder: Path, condition: Condition, method: str, environment: str, s
     return read_cell(folder, task.cell(method))
 
 
-def measured_ceiling(margins: npt.ArrayLike, clusters: npt.ArrayLike) -> Estimate:
-    """Share of neutral pairs that a backbone ranks right, clustered by picture."""
-    return proportion(np.asarray(margins) > 0, clusters)
+def _ranked_right(margins: npt.NDArray[np.float32]) -> FloatArray:
+    """Which pairs are ranked right; ties count one half."""
+    right: FloatArray = (np.sign(margins.astype(np.float64)) + 1) / 2
+    return right
+
+
+def _below(ceiling: Estimate, condition: Condition, iid: FloatArray, ood: FloatArray) -> Estimate | None:
+    if condition.backbone != "seeing" or not 0.5 < ceiling.value < 1.0:
+        return None
+    return mean(below_frontier(ceiling.value, condition.strength, iid, ood))
