@@ -1,7 +1,9 @@
 """The study's machinery on seconds of it: pairs as set out, the recorded proxy, the frontier, what the numbers mean."""
 
 import json
+from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +15,41 @@ from hypothesis import strategies as st
 from scipy import stats
 from trl import RewardConfig
 
+from probes.estimates import Estimate
 from probes.inputs import InputError
 from rewardmodels.loading import draw_head
 from rewardmodels.model import RewardModel
 from rewardmodels.objectives import make_objective
 from rewardmodels.proxies import copied_branches
 from rewardmodels.training import RewardTrainer
+from rewardmodels.views import partners
 from studies.shortcuts import grid, summary
 from studies.shortcuts.backbone import Teaching, taught, untaught
 from studies.shortcuts.command import ShortcutsConfig, run, settings_digest
 from studies.shortcuts.environments import make_pairs, strengths
 from studies.shortcuts.frontier import below_frontier, two_cue_accuracies
-from studies.shortcuts.grid import Task, missing, path_of, read_cell, run_task, tasks
+from studies.shortcuts.grid import Task, methods_of, missing, no_cue, path_of, read_cell, run_task, tasks
 from studies.shortcuts.pictures import image_of, named_pictures, split_pictures
-from studies.shortcuts.preparing import PreparedPairs, margins
-from studies.shortcuts.runs import _settings, prepare, train_method, train_proxy
-from studies.shortcuts.settings import CUES, ENVIRONMENTS, LEARNABILITIES, METHODS, SEEDS, TEXT_ONLY, Sizes
+from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
+from studies.shortcuts.runs import TEST_SETS, _settings, prepare, train_method, train_proxy
+from studies.shortcuts.settings import (
+    CONTROL_METHODS,
+    CUES,
+    ENVIRONMENTS,
+    EXPONENTS,
+    HEADLINE,
+    LEARNABILITIES,
+    METHODS,
+    NO_CUE,
+    PLACES,
+    SEEDS,
+    STARTING_METHODS,
+    TEXT_ONLY,
+    Place,
+    Sizes,
+)
 from studies.shortcuts.summary import Condition, summarise, transfer
+from studies.shortcuts.verdict import Gain, chosen_exponent, verdict
 
 SMALL = Sizes(train_pairs=48, dev_pairs=20, test_pairs=24, batch=8)
 STEPS = 24
@@ -129,8 +149,10 @@ def test_the_recorded_proxy_gives_the_losses_of_training_both_at_once(
     # Each branch's gradients were clipped by their own norm.
     settings.max_grad_norm = 0.0
 
+    whole = PreparedPairs(start, data.train.pairs)
+
     def both(items: Any) -> dict[str, Any]:
-        return {**data.train(items), "proxy": _inputs_only(data.train.blank()(items))}
+        return {**whole(items), "proxy": _inputs_only(whole.blank()(items))}
 
     objective = make_objective(method(name).objective, **dict(method(name).options))
     trainer = RewardTrainer(reward, data.train.pairs, settings, objective=objective, branches=branches, collator=both)
@@ -188,39 +210,46 @@ def test_a_point_on_the_frontier_is_at_no_distance_and_one_below_it_is() -> None
         two_cue_accuracies(1.0, 0.98, 0.0)
 
 
-def made_cells(folder: Path, seeds: int = 2) -> None:
-    """Cells with known margins: the text-only model follows the cue, the method is right where a coin says so."""
+def made_cells(folder: Path, place: Place = HEADLINE, seeds: Sequence[int] = (1, 2)) -> None:
+    """Cells with known margins: the methods differ by how far their margins lie above 0."""
     rng = np.random.default_rng(0)
-    for task in tasks(("seeing",), SEEDS[:seeds], (0.98,)):
-        for name in (TEXT_ONLY, "plain"):
-            tests = {
-                test: rng.normal(0.4, 1, (2, 30)).astype(np.float32)
-                for test in ("dev", *ENVIRONMENTS, "reversed", "blank", "neutral")
-            }
-            arrays: dict[str, Any] = {"stops": np.array([0.5, 1.0]), "loss": np.zeros(2)}
-            arrays |= {f"margins.{key}": value for key, value in tests.items()}
-            arrays |= {f"clusters.{key}": np.array([f"p{at % 7}" for at in range(30)]) for key in tests}
-            path = path_of(folder, task.cell(name))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **arrays)
-    ceiling = {"value": 0.93, "n": 100, "low": 0.9, "high": 0.95}
-    from probes.files import write_json
+    shift = {TEXT_ONLY: 0.4, "plain": 0.4, "SFC": 1.0, "SFC, normalised": 1.0, "SFC^0.7": 0.5, "SFC^0.5": 0.45}
+    for task in tasks(("headline",), seeds):
+        there = task._replace(
+            backbone=place.backbone, learnability=place.learnability, strength=place.strength, steps=place.steps
+        )
+        if task.environment == NO_CUE:
+            write_made(folder, no_cue(place, task.seed), "plain", {"neutral": rng.normal(1.5, 1, (2, 90))})
+            continue
+        for name, above in shift.items():
+            tests = {test: rng.normal(above, 1, (2, 30)) for test in TEST_SETS}
+            write_made(folder, there, name, tests)
 
-    write_json(folder / "ceilings.json", {each.name: {"seeing": ceiling} for each in LEARNABILITIES})
+
+def write_made(folder: Path, task: Task, name: str, tests: dict[str, Any]) -> None:
+    arrays: dict[str, Any] = {"stops": np.array([0.25, 1.0]), "loss": np.zeros(2)}
+    arrays |= {f"margins.{key}": value.astype(np.float32) for key, value in tests.items()}
+    arrays |= {
+        f"clusters.{key}": np.array([f"p{at % 7}" for at in range(value.shape[1])]) for key, value in tests.items()
+    }
+    path = path_of(folder, task.cell(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
 
 
 def test_summaries_are_what_a_loop_over_the_cells_gives(tmp_path: Path) -> None:
     made_cells(tmp_path)
-    learnability = LEARNABILITIES[0].name
-    condition = Condition("seeing", learnability, 0.98, 300)
-    found = summarise(tmp_path, condition, "plain", (0, 1))
+    condition = Condition(*HEADLINE)
+    found = summarise(tmp_path, condition, "plain", (1, 2))
     home: list[float] = []
     away: list[float] = []
     right: list[bool] = []
     by_text: list[bool] = []
-    for seed in (0, 1):
+    ceilings = []
+    for seed in (1, 2):
+        ceilings.append(np.mean(read_cell(tmp_path, no_cue(HEADLINE, seed).cell("plain")).tests["neutral"][1] > 0))
         for train in ENVIRONMENTS:
-            task = Task("seeing", learnability, 0.98, 300, train, seed)
+            task = Task(*HEADLINE, train, seed)
             stored = read_cell(tmp_path, task.cell("plain")).tests
             text = read_cell(tmp_path, task.cell(TEXT_ONLY)).tests
             for test in ENVIRONMENTS:
@@ -231,6 +260,7 @@ def test_summaries_are_what_a_loop_over_the_cells_gives(tmp_path: Path) -> None:
                     by_text += list(text[test][1] > 0)
     assert found.iid.value == pytest.approx(np.mean(home))
     assert found.ood.value == pytest.approx(np.mean(away))
+    assert found.ceiling.value == pytest.approx(np.mean(ceilings))
     gap = 100 * (
         np.mean([r for r, t in zip(right, by_text, strict=True) if t])
         - np.mean([r for r, t in zip(right, by_text, strict=True) if not t])
@@ -238,38 +268,88 @@ def test_summaries_are_what_a_loop_over_the_cells_gives(tmp_path: Path) -> None:
     assert found.degradation.value == pytest.approx(gap)
     assert found.degradation.n_plus == sum(by_text)
     assert found.pairs == 2 * 3 * 30
-    assert transfer(tmp_path, condition, "plain", (0, 1)).shape == (2, 3, 3)
-    shorter = summarise(tmp_path, Condition("seeing", learnability, 0.98, 300, 0.5), "plain", (0, 1))
+    assert transfer(tmp_path, condition, "plain", (1, 2)).shape == (2, 3, 3)
+    shorter = summarise(tmp_path, replace(condition, stop=0.25), "plain", (1, 2))
     assert shorter.iid.value != found.iid.value
-    at_home, elsewhere = summary.compare(tmp_path, condition, "plain", "plain", (0, 1))
+    at_home, elsewhere = summary.compare(tmp_path, condition, "plain", "plain", (1, 2))
     assert at_home.value == elsewhere.value == 0
+
+
+def test_the_exponent_is_the_largest_that_dev_pictures_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_cells(tmp_path)
+    condition, seeds = Condition(*HEADLINE), (1, 2)
+    plain = summarise(tmp_path, condition, "plain", seeds).dev.value
+    losses = [plain - summarise(tmp_path, condition, name, seeds).dev.value for name in EXPONENTS]
+    assert len(set(losses)) == 3
+    for allowed in (-1.0, *losses, 1.0):
+        monkeypatch.setattr("studies.shortcuts.verdict.LARGEST_DEV_LOSS", allowed)
+        fitting = [name for name, loss in zip(EXPONENTS, losses, strict=True) if loss <= allowed]
+        assert chosen_exponent(tmp_path, condition, seeds) == (fitting or EXPONENTS)[-1 if fitting else 0]
+
+
+def test_the_verdict_holds_gains_against_the_bars() -> None:
+    def change(home: float, low: float) -> Gain:
+        return Gain("SFC", Estimate(home, 5, home - 0.01, home + 0.01), Estimate(low + 0.02, 5, low, low + 0.04))
+
+    assert change(-0.05, 0.1).reaches(0.05) and change(-0.05, 0.1).helps
+    assert not change(-0.051, 0.1).reaches(0.05)
+    assert not change(-0.01, 0.099).reaches(0.05)
+    assert not change(0.0, -0.01).helps
 
 
 def test_the_report_holds_complete_places_and_names_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from studies.shortcuts import report
-    from studies.shortcuts.report import print_summaries, write_metrics
+    from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
 
+    other = HEADLINE._replace(strength=0.95)
     made_cells(tmp_path)
-    monkeypatch.setattr(grid, "METHODS", (method("plain"),))
-    monkeypatch.setattr(report, "STOPS", (0.5, 1.0))
-    wanted = tasks(("seeing",), SEEDS[:2], (0.95, 0.98))
-    found = write_metrics(tmp_path, wanted)
+    made_cells(tmp_path, other, (1,))
+    monkeypatch.setattr(grid, "METHODS", tuple(method(name) for name in ("plain", "SFC", *EXPONENTS)))
+    unfinished = HEADLINE._replace(strength=0.95, steps=800)
+    monkeypatch.setattr(grid, "PLACES", {"headline": (HEADLINE,), "map": (other, unfinished)})
+    wanted = tasks(("headline", "map"), (1, 2))
+    found, judged = write_metrics(tmp_path, wanted)
     content = json.loads((tmp_path / "metrics.json").read_text())
-    assert len(found) == 2 * 3 * 2 and len(content["rows"]) == 2 * len(found)
-    assert {row["strength"] for row in content["rows"]} == {0.98}
-    assert {each["strength"] for each in content["unfinished"]} == {0.95}
-    row = next(row for row in content["rows"] if row["method"] == "plain" and row["stop"] == 1.0)
-    assert row["ood_gain"]["value"] == 0 and row["seeds"] == [0, 1]
+    assert len(content["rows"]) == 2 * len(found) == 2 * 2 * 6
+    assert content["unfinished"] == [Condition(*unfinished).label]
+    rows = [row for row in content["rows"] if row["method"] == "plain" and row["stop"] == 1.0]
+    assert [row["seeds"] for row in rows] == [[1, 2], [1]]
+    assert all(row["ood_gain"]["value"] == 0 for row in rows)
+    assert judged is not None and set(judged.helping) == {Condition(*HEADLINE).label, Condition(*other).label}
+    assert judged.published.ood.value > 0.05
     print_summaries(found)
-    assert "o.o.d." in capsys.readouterr().out
+    print_verdict(judged)
+    said = capsys.readouterr().out
+    assert "o.o.d." in said and "of 2 places measured" in said
+
+
+def test_without_the_headline_there_is_no_verdict(tmp_path: Path) -> None:
+    assert verdict(tmp_path, {Condition(*HEADLINE._replace(strength=0.95)): (1,)}) is None
+
+
+def test_each_place_has_its_ceiling_and_every_run_is_asked_for_once() -> None:
+    every = tasks()
+    assert len(every) == len(set(every))
+    assert every[:4] == tasks(("headline",), SEEDS[:1])
+    for task in every:
+        if task.environment != NO_CUE:
+            assert no_cue(task.place, task.seed) in every
+    counted = {name: len({task.place for task in tasks((name,)) if task.environment != NO_CUE}) for name in PLACES}
+    assert counted == {"headline": 1, "controls": 2, "start": 1, "map": 18}
+    assert [each.name for each in methods_of(Task("blind", "noisier", 0.98, 400, "length", 1))] == list(CONTROL_METHODS)
+    assert [each.name for each in methods_of(Task("unaligned", "clearer", 0.98, 800, "length", 1))] == list(
+        STARTING_METHODS
+    )
 
 
 def test_a_task_leaves_whole_runs_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("seeing", "blind"):
         untaught().save_pretrained(tmp_path / "backbones" / name)
     monkeypatch.setattr(grid, "METHODS", tuple(method(name) for name in ("plain", "SFC")))
+    ceiling = Task("seeing", LEARNABILITIES[0].name, 0.5, STEPS, NO_CUE, 0)
+    assert run_task(tmp_path, ceiling, SMALL) == ["plain"] and missing(tmp_path, ceiling) == []
+    assert read_cell(tmp_path, ceiling.cell("plain")).tests["neutral"].shape == (2, 3 * SMALL.test_pairs)
     task = Task("seeing", LEARNABILITIES[0].name, 0.98, STEPS, "length", 0)
     assert missing(tmp_path, task) == [TEXT_ONLY, "plain", "SFC"]
     assert run_task(tmp_path, task, SMALL) == [TEXT_ONLY, "plain", "SFC"]
@@ -285,6 +365,28 @@ def test_a_task_leaves_whole_runs_and_goes_on_where_it_stopped(tmp_path: Path, m
         read_cell(tmp_path, task.cell("SFC"))
 
 
+def test_runs_without_the_tower_are_those_with_it(start: RewardModel) -> None:
+    pairs = make_pairs(split_pictures()["test"], 30, strengths("length", 0.9), 0.5, (1,))
+    kept = margins(without_tower(deepcopy(start.model)), PreparedPairs(start, pairs, "states"))
+    assert np.allclose(kept, margins(start.model, PreparedPairs(start, pairs)), atol=1e-5)
+    white = margins(without_tower(deepcopy(start.model)), PreparedPairs(start, pairs, "states").blank())
+    assert np.allclose(white, margins(start.model, PreparedPairs(start, pairs).blank()), atol=1e-5)
+    assert not np.allclose(kept, white, atol=1e-4)
+
+
+def test_others_are_the_same_texts_with_another_pairs_image(start: RewardModel) -> None:
+    pairs = make_pairs(split_pictures()["test"], 12, strengths("length", 0.9), 0.0, (1,))
+    prepared = PreparedPairs(start, pairs).with_others(3)
+    inputs = prepared.inputs(np.array([2, 5, 7]))
+    partner = partners([1] * 12, [pair.cluster for pair in pairs], 3)
+    alone = PreparedPairs(start, pairs)
+    own, others = inputs["pixel_values"].chunk(2)
+    assert torch.equal(own, alone.inputs(np.array([2, 5, 7]))["pixel_values"])
+    swapped = alone.inputs(np.array([partner[place] for place in (2, 5, 7)]))["pixel_values"]
+    assert torch.equal(others, swapped) and not torch.equal(others, own)
+    assert torch.equal(inputs["input_ids"][:6], inputs["input_ids"][6:])
+
+
 def test_teaching_teaches() -> None:
     teaching = Teaching(tower_steps=60, tower_batch=32, pair_steps=40, pair_batch=16, views=2)
     said: list[str] = []
@@ -296,8 +398,8 @@ def test_teaching_teaches() -> None:
 
 
 def test_the_command_refuses_what_the_study_does_not_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="--strengths"):
-        run(ShortcutsConfig(tmp_path / "a", strengths=(0.9,)))
+    with pytest.raises(InputError, match="--parts maps: there are headline"):
+        run(ShortcutsConfig(tmp_path / "a", parts=("maps",)))
     with pytest.raises(InputError, match="--seeds"):
         run(ShortcutsConfig(tmp_path / "a", seeds=9))
     with pytest.raises(InputError, match="nothing to resume"):
