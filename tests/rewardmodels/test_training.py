@@ -119,7 +119,7 @@ def _margins(reward: RewardModel, pairs: list[PreferencePair]) -> torch.Tensor:
     return torch.tensor(chosen) - torch.tensor(rejected)
 
 
-@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "groups"])
+@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "copied-lora", "groups"])
 def test_a_resumed_run_gives_the_losses_of_an_unbroken_one(tmp_path: Path, kind: str) -> None:
     whole = trainer(tmp_path / "whole", kind, 10)
     whole.train()
@@ -247,6 +247,33 @@ def test_a_proxy_that_was_trained_before_stays_as_it_is(tmp_path: Path) -> None:
     after = branches.proxy_classifier().state_dict()
     assert all(torch.equal(before[name], value) for name, value in after.items())
     assert any(not torch.equal(before[name], value) for name, value in reward.model.state_dict().items())
+
+
+def test_a_copied_proxy_learns_by_the_same_parts_as_the_model() -> None:
+    from peft import get_peft_model
+
+    def trained(model: Any) -> set[str]:
+        return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    reward.model.get_input_embeddings().weight.requires_grad_(False)
+    for model in (reward.model, get_peft_model(reward.model, lora())):
+        branches = copied_branches(model)
+        assert trained(branches.proxy_classifier()) == trained(model) != {name for name, _ in model.named_parameters()}
+    assert not trained(copied_branches(model, trains_proxy=False).proxy_classifier())
+
+
+@pytest.mark.parametrize("kind", ["plain", "plain-lora"])
+def test_a_checkpoint_without_all_weights_is_not_resumed_from(tmp_path: Path, kind: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    trainer(tmp_path, kind, 5).train()
+    path = tmp_path / "checkpoint-5" / ("model.safetensors" if kind == "plain" else "adapter_model.safetensors")
+    weights = load_file(path)
+    del weights[next(name for name in weights if name.endswith("score.weight"))]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks 1 weights \(.*score.weight"):
+        trainer(tmp_path / "again", kind, 10).train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
 
 
 def test_a_checkpoint_loads_as_a_reward_model(tmp_path: Path) -> None:
