@@ -81,17 +81,30 @@ class PairCollator:
         pairs: What the places point at.
         view: What a proxy sees in place of the images, one of `rewardmodels.views.VIEWS`; None without a proxy.
         seed: Draws whose images are shown where they are shuffled.
+        groups: Names of the groups by their numbers, where an objective has them; by default those of `pairs`, sorted.
 
     Raises:
-        InputError: If the view is unknown, or cannot be made for these prompts.
+        InputError: If the view is unknown or cannot be made for these prompts, or a pair is of none of the groups.
     """
 
     def __init__(
-        self, reward: RewardModel, pairs: Sequence[PreferencePair], view: str | None = None, seed: int = 0
+        self,
+        reward: RewardModel,
+        pairs: Sequence[PreferencePair],
+        view: str | None = None,
+        seed: int = 0,
+        groups: Sequence[str] | None = None,
     ) -> None:
         self._reward = reward
         self._pairs = pairs
-        self._groups = {name: place for place, name in enumerate(sorted({pair.group for pair in pairs}))}
+        there = {pair.group for pair in pairs}
+        self._groups = {name: place for place, name in enumerate(sorted(there) if groups is None else groups)}
+        strange = sorted(there - self._groups.keys())
+        if strange:
+            raise InputError(
+                f"pairs are of the groups {strange}, and the objective knows {list(self._groups)}: give it every group "
+                "of the pairs to train and to evaluate on"
+            )
         self._weighted = any(pair.weight != 1 for pair in pairs)
         self._with_margins = any(pair.margin is not None for pair in pairs)
         self._view: Callable[[int], tuple[Turn, ...]] | None = None

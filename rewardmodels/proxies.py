@@ -105,7 +105,7 @@ def copied_branches(main: Any, pretrained: Any | None = None, trains_proxy: bool
     """A full copy beside the main model, as in the shortcut-aware reward model paper.
 
     Args:
-        main: A classifier, as it is before training, its frozen parts frozen already: the copy learns by the same parts.
+        main: A classifier, as it is before training; the copy learns by the parts that are not frozen in it.
         pretrained: The proxy, where it was trained before; by default a copy of `main`.
         trains_proxy: Whether it learns along.
     """

@@ -45,8 +45,8 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         callbacks: As of transformers' trainer.
 
     Raises:
-        InputError: If there are no pairs, the objective needs a proxy that is not there or the reverse, or the settings
-            do not go with it.
+        InputError: If there are no pairs, the objective needs a proxy that is not there, pairs are of a group that it
+            does not know, or the settings do not go with it.
     """
 
     brings_text_margins = False
@@ -72,10 +72,12 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         self._branches = branches
         self._card = card
         seen = view if branches is not None else None
-        self._collators: dict[str, Any] = {"train": collator or PairCollator(reward, pairs, seen, args.seed)}
+        # Pairs to evaluate on may have fewer groups: a group's number has to mean the same in both.
+        groups = getattr(objective, "groups", None) if objective.needs_groups else None
+        self._collators: dict[str, Any] = {"train": collator or PairCollator(reward, pairs, seen, args.seed, groups)}
         evaluation = None
         if eval_pairs:
-            self._collators["eval"] = PairCollator(reward, eval_pairs, seen, args.seed)
+            self._collators["eval"] = PairCollator(reward, eval_pairs, seen, args.seed, groups)
             evaluation = _places(eval_pairs, evaluates=True)
         super().__init__(
             model=reward.model if branches is None else branches,

@@ -19,6 +19,7 @@ from trl import RewardTrainer as TextRewardTrainer
 from probes.inputs import InputError
 from rewardmodels.batching import PairCollator, usable_pairs
 from rewardmodels.bradley_terry import BradleyTerry, PairBatch
+from rewardmodels.group_dro import GroupDRO
 from rewardmodels.model import RewardModel, as_turns
 from rewardmodels.objectives import make_objective
 from rewardmodels.proxies import adapter_branches, copied_branches
@@ -303,6 +304,41 @@ def test_evaluation_runs_on_its_own_pairs(tmp_path: Path) -> None:
     run = RewardTrainer(reward, drawn_pairs(8), settings(tmp_path, per_device_eval_batch_size=5), held_out)
     found = run.evaluate()
     assert found["eval_loss"] == pytest.approx(float(-logsigmoid(_margins(reward, held_out)).mean()), rel=1e-4)
+
+
+def test_groups_have_the_objectives_numbers_in_training_and_in_evaluation(tmp_path: Path) -> None:
+    """A group of large losses gains weight under its own name, and evaluation weighs pairs by the same groups."""
+    pairs = text_pairs(16)
+    sides = [replace(pair, group="abc"[place % 3]) for place, pair in enumerate(pairs)]
+    folder = text_only(tmp_path / "base")
+    for names in ("abc", "cab"):
+        reward = RewardModel.from_base(folder)
+        objective = make_objective("group-dro", groups=tuple(names), step=0.5)
+        # The group "b" loses by a target that no model reaches.
+        hard = [replace(pair, margin=5.0 if pair.group == "b" else 0.0) for pair in sides]
+        held_out = [pair for pair in hard if pair.group == "b"]
+        args = settings(tmp_path / names, learning_rate=0.0, per_device_train_batch_size=16, max_steps=2)
+        run = RewardTrainer(reward, hard, args, held_out, objective=objective)
+        run.train()
+        assert isinstance(objective, GroupDRO) and objective.weights["b"] > 0.7
+        found = run.evaluate()
+        target = torch.tensor(5.0)
+        expected = objective.weights["b"] * float(-logsigmoid(_margins(reward, held_out) - target).mean())
+        assert found["eval_loss"] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(InputError, match="of the groups \\['b'\\], and the objective knows \\['a', 'c'\\]"):
+        RewardTrainer(reward, sides, args, objective=make_objective("group-dro", groups=("a", "c")))
+
+
+def test_parts_of_a_batch_add_up_to_its_whole(tmp_path: Path) -> None:
+    """Gradients that are gathered over two halves give the losses and gradients of the whole."""
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    parts = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    runs = [trainer(whole, "plain", 2), trainer(halves, "plain", 2, **parts)]
+    for run in runs:
+        run.train()
+    logs = [run.state.log_history for run in runs]
+    for key in ("loss", "grad_norm"):
+        assert losses(logs[1], key) == pytest.approx(losses(logs[0], key), rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_its_checkpoints(tmp_path: Path) -> None:
