@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from probes.inputs import IMAGE_MARK, ImageRef, InputError
+from probes.inputs import ImageRef, InputError
 from probes.reading.sources import BadRecord
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import PairJudge, Scorer, Verdict, is_pair_judge, name_of, verdicts
 from rewardmodels.scores import AS_IS, ScoreRow, Scores
 from rewardmodels.shards import digest_of_records, run_in_shards
-from rewardmodels.views import VIEWS, Turns, blanked, partners, with_images_of, without_images
+from rewardmodels.views import VIEWS, Turns, blanked, partners, with_images_of, without_images, without_marks
 
 TEXT = "text alone"
 """The view without the images of the prompt and of the responses; "removed" takes those of the prompt only."""
@@ -193,7 +193,7 @@ def _shown(question: _Asked) -> _Shown:
 
 def _words(response: Response) -> str:
     """A response's text without the marks of its images."""
-    return " ".join("".join(response.text.split(IMAGE_MARK)).split()) if response.images else response.text
+    return without_marks(response.text) if response.images else response.text
 
 
 def _verdicts(scorer: Scorer | PairJudge, shown: Sequence[_Shown], skip: bool) -> list[Verdict]:
