@@ -15,6 +15,7 @@ from probes.inputs import InputError, Turn
 from rewardmodels.model import RewardModel
 from rewardmodels.records import PreferencePair
 from rewardmodels.rendering import Conversation
+from rewardmodels.scores import reason_of
 from rewardmodels.views import viewed
 
 
@@ -53,7 +54,7 @@ def usable_pairs(
         if reason is None:
             kept.append(pair)
         else:
-            reasons[reason.split(":")[0].split("(")[0].strip()[:80]] += 1
+            reasons[reason_of(reason)] += 1
             if len(first) < 10:
                 first.append(f"{pair.id}: {reason}")
         if advance is not None:

@@ -364,13 +364,20 @@ def test_pairs_that_cannot_be_read_are_counted_with_their_reasons() -> None:
 
     bad = [
         replace(good[0], id="broken", prompt=as_turns("What?", [ImageRef(data=b"not an image")])),
+        replace(good[0], id="cut", prompt=as_turns("What?", [ImageRef(data=b"nor this one")])),
         replace(good[0], id="long", chosen=Response("word " * 3000)),
+        replace(good[0], id="longer", rejected=Response("word " * 3001)),
         replace(good[0], id="marks", prompt=as_turns("<image> <image> What?", [picture(seed=0)])),
     ]
     steps: list[int] = []
     found = usable_pairs(reward, [*good, *bad], lambda: steps.append(1))
     assert [pair.id for pair in found.pairs] == [pair.id for pair in good]
-    assert sum(found.reasons.values()) == 3 and len(found.first) == 3 and len(steps) == 6
+    assert len(found.first) == 5 and len(steps) == 8
+    assert found.reasons == {
+        "no image, or one broken at its start": 2,
+        "too long": 2,
+        "the text has 2 <image> marks and 1 images are given": 1,
+    }
     assert found.first[0].startswith("broken: ")
 
 
