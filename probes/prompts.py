@@ -8,23 +8,15 @@ the tail. This file knows nothing of models, tensors or token ids.
 import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from probes.checkpoints import first_line
 from probes.clips import VIDEO_MARK, Video, is_video, video_list
 from probes.inputs import IMAGE_MARK, ImageRef, InputError, check_marks, placed
+from probes.templates import PLACEHOLDERS, Block, Content, Kind, content, fitting_form, media_token, placeholder
 
-Kind = Literal["text", "image", "video"]
-
-_FIRST_PLACEHOLDER = 0xE000
-_PLACEHOLDERS = "[\ue000-\uf8ff]"
 _REPLY = "\uf8ff"
-_FORMS = ("blocks", "inline", "string")
-"""How a template may want its content: typed blocks; one text block, or one string, with the image token inside."""
-_TOKENS = {"image": ("image_placeholder_token", "image_token"), "video": ("video_token",)}
-"""What processors call what they take for an image or video in the text; Qianfan-OCR has another for features."""
 
 
 class Question(tuple[Sequence[Any], str]):
@@ -91,13 +83,6 @@ class Prompt(NamedTuple):
     videos: tuple[Video, ...] = ()
 
 
-class _Block(NamedTuple):
-    """One part of a message; only texts have words."""
-
-    kind: Kind
-    words: str = ""
-
-
 class _Layout(NamedTuple):
     """What a template does with a certain sequence of texts, images and videos."""
 
@@ -139,7 +124,7 @@ class PromptWriter:
                 be decoded, the processor takes no videos, or the template cannot keep the order.
         """
         parts = _split(question)
-        blocks = [_Block("text", part) if isinstance(part, str) else _Block(_kind(part)) for part in parts]
+        blocks = [Block("text", part) if isinstance(part, str) else Block(_kind(part)) for part in parts]
         kinds = tuple(block.kind for block in blocks)
         if self._prepended and (kinds[0] != "image" or set(kinds[1:]) != {"text"}):
             raise InputError(
@@ -151,7 +136,7 @@ class PromptWriter:
                 "images, or load a checkpoint that takes videos"
             )
         layout = self._layouts.get(kinds) or self._layouts.setdefault(kinds, self._layout(kinds))
-        rendered = self._render(self._content(blocks, layout.form))
+        rendered = self._render(content(blocks, layout.form, self._token))
         if not rendered.endswith(layout.tail):
             raise InputError(
                 f"the chat template ends this question differently from others (expected {layout.tail!r}), so its tail "
@@ -163,64 +148,39 @@ class PromptWriter:
         )
 
     def _layout(self, kinds: tuple[Kind, ...]) -> _Layout:
-        ended = kinds if kinds[-1] == "text" else (*kinds, "text")
+        ended: tuple[Kind, ...] = kinds if kinds[-1] == "text" else (*kinds, "text")
         blocks = [
-            _Block("text", chr(_FIRST_PLACEHOLDER + place)) if kind == "text" else _Block(kind)
-            for place, kind in enumerate(ended)
+            Block(kind, placeholder(place)) if kind == "text" else Block(kind) for place, kind in enumerate(ended)
         ]
-        reason = "it does not keep texts and images in the order of the question"
-        for form in _FORMS:
-            content = self._content(blocks, form)
-            try:
-                rendered = self._render(content)
-            # A template is a program of its own: it may raise anything, jinja's errors included.
-            except Exception as error:
-                reason = first_line(error)
-                continue
-            if self._keeps_order(rendered, blocks):
-                tail = re.split(_PLACEHOLDERS, rendered)[-1]
-                return _Layout(form, tail, self._gap(blocks, form, rendered))
-        raise InputError(
-            f"the chat template cannot render this question ({reason}): set another processor.chat_template, or put "
-            "all images first by leaving out the <image> marks"
+        form, rendered = fitting_form(
+            blocks,
+            lambda form: self._render(content(blocks, form, self._token)),
+            self._token,
+            set(ended) - {"text"},
+            what="question",
+            advice="set another processor.chat_template, or put all images first by leaving out the <image> marks",
         )
+        return _Layout(form, re.split(PLACEHOLDERS, rendered)[-1], self._gap(blocks, form, rendered))
 
-    def _keeps_order(self, rendered: str, blocks: Sequence[_Block]) -> bool:
-        """Whether texts, and images and videos where their tokens are known, stand in the order of the blocks."""
-        expected = [block.words or self._token(block.kind) for block in blocks]
-        tokens = {token for block in blocks if block.kind != "text" and (token := self._token(block.kind))}
-        found = re.findall("|".join([_PLACEHOLDERS, *map(re.escape, sorted(tokens))]), rendered)
-        return found == [part for part in expected if part is not None]
-
-    def _gap(self, blocks: Sequence[_Block], form: str, rendered: str) -> str:
+    def _gap(self, blocks: Sequence[Block], form: str, rendered: str) -> str:
         """White space before a reply: some templates open it by "Assistant:" and write "Assistant: yes"."""
         try:
-            reply = self._content([_Block("text", _REPLY)], form)
-            before = self._render(self._content(blocks, form), reply).split(_REPLY)[0]
+            reply = content([Block("text", _REPLY)], form, self._token)
+            before = self._render(content(blocks, form, self._token), reply).split(_REPLY)[0]
         # A template made for prompts only may refuse replies; then there is no gap to learn of.
         except Exception:
             return ""
         gap = before[len(rendered) :] if before.startswith(rendered) else ""
         return gap if gap.isspace() else ""
 
-    def _content(self, blocks: Sequence[_Block], form: str) -> list[dict[str, str]] | str:
-        if form == "blocks":
-            return [
-                {"type": "text", "text": block.words} if block.kind == "text" else {"type": block.kind}
-                for block in blocks
-            ]
-        joined = "".join(block.words or self._token(block.kind) or "" for block in blocks)
-        return joined if form == "string" else [{"type": "text", "text": joined}]
-
     def _token(self, kind: Kind) -> str | None:
         """What the processor takes for an image or a video in the text, if it says so."""
         if self._prepended and kind == "image":
             return None
-        names = _TOKENS.get(kind, ())
-        return next((str(getattr(self._processor, name)) for name in names if hasattr(self._processor, name)), None)
+        return media_token(self._processor, kind)
 
-    def _render(self, content: list[dict[str, str]] | str, reply: list[dict[str, str]] | str | None = None) -> str:
-        chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    def _render(self, asked: Content, reply: Content | None = None) -> str:
+        chat: list[dict[str, Any]] = [{"role": "user", "content": asked}]
         if reply is not None:
             chat.append({"role": "assistant", "content": reply})
         return str(self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=reply is None))

@@ -15,6 +15,7 @@ from probes.inputs import InputError
 from rewardmodels.edits import Candidate, Edit, candidates, standard_edits
 from rewardmodels.records import PreferencePair, Response
 from rewardmodels.scorers import Scorer, name_of, verdicts
+from rewardmodels.scores import reason_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Attack:
     refused: int
     """Edited answers that could not be scored."""
     exhausted: bool
-    """Whether every candidate was tried, and not only as many as the budget allows."""
+    """Whether the search came to its end: False where the budget ran out before a find or the last candidate."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def find_flips(
     for pair in pairs:
         chosen, rejected = verdicts(scorer, [pair.prompt] * 2, [pair.chosen, pair.rejected], skip=True)
         if chosen.error or rejected.error:
-            unscored[(chosen.error or rejected.error).split(":")[0]] += 1
+            unscored[reason_of(chosen.error or rejected.error)] += 1
         elif chosen.score > rejected.score:
             options = candidates(pair.prompt, pair.chosen, pair.rejected, tried, most_edits)
             known = {pair.chosen: chosen.score, pair.rejected: rejected.score}

@@ -15,6 +15,7 @@ from probes.inputs import InputError, Turn
 from rewardmodels.model import RewardModel
 from rewardmodels.records import PreferencePair
 from rewardmodels.rendering import Conversation
+from rewardmodels.scores import reason_of
 from rewardmodels.views import viewed
 
 
@@ -53,7 +54,7 @@ def usable_pairs(
         if reason is None:
             kept.append(pair)
         else:
-            reasons[reason.split(":")[0].split("(")[0].strip()[:80]] += 1
+            reasons[reason_of(reason)] += 1
             if len(first) < 10:
                 first.append(f"{pair.id}: {reason}")
         if advance is not None:
@@ -82,9 +83,11 @@ class PairCollator:
         view: What a proxy sees in place of the images, one of `rewardmodels.views.VIEWS`; None without a proxy.
         seed: Draws whose images are shown where they are shuffled.
         contrast: Whether every pair is to be read with another one's images as well.
+        groups: Names of the groups by their numbers, where an objective has them; by default those of `pairs`, sorted.
 
     Raises:
-        InputError: If the view is unknown, or a view or the contrast cannot be made for these prompts.
+        InputError: If the view is unknown, a view or the contrast cannot be made for these prompts, or a pair is of
+            none of the groups.
     """
 
     def __init__(
@@ -94,10 +97,18 @@ class PairCollator:
         view: str | None = None,
         seed: int = 0,
         contrast: bool = False,
+        groups: Sequence[str] | None = None,
     ) -> None:
         self._reward = reward
         self._pairs = pairs
-        self._groups = {name: place for place, name in enumerate(sorted({pair.group for pair in pairs}))}
+        there = {pair.group for pair in pairs}
+        self._groups = {name: place for place, name in enumerate(sorted(there) if groups is None else groups)}
+        strange = sorted(there - self._groups.keys())
+        if strange:
+            raise InputError(
+                f"pairs are of the groups {strange}, and the objective knows {list(self._groups)}: give it every group "
+                "of the pairs to train and to evaluate on"
+            )
         self._weighted = any(pair.weight != 1 for pair in pairs)
         self._with_margins = any(pair.margin is not None for pair in pairs)
         prompts, clusters = [pair.prompt for pair in pairs], [pair.cluster for pair in pairs]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewardmodels.benchmarks import AccuracyAndPlus, mm_rlhf_reward_bench, vl_reward_bench
-from rewardmodels.evaluation import GroupedAccuracy
+from rewardmodels.evaluation import GroupedAccuracy, accuracy_by_group
 from rewardmodels.pair_scores import Sides
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference
@@ -71,15 +71,22 @@ def benchmark_result(
 def _on_pairs(name: str, preferences: Preferences, sides: Sides, level: float) -> BenchmarkResult | None:
     everything = [pair for record in preferences for pair in record.pairs()]
     pairs = [pair for pair in everything if pair.id in sides]
+    if preferences.format == "mm-rlhf-rewardbench":
+        # A question with a pair that has no score cannot be told to be right as a whole.
+        unknown = {pair.cluster for pair in everything if pair.id not in sides}
+        pairs = [pair for pair in pairs if pair.cluster not in unknown]
     if not pairs:
         return None
     chosen, rejected = ([sides[pair.id][side] for pair in pairs] for side in (0, 1))
     clusters = [pair.cluster for pair in pairs]
     left_out = len(everything) - len(pairs)
-    if name == "VL-RewardBench":
+    groups = [pair.group or "all" for pair in pairs]
+    if preferences.format == "vl-rewardbench":
         numbers: Numbers = vl_reward_bench([pair.record for pair in pairs], chosen, rejected, clusters, level=level)
+    elif preferences.format == "vl-rewardbench-tsv":
+        # Its ids may be numbers of lines, which tell no group.
+        numbers = accuracy_by_group(chosen, rejected, groups, clusters, level=level)
     else:
-        groups = [pair.group or "all" for pair in pairs]
         numbers = mm_rlhf_reward_bench(clusters, groups, chosen, rejected, level=level)
     return BenchmarkResult(name, numbers, left_out)
 

@@ -53,8 +53,8 @@ def load_branches(branches: Branches, folder: Path) -> None:
         for name, place in (("default", folder), (PROXY_ADAPTER, saved_proxy(folder))):
             _load_adapter(branches.main, place, name)
     else:
-        _load_weights(branches.main, folder)
-        _load_weights(branches.proxy_classifier(), saved_proxy(folder))
+        load_model(branches.main, folder)
+        load_model(branches.proxy_classifier(), saved_proxy(folder))
 
 
 def load_model(model: Any, folder: Path) -> None:
@@ -72,17 +72,31 @@ def load_model(model: Any, folder: Path) -> None:
 def _load_weights(model: Any, folder: Path) -> None:
     if not list(folder.glob("model*.safetensors")):
         raise InputError(f"{folder} holds no model.safetensors to resume from")
-    loaded = type(model).from_pretrained(folder, config=model.config, dtype=model.dtype)
+    loaded, report = type(model).from_pretrained(
+        folder, config=model.config, dtype=model.dtype, output_loading_info=True
+    )
+    _refuse_missing(folder, sorted(report["missing_keys"]))
     model.load_state_dict(loaded.state_dict())
 
 
 def _load_adapter(model: Any, folder: Path, name: str) -> None:
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     path = folder / "adapter_model.safetensors"
     if not path.is_file():
         raise InputError(f"{folder} holds no adapter_model.safetensors to resume from")
-    report = set_peft_model_state_dict(model, load_file(path), adapter_name=name)
+    weights = load_file(path)
+    _refuse_missing(path, sorted(get_peft_model_state_dict(model, adapter_name=name).keys() - weights.keys()))
+    report = set_peft_model_state_dict(model, weights, adapter_name=name)
     if report.unexpected_keys:
         raise InputError(f"{path} holds weights that this adapter has no place for ({report.unexpected_keys[0]}, …)")
+
+
+def _refuse_missing(path: Path, missing: list[str]) -> None:
+    """Weights that a checkpoint lacks would be random, or stay what they were."""
+    if missing:
+        raise InputError(
+            f"{path} lacks {len(missing)} weights ({missing[0]}, …): resume from a checkpoint that is whole, or start "
+            "anew"
+        )

@@ -148,8 +148,8 @@ class Collator:
         for row, length in enumerate(mask.sum(dim=1).tolist()):
             if length > most:
                 raise TooLongError(
-                    f"row {row} has {length} tokens, and {most} are allowed by {why}: give fewer or smaller images, or "
-                    "shorter texts; nothing is cut off, as the score is read at the end"
+                    f"too long: row {row} has {length} tokens, and {most} are allowed by {why}; give fewer or smaller "
+                    "images, or shorter texts: nothing is cut off, as the score is read at the end"
                 )
 
 

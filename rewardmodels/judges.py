@@ -34,12 +34,16 @@ VERDICT_TASK = (
 
 _THOUGHT = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _MARKS = r"[\s*_`\"'(\[]*"
-_NUMBER = r"(-?\d+(?:\.\d+)?)(?![\d.]*\d)(?:\s*(?:/|out\s+of)\s*(\d+))?"
+# A range, a decimal comma or a power is no plain number: its first digits are not what was meant.
+_NUMBER = r"(-?\d+(?:\.\d+)?)(?![\d.]*\d)(?!,\d|\s*[-–—~]\s*\d|\s+to\s+\d|e[-+]?\d)(?:\s*(?:/|out\s+of)\s*(\d+))?"
 _RATING = re.compile(rf"\brating{_MARKS}(?::|=|\bis\b){_MARKS}{_NUMBER}", re.IGNORECASE)
 _BARE_RATING = re.compile(rf"\A{_MARKS}{_NUMBER}[\s*_`\"')\].]*\Z", re.IGNORECASE)
-_CHOICE = r"(?:answer\s+|response\s+)?(A|B|ties?|tied)\b"
+_TIE = r"ties?|tied|draw"
+# The article of "a tie" or "a clear win for B" is no answer A: a letter within a sentence is a capital before no noun.
+_LETTER = rf"(?-i:[AB])(?!\s+(?:{_TIE}|clear|narrow|slight|win)\b)|[AB](?=[\s*_`\"')\].]*\Z)"
+_CHOICE = rf"(?:an?\s+)?(?:(?:answer|response)\s+)?({_LETTER}|{_TIE})\b"
 _VERDICT = re.compile(rf"\bverdict{_MARKS}(?::|=|\bis\b){_MARKS}{_CHOICE}", re.IGNORECASE)
-_BARE_VERDICT = re.compile(rf"\A{_MARKS}{_CHOICE}[\s*_`\"')\].]*\Z", re.IGNORECASE)
+_BARE_VERDICT = re.compile(rf"\A{_MARKS}(?:(?:answer|response)\s+)?(A|B|{_TIE})[\s*_`\"')\].]*\Z", re.IGNORECASE)
 _DOUBLE = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 
 

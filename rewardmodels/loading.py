@@ -30,11 +30,13 @@ class Loaded(NamedTuple):
         model: In evaluation mode.
         processor: A processor, or the tokenizer of a model that reads text only.
         source: The path or hub id that it was loaded from.
+        folder: Where its files are on this machine.
     """
 
     model: Any
     processor: Any
     source: str
+    folder: Path
 
 
 def load_reward(
@@ -95,7 +97,7 @@ def load_reward(
             f"model {name!r}: {len(missing)} weights are missing or of another shape ({missing[0]}, …), and would have "
             "been random; give the checkpoint that belongs to this configuration"
         )
-    return Loaded(_placed(model, device, device_map), load_processor(folder, name, trust_remote_code), name)
+    return Loaded(_placed(model, device, device_map), load_processor(folder, name, trust_remote_code), name, folder)
 
 
 def load_base(
@@ -142,7 +144,7 @@ def load_base(
     if whole is not None:
         model = _headed(kind, model)
     draw_head(model, seed)
-    return Loaded(_placed(model, device, device_map), processor, name)
+    return Loaded(_placed(model, device, device_map), processor, name, folder)
 
 
 def draw_head(model: Any, seed: int) -> None:

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from probes.checkpoints import read_json
 from probes.files import write_bytes, write_json
 from probes.inputs import ImageRef, InputError, Turn
 from rewardmodels import heads
 from rewardmodels.collating import Collator, tokenizer_of
+from rewardmodels.fingerprints import weights_fingerprint
 from rewardmodels.loading import AUTO_MAP, HEAD_FILE, load_base, load_reward, own_padding, reads_images
 from rewardmodels.records import Response
 from rewardmodels.rendering import Conversation, ConversationWriter
@@ -122,7 +124,7 @@ class RewardModel:
             InputError: As `load_reward`, and as this class.
         """
         loaded = load_reward(path_or_id, **settings)
-        return cls(loaded.model, loaded.processor, _read_meta(path_or_id), max_length)
+        return cls(loaded.model, loaded.processor, _read_meta(loaded.folder, loaded.source), max_length)
 
     @classmethod
     def from_base(cls, path_or_id: str | Path, max_length: int | None = None, **settings: Any) -> "RewardModel":
@@ -148,11 +150,17 @@ class RewardModel:
         """Where inputs go."""
         return torch.device(self.model.get_input_embeddings().weight.device)
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells these weights from others; see `rewardmodels.fingerprints`."""
+        return weights_fingerprint(self.model)
+
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self.model.parameters())
         precision = str(self.model.dtype).removeprefix("torch.")
         reads = "images and text" if self.sees else "text only"
-        return f"RewardModel({_inner(self.model)}, {count / 1e6:,.1f} M parameters, {reads}, {precision})"
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return f"RewardModel({type(base).__name__}, {count / 1e6:,.1f} M parameters, {reads}, {precision})"
 
     def get_score(self, prompt: Prompt, response: str, images: Iterable[Any] = ()) -> float:
         """Score one response.
@@ -311,11 +319,6 @@ def is_native(config: Any) -> bool:
     return type(config) in NATIVE
 
 
-def _inner(model: Any) -> str:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return type(base).__name__
-
-
 def _merged(model: Any) -> Any:
     """The classifier with its adapter folded in; a copy, so that training can go on."""
     return deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
@@ -337,10 +340,9 @@ def _last_ids(processor: Any) -> set[int]:
     return {tokenizer(text, add_special_tokens=False)["input_ids"][-1] for text in texts}
 
 
-def _read_meta(path_or_id: str | Path) -> RewardMeta | None:
-    path = Path(path_or_id).expanduser() / META_FILE
-    if not path.is_file():
+def _read_meta(folder: Path, name: str) -> RewardMeta | None:
+    if not (folder / META_FILE).is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(folder / META_FILE, name)
     known = {field.name for field in fields(RewardMeta)}
     return RewardMeta(**{key: value for key, value in content.items() if key in known})

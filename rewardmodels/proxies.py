@@ -24,7 +24,7 @@ class Branches(nn.Module):
         main: The classifier that is kept.
         proxy: The classifier that sees no image; with `shared`, None.
         shared: Whether `main` is a peft model that holds the proxy as its adapter "proxy", on one frozen backbone.
-        trains_proxy: Whether the proxy learns along, or is what it was.
+        trains_proxy: Whether the proxy learns along, in the parts that it was given to learn by, or is what it was.
     """
 
     def __init__(self, main: Any, proxy: Any | None, shared: bool, trains_proxy: bool) -> None:
@@ -35,8 +35,8 @@ class Branches(nn.Module):
         self.trains_proxy = trains_proxy
         if shared:
             self._let_train()
-        else:
-            self._proxy().requires_grad_(trains_proxy)
+        elif not trains_proxy:
+            self._proxy().requires_grad_(False)
 
     @property
     def config(self) -> Any:
@@ -105,7 +105,7 @@ def copied_branches(main: Any, pretrained: Any | None = None, trains_proxy: bool
     """A full copy beside the main model, as in the shortcut-aware reward model paper.
 
     Args:
-        main: A classifier, as it is before training.
+        main: A classifier, as it is before training; the copy learns by the parts that are not frozen in it.
         pretrained: The proxy, where it was trained before; by default a copy of `main`.
         trains_proxy: Whether it learns along.
     """

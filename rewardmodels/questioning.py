@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from probes.inputs import IMAGE_MARK, ImageRef, InputError
+from probes.inputs import ImageRef, InputError
 from probes.reading.sources import BadRecord
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import PairJudge, Scorer, Verdict, is_pair_judge, name_of, verdicts
 from rewardmodels.scores import AS_IS, ScoreRow, Scores
 from rewardmodels.shards import digest_of_records, run_in_shards
-from rewardmodels.views import VIEWS, Turns, blanked, partners, with_images_of, without_images
+from rewardmodels.views import VIEWS, Turns, blanked, partners, with_images_of, without_images, without_marks
 
 TEXT = "text alone"
 """The view without the images of the prompt and of the responses; "removed" takes those of the prompt only."""
@@ -65,7 +65,8 @@ def score_preferences(
         views: Of ``ALL_VIEWS``. A record that cannot be shown under a view, as it has no image or no other record has
             as many, is left out there and counted in ``left_out``.
         folder: Where scores are kept as they come; a folder with a part of the same work is gone on with.
-        name: How reports call the scorer; say which weights, as a changed name is what stops a folder from mixing two.
+        name: How reports call the scorer. A changed name stops a folder from mixing two scorers; so do other weights,
+            where the scorer has a ``fingerprint`` of them, as a `rewardmodels.RewardModel` has.
         seed: Draws whose images are shown where they are shuffled.
         skip: Count responses that cannot be scored, instead of stopping at the first.
         retry_failed: Ask again what failed in an earlier run.
@@ -78,7 +79,7 @@ def score_preferences(
     """
     asked, left_out = _questions(preferences, views, seed, is_pair_judge(scorer))
     called = name or name_of(scorer)
-    plan = {
+    plan: dict[str, Any] = {
         "version": 1,
         "scorer": called,
         "compared": is_pair_judge(scorer),
@@ -86,6 +87,9 @@ def score_preferences(
         "seed": seed,
         "data": digest_of_records(preferences.records) if folder is not None else "",
     }
+    weights = getattr(scorer, "fingerprint", None) if folder is not None else None
+    if weights is not None:
+        plan["weights"] = weights
     place = None if folder is None else Path(folder)
     score = partial(_score, scorer, skip)
     rows = run_in_shards(asked, score, place, plan, size=shard, retry_failed=retry_failed, advance=advance)
@@ -193,7 +197,7 @@ def _shown(question: _Asked) -> _Shown:
 
 def _words(response: Response) -> str:
     """A response's text without the marks of its images."""
-    return " ".join("".join(response.text.split(IMAGE_MARK)).split()) if response.images else response.text
+    return without_marks(response.text) if response.images else response.text
 
 
 def _verdicts(scorer: Scorer | PairJudge, shown: Sequence[_Shown], skip: bool) -> list[Verdict]:

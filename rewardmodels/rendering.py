@@ -4,18 +4,14 @@ The chat template is the processor's own, and is held to the order of texts and 
 This file knows nothing of models, tensors or token ids.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from probes.checkpoints import first_line
 from probes.inputs import ImageRef, InputError, Turn
+from probes.templates import Block, Kind, content, fitting_form, media_token, placeholder
 
-_FORMS = ("blocks", "inline", "string")
-_FIRST_PLACEHOLDER = 0xE000
-_PLACEHOLDERS = "[\ue000-\uf8ff]"
 _ROLES = ("system", "user", "assistant")
 
 _Layout = tuple[tuple[str, tuple[bool, ...]], ...]
@@ -70,7 +66,7 @@ class ConversationWriter:
                 and the model reads text only, an image cannot be decoded, or the template cannot hold the order.
         """
         turns = _checked(prompt, Turn("assistant", response, tuple(images)))
-        parts = [_parts(turn, self._image_token()) for turn in turns]
+        parts = [_parts(turn, self._token("image")) for turn in turns]
         found = [part for turn in parts for part in turn if isinstance(part, ImageRef)]
         if found and not self.sees:
             raise InputError(
@@ -82,52 +78,40 @@ class ConversationWriter:
             for turn, own in zip(turns, parts, strict=True)
         )
         form = self._forms.get(layout) or self._forms.setdefault(layout, self._form(layout))
-        texts = [[None if isinstance(part, ImageRef) else part for part in own] for own in parts]
-        text = self._render([turn.role for turn in turns], texts, form)
+        blocks = [[Block("text", part) if isinstance(part, str) else Block("image") for part in own] for own in parts]
+        text = self._render([turn.role for turn in turns], blocks, form)
         return Conversation(text, tuple(image.open() for image in found))
 
     def _form(self, layout: _Layout) -> str:
         """The first form of content in which the template keeps each text and image in its place."""
-        texts, count = [], 0
+        turns: list[list[Block]] = []
+        count = 0
         for _, kinds in layout:
-            texts.append([None if image else chr(_FIRST_PLACEHOLDER + count + at) for at, image in enumerate(kinds)])
+            own = [
+                Block("image") if image else Block("text", placeholder(count + at)) for at, image in enumerate(kinds)
+            ]
+            turns.append(own)
             count += len(kinds)
-        reason = "it does not keep texts and images in the order of the conversation"
-        for form in _FORMS:
-            try:
-                rendered = self._render([role for role, _ in layout], texts, form)
-            # A template is a program of its own: it may raise anything, jinja's errors included.
-            except Exception as error:
-                reason = first_line(error)
-                continue
-            if self._keeps_order(rendered, [part for turn in texts for part in turn]):
-                return form
-        raise InputError(
-            f"the chat template cannot render this conversation ({reason}): set another chat_template, or change the "
-            "roles, or where the images stand"
+        roles = [role for role, _ in layout]
+        form, _ = fitting_form(
+            [block for own in turns for block in own],
+            lambda form: self._render(roles, turns, form),
+            self._token,
+            ("image",),
+            what="conversation",
+            advice="set another chat_template, or change the roles, or where the images stand",
         )
+        return form
 
-    def _keeps_order(self, rendered: str, parts: Sequence[str | None]) -> bool:
-        token = self._image_token()
-        if token is None:
-            return [part for part in parts if part] == re.findall(_PLACEHOLDERS, rendered)
-        found = re.findall(f"{_PLACEHOLDERS}|{re.escape(token)}", rendered)
-        return found == [token if part is None else part for part in parts]
-
-    def _render(self, roles: Sequence[str], texts: Sequence[Sequence[str | None]], form: str) -> str:
-        chat = [{"role": role, "content": self._content(own, form)} for role, own in zip(roles, texts, strict=True)]
+    def _render(self, roles: Sequence[str], turns: Sequence[Sequence[Block]], form: str) -> str:
+        wanted = form if self.sees else "string"
+        chat = [
+            {"role": role, "content": content(own, wanted, self._token)} for role, own in zip(roles, turns, strict=True)
+        ]
         return str(self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=False))
 
-    def _content(self, texts: Sequence[str | None], form: str) -> list[dict[str, str]] | str:
-        if form == "blocks" and self.sees:
-            return [{"type": "image"} if text is None else {"type": "text", "text": text} for text in texts]
-        token = self._image_token() or ""
-        joined = "".join(token if text is None else text for text in texts)
-        return joined if form == "string" or not self.sees else [{"type": "text", "text": joined}]
-
-    def _image_token(self) -> str | None:
-        names = ("image_placeholder_token", "image_token")
-        return next((str(getattr(self._processor, name)) for name in names if hasattr(self._processor, name)), None)
+    def _token(self, kind: Kind) -> str | None:
+        return media_token(self._processor, kind)
 
 
 def _checked(prompt: Sequence[Turn], response: Turn) -> list[Turn]:

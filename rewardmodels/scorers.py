@@ -143,7 +143,8 @@ def verdicts(scorer: Scorer, prompts: Prompts, responses: Sequence[Response], sk
         if not skip:
             raise
         if len(responses) == 1:
-            return [Verdict.missing(str(error))]
+            # Its place among those that were asked with it is 0, and says nothing.
+            return [Verdict.missing(str(error).removeprefix("response 0: "))]
         half = len(responses) // 2
         return [
             *verdicts(scorer, prompts[:half], responses[:half], skip),

@@ -4,6 +4,7 @@ Everything that later questions need stands in the row, so that models need not 
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -49,6 +50,8 @@ class ScoreRow:
     image_digests: tuple[str | None, ...] = ()
     """SHA-256 of the images that were shown, the prompt's and then the response's; None where unreadable."""
 
+
+_ABOUT = re.compile(r"\A(?:image (?:'[^']*'|\"[^\"]*\"|of \d+ bytes \([^)]*\)): )+")
 
 SCHEMA = pa.schema(
     [
@@ -140,8 +143,17 @@ def read_rows(path: Path) -> list[ScoreRow]:
 def counted(errors: Iterable[str | None]) -> dict[str, int]:
     """Count reasons by their first words, the most frequent first.
 
-    >>> counted(["too long: 9 tokens", "too long: 8 tokens", "broken"])
+    >>> counted(["too long: 9 tokens", "image 'a.png': too long: 8 tokens", "broken"])
     {'too long': 2, 'broken': 1}
     """
-    heads = Counter((error or "no reason given").split(":")[0].strip()[:100] for error in errors)
-    return dict(heads.most_common())
+    return dict(Counter(map(reason_of, errors)).most_common())
+
+
+def reason_of(error: str | None) -> str:
+    """The first words of an error, the name of the image that it is about aside: what errors of one kind share.
+
+    >>> reason_of("image 'a.png': no such file; check the path"), reason_of("image of 9 bytes (sha256 12): broken")
+    ('no such file', 'broken')
+    """
+    said = _ABOUT.sub("", error or "no reason given")
+    return re.split(r"[:;(]", said, maxsplit=1)[0].strip()[:100]

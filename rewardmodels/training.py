@@ -45,8 +45,8 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         callbacks: As of transformers' trainer.
 
     Raises:
-        InputError: If there are no pairs, the objective needs a proxy that is not there or the reverse, or the settings
-            do not go with it.
+        InputError: If there are no pairs, the objective needs a proxy that is not there, pairs are of a group that it
+            does not know, or the settings do not go with it.
     """
 
     brings_text_margins = False
@@ -144,7 +144,9 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         return rewards, better - worse
 
     def _collator(self, pairs: Sequence[PreferencePair], view: str | None, seed: int) -> PairCollator:
-        return PairCollator(self.reward, pairs, view, seed, self._objective.needs_shuffled)
+        # Pairs to evaluate on may have fewer groups: a group's number has to mean the same in both.
+        groups = getattr(self._objective, "groups", None) if self._objective.needs_groups else None
+        return PairCollator(self.reward, pairs, view, seed, self._objective.needs_shuffled, groups)
 
     def _total(self, value: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:

@@ -5,6 +5,7 @@ A text-only proxy is trained on a view (`rewardmodels.proxies`), and a reward mo
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
@@ -21,6 +22,8 @@ VIEWS: tuple[str, ...] = get_args(View)
 """
 PAPER_BLANK = (224, 224)
 """Side lengths of the white image in the shortcut-aware reward model paper's released code."""
+
+_MARK = re.compile(rf"\s*(?:{re.escape(IMAGE_MARK)}\s*)+")
 
 Turns = tuple[Turn, ...]
 
@@ -44,15 +47,28 @@ def blanked(prompt: Sequence[Turn], size: tuple[int, int] | None = None) -> Turn
 
 
 def without_images(prompt: Sequence[Turn]) -> Turns:
-    """A prompt with neither images nor marks; what stood around a mark is joined by one space.
+    """A prompt with neither images nor marks, and its words as they were; see `without_marks`.
 
     >>> without_images((Turn("user", "1 <image> 2 <image> Which?", (ImageRef("a.png"), ImageRef("b.png"))),))
     (Turn(role='user', text='1 2 Which?', images=()),)
     """
-    return tuple(
-        Turn(turn.role, " ".join("".join(turn.text.split(IMAGE_MARK)).split()) if turn.images else turn.text)
-        for turn in prompt
-    )
+    return tuple(Turn(turn.role, without_marks(turn.text) if turn.images else turn.text) for turn in prompt)
+
+
+def without_marks(text: str) -> str:
+    """A text without `<image>` marks. What stood around one is joined by a line break or a space; the rest stays.
+
+    >>> without_marks("<image>\\nWhich?\\nA. one <image>\\nB. two")
+    'Which?\\nA. one\\nB. two'
+    """
+    return _MARK.sub(_joint, text) if IMAGE_MARK in text else text
+
+
+def _joint(found: re.Match[str]) -> str:
+    """What a mark leaves: nothing at either end of a text."""
+    if found.start() == 0 or found.end() == len(found.string):
+        return ""
+    return "\n" if "\n" in found[0] else " "
 
 
 def with_images_of(prompt: Sequence[Turn], other: Sequence[Turn]) -> Turns:

@@ -14,11 +14,14 @@ class Handler(BaseHTTPRequestHandler):
     """Runs the test's act for each question, and keeps what was asked."""
 
     server: "JudgeServer"
+    under_way = 0
+    """1 while its question has no reply."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.asked.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
+            self.under_way = 1
             self.server.under_way += 1
             self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
         try:
@@ -27,8 +30,13 @@ class Handler(BaseHTTPRequestHandler):
             # The client gave up, as some tests have it.
             pass
         finally:
-            with self.server.lock:
-                self.server.under_way -= 1
+            self._leave()
+
+    def _leave(self) -> None:
+        """Be under way no more; before a reply goes out, as the client may ask again as soon as it has it."""
+        with self.server.lock:
+            self.server.under_way -= self.under_way
+            self.under_way = 0
 
     def send(
         self, status: int, content: bytes, headers: dict[str, str] | None = None, length: int | None = None
@@ -37,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content) if length is None else length))
+        self._leave()
         self.end_headers()
         self.wfile.write(content)
 

@@ -280,12 +280,15 @@ def test_replies_are_read_strictly() -> None:
         "<think>Rating: 2</think> Rating: 9": 9.0, "Rating: **7.5**": 7.5, "The rating is 4": 4.0, "8 / 10.": 8.0,
         "8 out of 10": 8.0, "Rating: 0": None, "Rating: -3": None, "Rating: 10": 10.0, "Rating: 1000": None,
         "I give it 8": None, "Ratings vary: 8": None,
+        "Rating: 7-8": None, "Rating: 7 to 8": None, "Rating: 9,5": None, "Rating: 1e1": None, "Rating: 7 - good": 7.0,
     }  # fmt: skip
     assert {text: rating_of(text) for text in ratings} == ratings
     replies = {
         "Verdict: Answer A": 1.0, "verdict is B.": -1.0, "A": 1.0, "**B**": -1.0, "[[B]]": -1.0, "Verdict: tie": 0.0,
         "[[C]]": 0.0, "Verdict: Absolutely": None, "A or B": None, "Verdict: A\nVerdict: B": None,
-        "Answer B is it": None,
+        "Answer B is it": None, "Verdict: b": -1.0, "Verdict: A is better": 1.0, "Verdict: B (A is wrong)": -1.0,
+        "Verdict: a tie": 0.0, "VERDICT: A TIE": 0.0, "The verdict is a draw.": 0.0,
+        "The verdict is a clear win for B": None, "Verdict: a bit better is B": None,
         "<think>Verdict: A</think>Verdict: B": -1.0,
     }  # fmt: skip
     assert {text: verdict_of(text) for text in replies} == replies

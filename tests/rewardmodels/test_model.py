@@ -378,3 +378,14 @@ def test_meta_survives_and_unknown_keys_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "reward_meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"later": 1}))
     assert RewardModel.from_pretrained(tmp_path).meta == model.meta
+
+
+def test_meta_of_a_checkpoint_on_the_hub_is_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = reward_model()
+    model.meta = RewardMeta(mean=0.25, offset=2.0)
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    assert RewardModel.from_pretrained("someone/reward").meta == model.meta
+    (tmp_path / "reward_meta.json").write_text("{half")
+    with pytest.raises(InputError, match=r"'someone/reward': reward_meta.json cannot be read"):
+        RewardModel.from_pretrained("someone/reward")

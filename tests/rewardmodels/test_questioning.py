@@ -14,7 +14,7 @@ from rewardmodels.model import as_turns
 from rewardmodels.questioning import ALL_VIEWS, TEXT, question_count, score_preferences
 from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import CallableScorer, Scorer, verdicts
-from rewardmodels.scores import AS_IS, Scores, read_rows
+from rewardmodels.scores import AS_IS, Scores, counted, read_rows
 from rewardmodels.views import VIEWS, blanked, without_images
 from tests.probes.hooked import picture
 from tests.rewardmodels.asked import FirstJudge, by_length, drawn_preferences, looking
@@ -151,6 +151,16 @@ def test_other_work_in_a_folder_is_refused(tmp_path: Path, changes: dict[str, An
         score_preferences(by_length, data, **{"folder": tmp_path / "run", **changes})
 
 
+def test_other_weights_are_other_work(tmp_path: Path) -> None:
+    data = drawn_preferences(2)
+    first = score_preferences(reward_model(), data, [AS_IS], folder=tmp_path / "run")
+    assert score_preferences(reward_model(), data, [AS_IS], folder=tmp_path / "run") == first
+    other = reward_model(seed=1)
+    assert repr(other) == repr(reward_model()), "their names do not tell them apart"
+    with pytest.raises(InputError, match="holds other work: weights differ"):
+        score_preferences(other, data, [AS_IS], folder=tmp_path / "run")
+
+
 def test_other_words_or_pixels_are_other_work_and_a_strange_folder_is_left_alone(tmp_path: Path) -> None:
     data = drawn_preferences(2)
     score_preferences(by_length, data, folder=tmp_path / "run")
@@ -183,6 +193,15 @@ def test_a_response_that_cannot_be_scored_is_named_or_counted_and_asked_again(tm
     again = score_preferences(mended, data, [AS_IS], folder=tmp_path / "run", skip=True, retry_failed=True)
     assert len(mended.seen) == len(expected) and not again.failed
     assert again.under(AS_IS) == score_preferences(Counting(), data, [AS_IS]).under(AS_IS)
+
+
+def test_what_a_model_cannot_read_is_counted_by_reason() -> None:
+    prompts = [as_turns("What?", [ImageRef(data=data)]) for data in (b"broken", b"broken too")]
+    prompts.append(as_turns("What?", [picture(seed=0)]))
+    found = verdicts(
+        reward_model(max_length=60), prompts, [Response("a"), Response("b"), Response("w " * 99)], skip=True
+    )
+    assert counted(verdict.error for verdict in found) == {"no image, or one broken at its start": 2, "too long": 1}
 
 
 def test_an_image_that_cannot_be_shown_is_counted() -> None:

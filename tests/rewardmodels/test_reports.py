@@ -8,6 +8,7 @@ import pytest
 
 from probes.inputs import InputError
 from probes.reading.sources import BadRecord
+from rewardmodels.benchmarks import AccuracyAndPlus
 from rewardmodels.evaluation import GroupedAccuracy
 from rewardmodels.judged_pairs import JudgedPairs
 from rewardmodels.model import as_turns
@@ -177,6 +178,36 @@ def test_vl_reward_bench_groups_by_id_whatever_the_records_say() -> None:
     found = reward_report(data, given(data, {(name, at): float(at) for name in names for at in (0, 1)})).benchmark
     assert found is not None and isinstance(found.numbers, GroupedAccuracy)
     assert set(found.numbers.groups) == {"reasoning", "hallucination", "general"} and found.numbers.macro.value == 1.0
+
+
+def test_vl_reward_bench_as_a_table_has_its_groups_in_a_column() -> None:
+    groups = ("reasoning", "hallucination", "hallucination", "general")
+    records = [
+        Preference(str(at), PROMPT, (Response("a"), Response("b")), (1, 0), group=group)
+        for at, group in enumerate(groups)
+    ]
+    data = listed(records, "vl-rewardbench-tsv")
+    scores = {(str(row), at): float(at if row else -at) for row in range(4) for at in (0, 1)}
+    found = reward_report(data, given(data, scores)).benchmark
+    assert found is not None and isinstance(found.numbers, GroupedAccuracy)
+    assert {name: group.value for name, group in found.numbers.groups.items()} == {
+        "reasoning": 0.0,
+        "hallucination": 1.0,
+        "general": 1.0,
+    }
+    assert found.numbers.macro.value == pytest.approx(2 / 3)
+
+
+def test_a_question_with_an_unscored_pair_is_not_right_as_a_whole() -> None:
+    records = [
+        Preference(name, PROMPT, (Response("a"), Response("b")), (1, 0), group="mcq", base=name[0])
+        for name in ("q1", "q2", "r1")
+    ]
+    data = listed(records, "mm-rlhf-rewardbench")
+    scores = {(name, at): float(at if name == "q1" else -at) for name in ("q1", "r1") for at in (0, 1)}
+    found = reward_report(data, given(data, scores)).benchmark
+    assert found is not None and isinstance(found.numbers, AccuracyAndPlus)
+    assert found.left_out == 2 and found.numbers.plus.micro.n == 1 and found.numbers.plus.micro.value == 0.0
 
 
 def test_sources_are_told_apart_and_the_report_is_plain_json() -> None:

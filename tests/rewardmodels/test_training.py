@@ -19,6 +19,7 @@ from trl import RewardTrainer as TextRewardTrainer
 from probes.inputs import InputError
 from rewardmodels.batching import PairCollator, usable_pairs
 from rewardmodels.bradley_terry import BradleyTerry, PairBatch
+from rewardmodels.group_dro import GroupDRO
 from rewardmodels.model import RewardModel, as_turns
 from rewardmodels.objectives import make_objective
 from rewardmodels.proxies import adapter_branches, copied_branches
@@ -119,7 +120,7 @@ def _margins(reward: RewardModel, pairs: list[PreferencePair]) -> torch.Tensor:
     return torch.tensor(chosen) - torch.tensor(rejected)
 
 
-@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "groups"])
+@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "copied-lora", "groups"])
 def test_a_resumed_run_gives_the_losses_of_an_unbroken_one(tmp_path: Path, kind: str) -> None:
     whole = trainer(tmp_path / "whole", kind, 10)
     whole.train()
@@ -249,6 +250,33 @@ def test_a_proxy_that_was_trained_before_stays_as_it_is(tmp_path: Path) -> None:
     assert any(not torch.equal(before[name], value) for name, value in reward.model.state_dict().items())
 
 
+def test_a_copied_proxy_learns_by_the_same_parts_as_the_model() -> None:
+    from peft import get_peft_model
+
+    def trained(model: Any) -> set[str]:
+        return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    reward.model.get_input_embeddings().weight.requires_grad_(False)
+    for model in (reward.model, get_peft_model(reward.model, lora())):
+        branches = copied_branches(model)
+        assert trained(branches.proxy_classifier()) == trained(model) != {name for name, _ in model.named_parameters()}
+    assert not trained(copied_branches(model, trains_proxy=False).proxy_classifier())
+
+
+@pytest.mark.parametrize("kind", ["plain", "plain-lora"])
+def test_a_checkpoint_without_all_weights_is_not_resumed_from(tmp_path: Path, kind: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    trainer(tmp_path, kind, 5).train()
+    path = tmp_path / "checkpoint-5" / ("model.safetensors" if kind == "plain" else "adapter_model.safetensors")
+    weights = load_file(path)
+    del weights[next(name for name in weights if name.endswith("score.weight"))]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks 1 weights \(.*score.weight"):
+        trainer(tmp_path / "again", kind, 10).train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+
+
 def test_a_checkpoint_loads_as_a_reward_model(tmp_path: Path) -> None:
     run = trainer(tmp_path, "copy", 5)
     run.train()
@@ -278,6 +306,41 @@ def test_evaluation_runs_on_its_own_pairs(tmp_path: Path) -> None:
     assert found["eval_loss"] == pytest.approx(float(-logsigmoid(_margins(reward, held_out)).mean()), rel=1e-4)
 
 
+def test_groups_have_the_objectives_numbers_in_training_and_in_evaluation(tmp_path: Path) -> None:
+    """A group of large losses gains weight under its own name, and evaluation weighs pairs by the same groups."""
+    pairs = text_pairs(16)
+    sides = [replace(pair, group="abc"[place % 3]) for place, pair in enumerate(pairs)]
+    folder = text_only(tmp_path / "base")
+    for names in ("abc", "cab"):
+        reward = RewardModel.from_base(folder)
+        objective = make_objective("group-dro", groups=tuple(names), step=0.5)
+        # The group "b" loses by a target that no model reaches.
+        hard = [replace(pair, margin=5.0 if pair.group == "b" else 0.0) for pair in sides]
+        held_out = [pair for pair in hard if pair.group == "b"]
+        args = settings(tmp_path / names, learning_rate=0.0, per_device_train_batch_size=16, max_steps=2)
+        run = RewardTrainer(reward, hard, args, held_out, objective=objective)
+        run.train()
+        assert isinstance(objective, GroupDRO) and objective.weights["b"] > 0.7
+        found = run.evaluate()
+        target = torch.tensor(5.0)
+        expected = objective.weights["b"] * float(-logsigmoid(_margins(reward, held_out) - target).mean())
+        assert found["eval_loss"] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(InputError, match="of the groups \\['b'\\], and the objective knows \\['a', 'c'\\]"):
+        RewardTrainer(reward, sides, args, objective=make_objective("group-dro", groups=("a", "c")))
+
+
+def test_parts_of_a_batch_add_up_to_its_whole(tmp_path: Path) -> None:
+    """Gradients that are gathered over two halves give the losses and gradients of the whole."""
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    parts = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    runs = [trainer(whole, "plain", 2), trainer(halves, "plain", 2, **parts)]
+    for run in runs:
+        run.train()
+    logs = [run.state.log_history for run in runs]
+    for key in ("loss", "grad_norm"):
+        assert losses(logs[1], key) == pytest.approx(losses(logs[0], key), rel=1e-4)
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_its_checkpoints(tmp_path: Path) -> None:
     run = trainer(tmp_path, "plain", 5)
     run.train()
@@ -301,13 +364,20 @@ def test_pairs_that_cannot_be_read_are_counted_with_their_reasons() -> None:
 
     bad = [
         replace(good[0], id="broken", prompt=as_turns("What?", [ImageRef(data=b"not an image")])),
+        replace(good[0], id="cut", prompt=as_turns("What?", [ImageRef(data=b"nor this one")])),
         replace(good[0], id="long", chosen=Response("word " * 3000)),
+        replace(good[0], id="longer", rejected=Response("word " * 3001)),
         replace(good[0], id="marks", prompt=as_turns("<image> <image> What?", [picture(seed=0)])),
     ]
     steps: list[int] = []
     found = usable_pairs(reward, [*good, *bad], lambda: steps.append(1))
     assert [pair.id for pair in found.pairs] == [pair.id for pair in good]
-    assert sum(found.reasons.values()) == 3 and len(found.first) == 3 and len(steps) == 6
+    assert len(found.first) == 5 and len(steps) == 8
+    assert found.reasons == {
+        "no image, or one broken at its start": 2,
+        "too long": 2,
+        "the text has 2 <image> marks and 1 images are given": 1,
+    }
     assert found.first[0].startswith("broken: ")
 
 

@@ -32,6 +32,12 @@ def test_removed_images_leave_no_marks_and_other_words_alone() -> None:
     assert removed == (Turn("user", "1 2 which of them?"),)
     spaced = (Turn("user", "two  spaces\nstay"),)
     assert without_images(spaced) == spaced
+    listed = as_turns(
+        "<image>\nWhich?\n  A. cat\n  B. dog <image>\nSay<image>one.", [picture(seed=k) for k in range(3)]
+    )
+    assert without_images(listed) == (Turn("user", "Which?\n  A. cat\n  B. dog\nSay one."),)
+    unmarked = as_turns("def f():\n    pass", [picture(seed=0)])
+    assert without_images(unmarked) == (Turn("user", "def f():\n    pass"),), "lines belong to the words"
 
 
 def test_shuffled_images_are_another_prompts_in_the_same_places() -> None:

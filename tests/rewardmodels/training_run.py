@@ -2,7 +2,8 @@
 
     python training_run.py OUT KIND STEPS [RESUME]
 
-KIND: plain, copy (shortcut-aware with a full copy), lora (with a LoRA branch) or groups (group-DRO). Twenty pairs a
+KIND: plain, plain-lora, copy (shortcut-aware with a full copy), copied-lora (a full copy of a LoRA model), lora (with a
+LoRA branch) or groups (group-DRO). Twenty pairs a
 step over all processes. Losses and rewards go to OUT/log.json.
 """
 
@@ -37,11 +38,11 @@ def trainer(out: Path, kind: str, steps: int, processes: int = 1, **changes: Any
     torch.manual_seed(0)
     branches = None
     objective: Any = None
-    if kind in ("lora", "plain-lora"):
+    if kind in ("lora", "plain-lora", "copied-lora"):
         reward.model = get_peft_model(reward.model, lora())
     if kind == "lora":
         branches = adapter_branches(reward.model, lora())
-    elif kind == "copy":
+    elif kind in ("copy", "copied-lora"):
         branches = copied_branches(reward.model)
     if branches is not None:
         objective = make_objective("shortcut-aware", normalize=True)
