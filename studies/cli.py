@@ -107,6 +107,20 @@ VERBS = {
         "train a reward model on preference pairs with images",
         "sightcheck reward train --model path/to/model --data path/to/pairs.jsonl --out runs/reward",
     ),
+    "reward eval": Verb(
+        "studies.reward.evaluate",
+        "EvalConfig",
+        "run",
+        "does a reward model, a judge or a file of scores rank by what is seen?",
+        "sightcheck reward eval --model runs/reward/model --data path/to/pairs.jsonl --out runs/eval --attention 200",
+    ),
+    "reward score": Verb(
+        "studies.reward.score",
+        "ScoreConfig",
+        "run",
+        "a score for every answer, one line each",
+        "sightcheck reward score --model runs/reward/model --data path/to/pairs.jsonl --out runs/scores",
+    ),
     "app": Verb(
         "studies.cli_app",
         "AppConfig",
