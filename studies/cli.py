@@ -121,6 +121,20 @@ VERBS = {
         "a score for every answer, one line each",
         "sightcheck reward score --model runs/reward/model --data path/to/pairs.jsonl --out runs/scores",
     ),
+    "reward convert": Verb(
+        "studies.reward.convert",
+        "ConvertConfig",
+        "run",
+        "a value-head checkpoint as a reward model that loads everywhere",
+        "sightcheck reward convert --model path/to/old --out runs/converted",
+    ),
+    "reward card": Verb(
+        "studies.reward.card",
+        "CardConfig",
+        "run",
+        "the model card of a reward model, with the numbers of evaluations",
+        "sightcheck reward card --model runs/reward/model --eval runs/eval --write",
+    ),
     "app": Verb(
         "studies.cli_app",
         "AppConfig",

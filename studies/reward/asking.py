@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from probes.inputs import InputError, Turn
+from rewardmodels.cards import CARD_FILE, FACTS_FILE
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import CallableScorer, PairJudge, Scorer
@@ -197,7 +198,8 @@ def load_scorer(options: AskOptions, model: str) -> "tuple[RewardModel, str | No
         trust_remote_code=options.trust_remote_code,
         allow_pickle=options.allow_pickle,
     )
-    return reward, model_digest(model, cast(Any, reward))
+    # Numbers go into the card, and must not make the model another one.
+    return reward, model_digest(model, cast(Any, reward), (CARD_FILE, FACTS_FILE))
 
 
 def _judge(options: AskOptions) -> Asked:

@@ -99,7 +99,8 @@ def _benchmark(found: BenchmarkResult | None) -> Iterator[Entry]:
     if isinstance(numbers, GroupedAccuracy):
         yield from _accuracy(numbers, f"{name} accuracy", "benchmark")
     elif isinstance(numbers, AccuracyAndPlus):
-        yield from _accuracy(numbers.accuracy, f"{name} ACC", "benchmark")
+        # By group it is the pair accuracy that stands above.
+        yield Entry("benchmark", f"{name} ACC", numbers.accuracy.micro, note="over pairs")
         yield Entry("benchmark", f"{name} ACC+", numbers.plus.micro, note="all pairs of a question right")
     elif isinstance(numbers, RewardBench2Score):
         yield Entry("benchmark", f"{name} average", numbers.average, note="over subsets, each counts once")

@@ -43,9 +43,9 @@ def draw_report(folder: Path, report: Report, table: PairColumns) -> None:
     if isinstance(report.pairs, PairReport):
         save(folder, "reliability", _reliability(report.pairs))
         if (drawable := np.minimum(table.chosen_lengths, table.rejected_lengths) >= 1).any():
-            scores = [column[drawable] for column in table[:4]]
+            better, worse, long, other = (column[drawable] for column in table[:4])
             ends = _ends(report.pairs.length_correlation)
-            save(folder, "length", rewards.reward_against_length(*scores, ends))
+            save(folder, "length", rewards.reward_against_length(better, worse, long, other, ends))
     if report.benchmark is not None and isinstance(report.benchmark.numbers, StyleMatrix):
         save(folder, "styles", styles(report.benchmark.numbers))
 
@@ -126,8 +126,8 @@ def styles(found: StyleMatrix) -> "Figure":
     from viz import rewards
 
     cells = np.array([[_ends(cell) for cell in row] for row in found.accuracy])
-    means = [np.array([_ends(estimate) for estimate in side]) for side in (found.chosen, found.rejected)]
-    return rewards.style_matrix(found.styles, cells[..., 0], *means, cells[..., 1], cells[..., 2])
+    right, wrong = (np.array([_ends(estimate) for estimate in side]) for side in (found.chosen, found.rejected))
+    return rewards.style_matrix(found.styles, cells[..., 0], right, wrong, cells[..., 1], cells[..., 2])
 
 
 def draw_attention(folder: Path, looked: "Looked") -> None:
@@ -135,13 +135,15 @@ def draw_attention(folder: Path, looked: "Looked") -> None:
     from probes.files import write_bytes
     from viz import papers, screens
 
-    drawn = [(looked.share, None, "share of attention on images", "attention")]
+    drawn: list[tuple[Sequence[Estimate], float | None, str, str]] = [
+        (looked.share, None, "share of attention on images", "attention")
+    ]
     if looked.by_layer:
         drawn.append((looked.by_layer, looked.chance, "scoring token is on the target", "attention-target"))
     for estimates, chance, quantity, name in drawn:
-        numbers = np.array([_ends(estimate) for estimate in estimates]).T
-        save(folder, name, papers.layer_accuracy(looked.layers, *numbers, chance, quantity=quantity))
-        screen = screens.layer_accuracy(looked.layers, *numbers, chance, quantity=quantity)
+        value, low, high = np.array([_ends(estimate) for estimate in estimates]).T
+        save(folder, name, papers.layer_accuracy(looked.layers, value, low, high, chance, quantity=quantity))
+        screen = screens.layer_accuracy(looked.layers, value, low, high, chance, quantity=quantity)
         page = f"<!doctype html><title>{quantity}</title>{screens.plotly_script()}{screens.html_fragment(screen, name)}"
         write_bytes(folder / FIGURES / f"{name}.html", page.encode())
 

@@ -90,6 +90,7 @@ def evaluate(
     missing = left_out(scores, records)
     content = {
         "scorer": asked.name,
+        "model_digest": asked.digest,
         "data": data,
         "format": report.data,
         "left_out": missing,
@@ -109,9 +110,7 @@ def _views(asked: Asked, records: Preferences, config: "EvalConfig") -> tuple[st
     return tuple(VIEW_NAMES[view] for view in config.views)
 
 
-def _text_alone(
-    proxy: Asked | None, records: Preferences, scores: Scores, config: "EvalConfig", folder: Path
-) -> _Text:
+def _text_alone(proxy: Asked | None, records: Preferences, scores: Scores, config: "EvalConfig", folder: Path) -> _Text:
     if config.proxy_scores is not None:
         name = config.proxy_scores.name
         found = read_scores(config.proxy_scores, records, skip=config.on_bad == "skip", scorer=name)

@@ -104,9 +104,7 @@ def summarise(pairs: Sequence[PreferencePair], found: "Sequence[ScoringAttention
             }
         )
     table = np.stack(shares)
-    known = [
-        place for place, pair in enumerate(of) if pair.target is not None and found[place].prompt_images > 1
-    ]
+    known = [place for place, pair in enumerate(of) if pair.target is not None and found[place].prompt_images > 1]
     inside = [clusters[place] for place in known]
     factors_of = {place: found[place].factors[:, : found[place].prompt_images] for place in known}
     targets = np.array([of[place].target for place in known])

@@ -22,7 +22,7 @@ from rewardmodels.scores import AS_IS, Scores
 from rewardmodels.shards import digest_of_records
 from studies.auditing.progress import Counter
 from studies.overwrite import remove_run
-from studies.reward.asking import NOT_THE_RUN, AskOptions, Asked
+from studies.reward.asking import NOT_THE_RUN, Asked, AskOptions
 from studies.run_folder.locking import WriterLock
 from studies.run_folder.manifest import Manifest
 from studies.run_folder.start import refuse_foreign, taken_up
