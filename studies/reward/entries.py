@@ -135,7 +135,9 @@ def _rulers(pairs: PairReport | JudgedPairs) -> Iterator[Entry]:
     for name, estimate in pairs.rulers.rulers.items():
         yield Entry("rulers", f"{name} ruler", estimate, note="a coin" if name == "random" else f"the {name} answer")
     best = pairs.rulers.best
-    yield Entry("rulers", f"accuracy above the {best} ruler", pairs.rulers.gains[best], "difference", "the best one")
+    yield Entry(
+        "rulers", f"accuracy above the {best} ruler", pairs.rulers.gains[best], "difference", "the best of them here"
+    )
 
 
 def _view(name: str, view: ViewReport) -> Iterator[Entry]:

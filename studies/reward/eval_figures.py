@@ -118,7 +118,11 @@ def draw_shortcut(
     bars = [(f"text alone {side} (n = {found[side].n:,})", found[side]) for side in ("right", "wrong") if side in found]
     value, low, high = _ends(degradation)
     told = "undefined: one side is empty" if np.isnan(value) else f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
-    save(folder, "shortcut", _bars(bars, len(bars), f"Shortcut-failure degradation {told}\ntext alone: {whose}"))
+    save(
+        folder,
+        "shortcut",
+        _bars(bars, len(bars), f"Shortcut-failure degradation {told}\ntext alone: {_short(whose, 64)}"),
+    )
 
 
 def styles(found: StyleMatrix) -> "Figure":
