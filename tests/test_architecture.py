@@ -40,6 +40,7 @@ WITHOUT_TORCH = (
     "rewardmodels",
     "rewardmodels.adversary",
     "rewardmodels.answer_pools",
+    "rewardmodels.answers",
     "rewardmodels.benchmark_scores",
     "rewardmodels.benchmarks",
     "rewardmodels.best_of_n",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from probes.inputs import InputError, Turn
+from rewardmodels.answers import Answers, read_answers
 from rewardmodels.cards import CARD_FILE, FACTS_FILE
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference, Response
@@ -256,21 +257,44 @@ def records_of(options: AskOptions, data: str) -> Preferences:
     return read
 
 
+def answers_of(options: AskOptions, data: str) -> Answers:
+    """Read answers without preferences, and say on stderr what was read.
+
+    Raises:
+        InputError: It cannot be read, has no usable row, or rows are bad and are refused.
+    """
+    from studies.auditing.plan import draw
+
+    read = read_answers(data, options.image_root, not options.needs_images)
+    kept = set(draw([record.id for record in read.records], options.limit, options.seed))
+    records = tuple(record for record in read.records if record.id in kept)
+    if options.text_alone:
+        records = tuple(record._replace(prompt=without_images(record.prompt)) for record in records)
+    count = sum(len(record.responses) for record in records)
+    print(
+        f"{data}: {count:,} answers to {len(records):,} prompts, no preferences; {len(read.bad)} bad", file=sys.stderr
+    )
+    judge_bad([(row.id, row.error) for row in read.bad], options.on_bad, "rows")
+    if not records:
+        raise InputError(f"{data} holds no usable row")
+    return Answers(records, read.bad)
+
+
 def _without_images(record: Preference) -> Preference:
     if any(response.images for response in record.responses):
         raise InputError(f"record {record.id}: a response holds an image, so --text-alone cannot leave it out")
     return replace(record, prompt=without_images(record.prompt), target=None, boxes=())
 
 
-def refuse_blind(asked: Asked, records: Preferences) -> None:
+def refuse_blind(asked: Asked, read: Preferences | Answers) -> None:
     """Refuse images to a model that reads text only.
 
     Raises:
         InputError: Saying how many records have some.
     """
-    with_images = sum(bool(record.images) for record in records)
+    with_images = sum(bool(record.images) for record in read.records)
     if asked.reward is not None and not asked.reward.sees and with_images:
         raise InputError(
-            f"{asked.name} reads text only, and {with_images:,} of {len(records):,} records have images: give "
+            f"{asked.name} reads text only, and {with_images:,} of {len(read.records):,} records have images: give "
             "--text-alone to leave them out, or a model that sees"
         )

@@ -112,6 +112,9 @@ def check(config: EvalConfig) -> None:
             config.proxy_model is not None and config.proxy_scores is not None
         ),
         "--attention reads the scoring token of a reward model: give --model": config.attention and not models,
+        "--best-of-n asks about bundled questions, and not about --data: give it with one set": (
+            config.best_of_n and sets > 1
+        ),
         "--best-of-n asks about new answers, which a file of scores does not hold": (
             config.best_of_n and config.scores is not None
         ),

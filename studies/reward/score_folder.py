@@ -15,9 +15,11 @@ from typing import Any
 
 from probes.files import now, read_json, write_json
 from probes.inputs import InputError
+from rewardmodels.answers import Answers, digest_of_answers, score_answers
 from rewardmodels.preferences import Preferences
 from rewardmodels.questioning import question_count, score_preferences
 from rewardmodels.score_files import read_scores
+from rewardmodels.scorers import is_pair_judge
 from rewardmodels.scores import AS_IS, Scores
 from rewardmodels.shards import digest_of_records
 from studies.auditing.progress import Counter
@@ -30,7 +32,9 @@ from studies.run_folder.start import refuse_foreign, taken_up
 SCORES, SHARDS, MANIFEST = "scores.jsonl", "shards", "manifest.json"
 
 
-def manifest_of(study: str, config: Any, digests: Sequence[str | None], records: Sequence[Preferences]) -> Manifest:
+def manifest_of(
+    study: str, config: Any, digests: Sequence[str | None], records: Sequence[Preferences | Answers]
+) -> Manifest:
     """The identity of a run: what was asked of whom, on which data.
 
     Args:
@@ -40,12 +44,15 @@ def manifest_of(study: str, config: Any, digests: Sequence[str | None], records:
         records: What is scored.
     """
     settings = {name: value for name, value in asdict(config).items() if name not in NOT_THE_RUN}
+    data = [
+        digest_of_answers(each) if isinstance(each, Answers) else digest_of_records(each.records) for each in records
+    ]
     return Manifest(
         config={"study": study, **settings},
-        batches=max(1, sum(map(len, records))),
+        batches=max(1, sum(len(each.records) for each in records)),
         seeds={"seed": config.seed},
         model_digest=" ".join(digest or "unknown" for digest in digests) or None,
-        data_digest=" ".join(digest_of_records(each.records) for each in records),
+        data_digest=" ".join(data),
     )
 
 
@@ -133,7 +140,28 @@ def collect(
         )
 
 
-def left_out(scores: Scores, records: Preferences) -> dict[str, int]:
+def collect_answers(asked: Asked, answers: Answers, options: AskOptions, folder: Path) -> Scores:
+    """Have answers without preferences scored, as `collect` does.
+
+    Raises:
+        InputError: As `score_answers`.
+    """
+    assert asked.scorer is not None and not is_pair_judge(asked.scorer)
+    scorer: Any = asked.scorer
+    with Counter("scoring", sum(len(record.responses) for record in answers.records)) as counter:
+        return score_answers(
+            scorer,
+            answers,
+            folder=folder,
+            name=asked.name,
+            skip=options.on_bad == "skip",
+            retry_failed=options.resume and options.endpoint is not None,
+            shard=asked.shard,
+            advance=counter.advance,
+        )
+
+
+def left_out(scores: Scores, records: Preferences | Answers) -> dict[str, int]:
     """How much could not be used, by kind."""
     found = {"rows": len(records.bad), "answers without a score": len(scores.failed)}
     return {name: count for name, count in (found | {"rows of scores": len(scores.problems)}).items() if count}

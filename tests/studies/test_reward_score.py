@@ -10,6 +10,7 @@ import pytest
 from rewardmodels.model import RewardModel
 from rewardmodels.preferences import read_preferences
 from studies.cli import command, main
+from tests.probes.hooked import picture
 from tests.rewardmodels.judge_server import serving
 from tests.studies.small_reward import lines_of, save_pairs, save_reward, save_texts, write_lines
 
@@ -53,7 +54,8 @@ def test_every_answer_has_the_model_s_own_score(home: Path, tmp_path: Path) -> N
 def test_an_interrupted_run_goes_on_and_scores_nothing_twice(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, asked = tmp_path / "out", []
+    out = tmp_path / "out"
+    asked: list[int] = []
     own = RewardModel.get_scores
 
     def counted(self: RewardModel, prompts: Any, responses: Any, batch_size: int = 8) -> list[float]:
@@ -209,3 +211,61 @@ def test_scores_are_read_back_and_missing_rows_are_refused(
     assert command(few) == 2
     assert "missing" in last_line(capsys)
     assert command([*few, "--on-bad", "skip", "--overwrite"]) == 1
+
+
+def save_answers(folder: Path) -> Path:
+    picture(seed=0).save(folder / "a.png")
+    rows: list[dict[str, Any]] = [
+        {"id": "one", "prompt": "What is this?", "images": ["a.png"], "response": "a cat"},
+        {"id": "two", "prompt": "1 + 1?", "responses": ["two", "three three"]},
+    ]
+    return write_lines(folder / "answers.jsonl", rows)
+
+
+def test_answers_without_preferences_are_scored(home: Path, tmp_path: Path) -> None:
+    save_answers(tmp_path)
+    out = tmp_path / "out"
+    assert main(words(tmp_path, out, *model(home), data="answers.jsonl")) == 0
+    rows = {(row["record"], row["place"]): row["score"] for row in lines_of(out / "scores.jsonl")}
+    reward = RewardModel.from_pretrained(home / "model", device="cpu")
+    assert rows["one", 0] == pytest.approx(reward.get_score("What is this?", "a cat", [tmp_path / "a.png"]), abs=1e-4)
+    assert rows["two", 1] == pytest.approx(reward.get_score("1 + 1?", "three three"), abs=1e-4)
+    assert main([*words(tmp_path, out, *model(home), data="answers.jsonl"), "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"response": ""}, "empty"),
+        ({"images": ["gone.png"]}, "gone.png"),
+        ({"id": "two"}, "second row"),
+        ({"response": 3}, "response"),
+        ({"images": []}, None),
+    ],
+)
+def test_bad_rows_of_answers_are_refused_or_counted(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], why: str | None
+) -> None:
+    rows = lines_of(save_answers(tmp_path))
+    rows[0] |= change
+    write_lines(tmp_path / "answers.jsonl", rows[::-1])
+    if "images" in change and why is not None:
+        given = words(tmp_path, tmp_path / "out", *model(home), data="answers.jsonl")
+    else:
+        given = words(tmp_path, tmp_path / "out", "--ruler", "longer", data="answers.jsonl")
+    if why is None:
+        assert main(given) == 0
+        return
+    assert command(given) == 2
+    assert why in last_line(capsys)
+    assert command([*given, "--on-bad", "skip"]) == 1
+    assert len(lines_of(tmp_path / "out" / "scores.jsonl")) == 2
+
+
+def test_what_needs_preferences_is_refused_of_answers(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_answers(tmp_path)
+    given = words(tmp_path, tmp_path / "out", *model(home), "--views", "blank", data="answers.jsonl")
+    assert command(given) == 2
+    assert "leave --views out" in last_line(capsys)
