@@ -11,6 +11,7 @@ from typing import Any, Literal
 from probes.estimates import Estimate
 from rewardmodels.benchmark_scores import BenchmarkResult
 from rewardmodels.benchmarks import AccuracyAndPlus
+from rewardmodels.best_of_n import BestOfNCurve
 from rewardmodels.evaluation import GroupedAccuracy
 from rewardmodels.judged_pairs import JudgedPairs
 from rewardmodels.pair_report import PairReport
@@ -174,6 +175,13 @@ def _calibration(pairs: PairReport | JudgedPairs) -> Iterator[Entry]:
         yield Entry("calibration", "expected calibration error", found.error, "number", "of sigmoid(margin)")
         yield Entry("calibration", "Brier score", found.brier, "number", "0.25: it does not know")
         yield Entry("calibration", "overconfidence", found.overconfidence, "difference")
+
+
+def best_of_n_entries(curve: BestOfNCurve) -> Iterator[Entry]:
+    """Name the first and the last point of a best-of-N curve, and what picking by the truth would give."""
+    for place in (0, -1):
+        note = f"bundled questions; {100 * curve.ceiling[place]:.1f} % at best"
+        yield Entry("best of N", f"right picks at N = {curve.sizes[place]}", curve.quality[place], note=note)
 
 
 def print_table(title: str, entries: Sequence[Entry], notes: Sequence[str], counts: Mapping[str, int]) -> None:

@@ -20,10 +20,11 @@ from rewardmodels.score_files import read_scores
 from rewardmodels.scorers import is_pair_judge
 from rewardmodels.scores import AS_IS, Scores
 from studies.reward.asking import VIEW_NAMES, Asked
-from studies.reward.entries import Entry, entries_of
+from studies.reward.entries import Entry, best_of_n_entries, entries_of
 from studies.reward.score_folder import SCORES, SHARDS, collect, left_out
 
 if TYPE_CHECKING:
+    from studies.best_of_n import BundledBestOfN
     from studies.reward.evaluate import EvalConfig
 
 METRICS, ATTENTION = "metrics.json", "attention.jsonl"
@@ -84,8 +85,9 @@ def evaluate(
     if config.attention:
         entries += _attention(asked, records, config, folder)
     if config.best_of_n:
-        extra["best_of_n"] = _best_of_n(asked, config, folder)
-        notes.append(f"Best of N: {_curve(extra['best_of_n'])}")
+        found = _best_of_n(asked, config, folder)
+        extra["best_of_n"] = found.to_dict()
+        entries += best_of_n_entries(found.pools.curve)
     _draw(records, scores, text, report, folder)
     missing = left_out(scores, records)
     content = {
@@ -163,26 +165,19 @@ def _attention(asked: Asked, records: Preferences, config: "EvalConfig", folder:
     return looked.entries()
 
 
-def _best_of_n(asked: Asked, config: "EvalConfig", folder: Path) -> dict[str, Any]:
+def _best_of_n(asked: Asked, config: "EvalConfig", folder: Path) -> "BundledBestOfN":
+    from studies.auditing.progress import Counter
     from studies.best_of_n import Sampling, bundled_best_of_n
     from studies.reward.eval_figures import draw_best_of_n
 
     if asked.scorer is None or is_pair_judge(asked.scorer):
         raise InputError("--best-of-n needs a scorer of single answers that can be asked: give --model, or --ruler")
-    print(f"Sampling answers of the bundled model to {config.best_of_n} bundled questions")
     scorer: Any = asked.scorer
-    found = bundled_best_of_n(scorer, Sampling(questions=config.best_of_n, seed=config.seed))
+    with Counter("sampling answers to pick from", config.best_of_n) as counter:
+        sampling = Sampling(questions=config.best_of_n, seed=config.seed)
+        found = bundled_best_of_n(scorer, sampling, lambda: counter.advance(1))
     draw_best_of_n(folder, found.pools.curve)
-    return found.to_dict()
-
-
-def _curve(found: dict[str, Any]) -> str:
-    curve = found["curve"]
-    told = [
-        f"{100 * quality['value']:.1f} % of picks right at N = {size}"
-        for size, quality in zip(curve["sizes"], curve["quality"], strict=True)
-    ]
-    return f"{told[0]}, {told[-1]} (n = {curve['quality'][0]['n']} bundled questions)"
+    return found
 
 
 def _draw(records: Preferences, scores: Scores, text: _Text, report: Report, folder: Path) -> None:

@@ -32,7 +32,7 @@ def test_the_commands_are_valid(line: str) -> None:
 
 def test_every_verb_and_part_of_the_table_is_told() -> None:
     assert all(f"sightcheck {name}" in PAGE for name in VERBS if name.startswith("reward "))
-    sections = set(re.findall(r"Entry\(\s*\"(\w+)\"", ENTRIES)) | {"accuracy", "benchmark"}
+    sections = set(re.findall(r"Entry\(\s*\"([\w ]+)\"", ENTRIES)) | {"accuracy", "benchmark"}
     assert {name for name in sections if f"| {name} |" not in PAGE} == set()
 
 

@@ -273,3 +273,21 @@ def test_a_training_run_is_told_where_its_model_lies(
     (tmp_path / "run" / "model").mkdir(parents=True)
     assert command(words(home, tmp_path / "out", "--model", str(tmp_path / "run"))) == 2
     assert str(tmp_path / "run" / "model") in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_best_of_n_is_drawn_on_bundled_questions(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(words(home, out, "--ruler", "shorter", "--best-of-n", "2", data="texts.jsonl")) == 0
+    pools = json.loads((out / "metrics.json").read_text())["best_of_n"]["pools"]
+    quality = np.mean([pool["quality"] for pool in pools], axis=1)
+    assert summary_of(out)["right picks at N = 1"]["value"] == pytest.approx(quality.mean())
+    # Out of all answers the one of the fewest characters is picked; the shortest share the pick.
+    last = []
+    for pool in pools:
+        lengths = [len(answer) if answer else np.inf for answer in pool["answers"]]
+        last.append(
+            np.mean([worth for worth, length in zip(pool["quality"], lengths, strict=True) if length == min(lengths)])
+        )
+    assert summary_of(out)["right picks at N = 16"]["value"] == pytest.approx(np.mean(last))
+    assert (out / "figures" / "best-of-n.png").is_file()
