@@ -117,6 +117,11 @@ def with_evaluation(facts: CardFacts, path: str | Path) -> CardFacts:
         raise InputError(
             f"{path} holds no estimate, which is a value with its n, low and high: give an evaluation's JSON"
         )
+    return with_measured(facts, found)
+
+
+def with_measured(facts: CardFacts, found: Sequence[Measured]) -> CardFacts:
+    """Return facts with numbers added; those of the same name and set are replaced."""
     new = {(entry.name, entry.where) for entry in found}
     kept = tuple(entry for entry in facts.measured if (entry.name, entry.where) not in new)
     return replace(facts, measured=(*kept, *found))

@@ -3,6 +3,7 @@
 The policy is sampled at a temperature at which it is often wrong, so that there is something to pick from.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,8 +61,15 @@ def chosen_questions(sampling: Sampling) -> list[MultiImageQuestion]:
     return [records[place * len(records) // sampling.questions] for place in range(sampling.questions)]
 
 
-def bundled_best_of_n(scorer: Scorer, sampling: Sampling | None = None) -> BundledBestOfN:
+def bundled_best_of_n(
+    scorer: Scorer, sampling: Sampling | None = None, advance: Callable[[], object] | None = None
+) -> BundledBestOfN:
     """Sample the bundled model, let a scorer pick, and estimate the best-of-N curve of right answers.
+
+    Args:
+        scorer: Who picks.
+        sampling: What is drawn.
+        advance: Called after each question's answers, for a progress bar.
 
     Raises:
         InputError: The split has fewer questions than asked for, or an answer cannot be scored.
@@ -78,6 +86,7 @@ def bundled_best_of_n(scorer: Scorer, sampling: Sampling | None = None) -> Bundl
         temperature=drawn.temperature,
         seed=drawn.seed,
         max_new_tokens=drawn.max_new_tokens,
+        advance=advance,
     )
     pools = score_pools(
         scorer,

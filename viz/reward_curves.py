@@ -98,7 +98,7 @@ def reliability(
     )  # fmt: skip
     axes.set(ylim=(-0.03, 1.03), xlim=(0.49, 1.01))
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-    axes.legend(frameon=False, fontsize=style.SMALL_FONT_SIZE, loc="lower right")
+    add_legend(figure, axes)
     label_axes(axes, "", "right")
     if error is not None:
         told = f"expected calibration error {error[0]:.3f} [{error[1]:.3f}, {error[2]:.3f}]"

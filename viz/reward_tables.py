@@ -45,9 +45,10 @@ def transfer_matrix(
     """
     table, ends = _square(environments, value, low, high, "environments")
     figure, axes = new_figure(*_table_size(environments), title)
-    _numbered(figure, axes, table, ends, limits or _from_coin(table), quantity)
+    scale = limits or _from_coin(table)
+    _numbered(figure, axes, table, ends, scale, quantity)
     for place in range(len(table)):
-        axes.add_patch(_frame(place, place))
+        axes.add_patch(_frame(place, place, _ink(float(table[place, place]), scale)))
     _name_cells(axes, environments, "tested on", "trained on")
     return figure
 
@@ -190,6 +191,8 @@ def _numbered(
 
 
 def _ink(value: float, limits: Limits) -> str:
+    if not np.isfinite(value):
+        return "black"
     share = min(max((value - limits[0]) / (limits[1] - limits[0]), 0.0), 1.0)
     red, green, blue, _ = colormaps[style.HEAT_MAP](share)
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
@@ -213,7 +216,7 @@ def _name_cells(axes: Axes, names: Sequence[str], across: str, up: str) -> None:
     label_axes(axes, across, up)
 
 
-def _frame(row: int, column: int) -> Rectangle:
-    box = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, ec="white", lw=1.6)
+def _frame(row: int, column: int, color: str) -> Rectangle:
+    box = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, ec=color, lw=1.6)
     box.set_linestyle("--")
     return box

@@ -28,8 +28,8 @@ def read(raw: RawRow) -> Preference:
     weight = number(row, "weight")
     return Preference(
         id=text(row, "id"),
-        prompt=_prompt(raw),
-        responses=tuple(_response(response, raw) for response in items(row, "responses")),
+        prompt=prompt_of(raw),
+        responses=tuple(response_of(response, raw) for response in items(row, "responses")),
         ranks=tuple(_rank(ranks, key) for key in ranks),
         target=integer(row, "target"),
         boxes=boxes(row, "boxes"),
@@ -42,7 +42,12 @@ def read(raw: RawRow) -> Preference:
     )
 
 
-def _prompt(raw: RawRow) -> tuple[Turn, ...]:
+def prompt_of(raw: RawRow) -> tuple[Turn, ...]:
+    """Return a row's prompt: turns, or a text with the row's own ``images``.
+
+    Raises:
+        InputError: It is of another kind, or an image does not exist.
+    """
     row = raw.values
     if isinstance(row.get("prompt"), str) and not row["prompt"].lstrip().startswith("["):
         return question(row["prompt"], find_images(items(row, "images"), raw.root))
@@ -56,7 +61,12 @@ def _turn(value: Any, raw: RawRow) -> Turn:
     return Turn(text(turn, "role"), text(turn, "text", ""), find_images(items(turn, "images"), raw.root))
 
 
-def _response(value: Any, raw: RawRow) -> Response:
+def response_of(value: Any, raw: RawRow) -> Response:
+    """Return one response: a text, or a mapping with ``text``, ``images``, ``model`` and ``score``.
+
+    Raises:
+        InputError: It is of another kind or empty, or an image does not exist.
+    """
     if isinstance(value, str):
         return Response(value)
     given = mapping({"responses": value}, "responses")

@@ -6,7 +6,7 @@ It reads images and tokenises text; it never runs the model.
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,13 +133,18 @@ def data_digest(records: Iterable[MultiImageQuestion], refused: Mapping[str, str
     return total.hexdigest()
 
 
-def model_digest(path_or_id: str, model: "HookedModel") -> str | None:
+def model_digest(path_or_id: str, model: "HookedModel", leave_out: Collection[str] = ()) -> str | None:
     """SHA-256 over the names and contents of a model's folder, or the commit of a model from a hub.
 
     Files up to `WHOLE_BYTES` are read whole. Of a larger file, the digest covers its size, the head of a safetensors
     file (names, shapes and number types of all weights), and `CHUNKS` pieces of `CHUNK_BYTES` spread evenly over it,
     both ends included, so that a model of many gigabytes does not have to be read twice. Weights that differ only
     between these pieces are not told apart.
+
+    Args:
+        path_or_id: A folder, or a hub id.
+        model: What was loaded from it.
+        leave_out: Names of files that decide nothing, such as a model card's.
 
     Returns:
         The digest; None, with a line on stderr, for a hub model whose commit is unknown: a name says nothing of what
@@ -155,7 +160,8 @@ def model_digest(path_or_id: str, model: "HookedModel") -> str | None:
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.is_file() and not hidden and relative.as_posix() not in leave_out:
             total.update(f"{relative.as_posix()}\0{_content_digest(path)}\0".encode())
     return total.hexdigest()
 

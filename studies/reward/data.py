@@ -5,8 +5,9 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,25 +72,85 @@ def read_given(
     Raises:
         InputError: As `read_preferences`, and if no pair is left.
     """
-    read = (
-        Preferences(bundled_pairs(split, None, seed), (), SOURCE, f"{SOURCE}, split {split}")
-        if name == BUNDLED
-        else read_preferences(name, format, chosen_split, subset=subset, image_root=image_root)
+    kept = read_records(
+        name,
+        split,
+        format=format,
+        chosen_split=chosen_split,
+        subset=subset,
+        image_root=image_root,
+        limit=limit,
+        seed=seed,
     )
-    records = _drawn(read.records, limit, seed)
-    kept = Preferences(tuple(records), read.bad, read.format, read.why)
     pairs = kept.pairs()
     if not pairs:
-        raise InputError(f"{name} holds no pair of a better and a worse response ({read.why})")
+        raise InputError(f"{name} holds no pair of a better and a worse response ({kept.why})")
     return Given(
         name=name,
         pairs=pairs,
         ties=kept.ties,
         unranked=len(kept.skipped),
         bad=tuple((row.id, row.error) for row in kept.bad),
-        digest=_digest(records, read),
-        why=read.why,
+        digest=_digest(kept.records, kept),
+        why=kept.why,
     )
+
+
+def read_records(
+    name: str,
+    split: Split,
+    *,
+    format: str | None = None,
+    chosen_split: str | None = None,
+    subset: str | None = None,
+    image_root: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    allow_missing_images: bool = False,
+) -> Preferences:
+    """Read one set of preferences as records; arguments as of `read_given`.
+
+    Args:
+        allow_missing_images: As of `read_preferences`.
+
+    Raises:
+        InputError: As `read_preferences`.
+    """
+    read = (
+        Preferences(bundled_pairs(split, None, seed), (), SOURCE, f"{SOURCE}, split {split}")
+        if name == BUNDLED
+        else read_preferences(
+            name,
+            format,
+            chosen_split,
+            subset=subset,
+            image_root=image_root,
+            allow_missing_images=allow_missing_images,
+        )
+    )
+    return replace(read, records=tuple(_drawn(read.records, limit, seed)))
+
+
+def judge_bad(bad: Sequence[tuple[str, str]], on_bad: str, what: str = "rows or pairs") -> None:
+    """Refuse bad rows, or say on stderr how many are left out.
+
+    Args:
+        bad: Each its name and the reason.
+        on_bad: refuse or skip.
+        what: How messages call them.
+
+    Raises:
+        InputError: There are some and they are refused.
+    """
+    if not bad:
+        return
+    name, reason = bad[0]
+    if on_bad == "refuse":
+        raise InputError(
+            f"{len(bad):,} {what} cannot be used, the first is {name}: {reason}; mend them, or leave them out "
+            "by --on-bad skip"
+        )
+    print(f"{len(bad):,} {what} are left out, the first is {name}: {reason}", file=sys.stderr)
 
 
 def _drawn(records: Sequence[Preference], limit: int | None, seed: int) -> Sequence[Preference]:

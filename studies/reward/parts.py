@@ -5,7 +5,7 @@ It loads and checks; it trains nothing and writes nothing.
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +13,7 @@ from probes.inputs import InputError
 from rewardmodels.records import PreferencePair
 from studies.bundled import BUNDLED, model_source
 from studies.reward.adapting import with_branches
-from studies.reward.data import Given, read_given
+from studies.reward.data import Given, judge_bad, read_given
 from studies.reward.folder import RECORD, STUDY, read_record
 from studies.reward.settings import objective_of
 from studies.run_folder.manifest import Manifest
@@ -98,7 +98,7 @@ def prepare(config: "TrainConfig", processes: "Processes") -> Prepared:
         reward, held_out.pairs if held_out else (), known, processes, "checking held-out pairs"
     )
     bad = [*given.bad, *(held_out.bad if held_out else ()), *unusable.items(), *unusable_held_out.items()]
-    _judge(bad, config.on_bad)
+    judge_bad(bad, config.on_bad)
     if not pairs:
         raise InputError(f"{config.data}: none of its {len(given.pairs)} pairs can be used; {bad[0][0]}: {bad[0][1]}")
     steps = config.steps or max(1, math.ceil(math.ceil(len(pairs) / config.batch_size) * config.epochs))
@@ -134,18 +134,6 @@ def prepare(config: "TrainConfig", processes: "Processes") -> Prepared:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
-
-
-def _judge(bad: Sequence[tuple[str, str]], on_bad: str) -> None:
-    if not bad:
-        return
-    name, reason = bad[0]
-    if on_bad == "refuse":
-        raise InputError(
-            f"{len(bad):,} rows or pairs cannot be used, the first is {name}: {reason}; mend them, or leave them out "
-            "by --on-bad skip"
-        )
-    print(f"{len(bad):,} rows or pairs are left out, the first is {name}: {reason}", file=sys.stderr)
 
 
 def _known_unusable(config: "TrainConfig") -> Mapping[str, str] | None:

@@ -6,18 +6,17 @@ It knows which numbers go where; how each is computed is `rewardmodels`.
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from probes.estimates import Estimate
-from probes.files import TEMPORARY, write_bytes, write_json
+from probes.files import write_bytes, write_json
 from rewardmodels.card_facts import facts_of
 from rewardmodels.card_numbers import Measured
 from rewardmodels.cards import CardFacts, write_card
 from rewardmodels.model import META_FILE, RewardModel
-from rewardmodels.training import export
+from studies.reward.exporting import export_whole
 from studies.reward.folder import MODEL, PROXY
 from studies.reward.scoring import Scored, score_pairs
 
@@ -100,19 +99,10 @@ def _export(prepared: "Prepared", out: Path) -> Path:
     """Write the model, and the proxy that was trained along, each whole or not at all."""
     reward = prepared.reward
     reward.meta = replace(reward.meta, data=prepared.given.digest)
-    _whole(out / MODEL, reward)
+    export_whole(out / MODEL, reward)
     if prepared.branches is not None and prepared.branches.trains_proxy:
-        _whole(out / PROXY, RewardModel(prepared.branches.proxy_classifier(), reward.processor, reward.meta))
+        export_whole(out / PROXY, RewardModel(prepared.branches.proxy_classifier(), reward.processor, reward.meta))
     return out / MODEL
-
-
-def _whole(target: Path, reward: RewardModel) -> None:
-    aside = target.with_name(f"{TEMPORARY}{target.name}")
-    for left in (aside, target):
-        if left.exists():
-            rmtree(left)
-    export(reward, aside)
-    aside.rename(target)
 
 
 def _held_out(config: "TrainConfig", prepared: "Prepared", reward: RewardModel, out: Path) -> Results:

@@ -49,7 +49,7 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: Any) -> None:
     assert main([*verb.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"Example: sightcheck {verb}" in re.sub(r"\s+", " ", shown)
-    assert any(option in shown for option in ("--out", "--runs", "--data"))
+    assert any(option in shown for option in ("--out", "--runs", "--data", "--model"))
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
