@@ -107,6 +107,13 @@ VERBS = {
         "train a reward model on preference pairs with images",
         "sightcheck reward train --model path/to/model --data path/to/pairs.jsonl --out runs/reward",
     ),
+    "reward published": Verb(
+        "studies.reward.published",
+        "PublishedConfig",
+        "run",
+        "what the text alone tells in published scores, preferences and tables",
+        "sightcheck reward published scores.json pairs.jsonl --out runs/published",
+    ),
     "app": Verb(
         "studies.cli_app",
         "AppConfig",
