@@ -4,6 +4,7 @@ Arrays in, estimates out; pairs of like length are in :mod:`rewardmodels.rulers`
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,56 @@ from probes.clustering import FloatArray, as_vector, check_level, cluster_index,
 from probes.estimates import Estimate
 
 _TINY = 1e-12
+
+
+class LengthCorrelations(NamedTuple):
+    """Correlation of reward and length, with more and more held fixed."""
+
+    total: Estimate
+    """Over all responses."""
+    at_fixed_quality: Estimate
+    """Good and bad responses each among themselves."""
+    within_prompt: Estimate
+    """The same, and only responses to one prompt compared."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {name: estimate.to_dict() for name, estimate in self._asdict().items()}
+
+
+def length_correlations(
+    reward: npt.ArrayLike,
+    length: npt.ArrayLike,
+    quality: npt.ArrayLike,
+    prompts: npt.ArrayLike,
+    clusters: npt.ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> LengthCorrelations:
+    """Estimate the three correlations, each by :func:`partial_correlation`, with intervals over clusters.
+
+    Args:
+        reward: (responses,) scores by the reward model.
+        length: (responses,) lengths, or their logarithms.
+        quality: (responses,) or (responses, controls) what to hold fixed.
+        prompts: (responses,) label of each response's prompt.
+        clusters: (responses,) what responses share; None is the prompt.
+        resamples: bootstrap draws.
+        seed: of the draws.
+        level: confidence level in (0, 1).
+
+    Raises:
+        ValueError: if values are missing, or lengths differ.
+    """
+    shared = prompts if clusters is None else clusters
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
+    return LengthCorrelations(
+        partial_correlation(reward, length, None, shared, **settings),
+        partial_correlation(reward, length, quality, shared, **settings),
+        partial_correlation(reward, length, quality, shared, within=prompts, **settings),
+    )
 
 
 def partial_correlation(

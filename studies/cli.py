@@ -135,6 +135,13 @@ VERBS = {
         "the model card of a reward model, with the numbers of evaluations",
         "sightcheck reward card --model runs/reward/model --eval runs/eval --write",
     ),
+    "reward published": Verb(
+        "studies.reward.published",
+        "PublishedConfig",
+        "run",
+        "what the text alone tells in published scores, preferences and tables",
+        "sightcheck reward published scores.json pairs.jsonl --out runs/published",
+    ),
     "app": Verb(
         "studies.cli_app",
         "AppConfig",

@@ -25,6 +25,8 @@ class StyleScores(NamedTuple):
 
     chosen: NDArray[np.float64]
     rejected: NDArray[np.float64]
+    domains: tuple[str, ...] = ()
+    """The domain of each item, the parts of safety as one; empty where the file does not tell them."""
 
 
 def matches(row: Row) -> bool:
@@ -71,17 +73,24 @@ def read_style_scores(path: str | Path) -> StyleScores:
         InputError: the file cannot be read, or an item has not one finite score for each answer.
     """
     sides: dict[str, list[list[float]]] = {"score_chosen": [], "score_rejected": []}
+    domains: list[str] = []
     for raw in read_source(Path(path)).rows:
         try:
             if raw.error is not None:
                 raise InputError(raw.error)
             for side, kept in sides.items():
                 kept.append([score for score in _scores(raw.values, side) if score is not None])
+            if raw.values.get("domain"):
+                domains.append(text(raw.values, "domain").split("-")[0])
         except InputError as error:
             raise InputError(f"{raw.place}: {error}") from error
     if not sides["score_chosen"]:
         raise InputError(f"{path} holds no item")
-    return StyleScores(np.array(sides["score_chosen"]), np.array(sides["score_rejected"]))
+    if domains and len(domains) < len(sides["score_chosen"]):
+        raise InputError(
+            f"{path}: {len(domains)} of {len(sides['score_chosen'])} items name a domain: give all or none"
+        )
+    return StyleScores(np.array(sides["score_chosen"]), np.array(sides["score_rejected"]), tuple(domains))
 
 
 def _scores(row: Row, key: str) -> list[float | None]:

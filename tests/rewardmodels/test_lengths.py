@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rewardmodels.lengths import length_slope, partial_correlation
+from rewardmodels.lengths import length_correlations, length_slope, partial_correlation
 
 Floats = npt.NDArray[np.float64]
 
@@ -181,3 +181,17 @@ def test_broken_input_is_refused() -> None:
         length_slope([1, 2], [0, 2])
     with pytest.raises(ValueError, match="one label for each"):
         partial_correlation([1, 2], [1, 2], within=["a"])
+
+
+def test_a_model_that_pays_for_length_inside_a_prompt_only() -> None:
+    rng = np.random.default_rng(0)
+    prompt = np.repeat(np.arange(100), 4)
+    long = np.tile([0.0, 1.0, 0.0, 1.0], 100)
+    right = np.tile([0.0, 0.0, 1.0, 1.0], 100)
+    length = long + 4 * rng.normal(size=100)[prompt]
+    reward = 0.5 * long + right + 6 * rng.normal(size=100)[prompt] + 0.1 * rng.normal(size=400)
+    found = length_correlations(reward, length, right, prompt, resamples=100)
+    assert found.within_prompt.value > 0.9 and abs(found.total.value) < 0.3
+    expected = partial_correlation(reward, length, right, prompt, within=prompt, resamples=100)
+    assert found.within_prompt == expected and found.within_prompt.clusters == 100
+    assert found.to_dict()["total"] == partial_correlation(reward, length, None, prompt, resamples=100).to_dict()

@@ -14,7 +14,9 @@ from rewardmodels.questioning import score_preferences
 from rewardmodels.reports import reward_report
 from rewardmodels.rulers import beside_rulers, ruler_credits
 from rewardmodels.scores import AS_IS
+from rewardmodels.style_scores import style_report
 from rewardmodels.styles import style_matrix
+from rewardmodels.text_cues import text_cues
 from tests.rewardmodels.asked import by_length
 from tests.rewardmodels.shared_files import shared_file
 
@@ -75,6 +77,27 @@ def test_its_style_holds_at_fixed_quality(scores: tuple[Any, Any]) -> None:
     assert found.low > 0.45 and found.clusters == 1327
     shuffled = np.random.default_rng(0).permutation(style)
     assert abs(partial_correlation(flat, shuffled, right, item, within=item, resamples=50).value) < 0.05
+
+
+def test_style_is_worth_more_than_being_right_and_a_constant_takes_most_of_it_off(scores: tuple[Any, Any]) -> None:
+    found = style_report(*scores, resamples=50)
+    assert round(found.right_is_worth.value, 3) == 2.645 and round(found.rich_is_worth.value, 3) == 3.645
+    assert found.rich_is_worth.low > found.right_is_worth.high
+    by_hand = np.mean([table[:, 2] - table[:, 0] for table in scores])
+    assert found.rich_is_worth.value == pytest.approx(by_hand)
+    assert found.centred.hard.low > found.matrix.hard.high + 0.1
+    assert abs(found.centred.average.value - found.matrix.average.value) < 0.01
+
+
+def test_surface_cues_rank_no_better_together_than_length_alone(pairs: list[dict[str, Any]]) -> None:
+    categories = [(pair.get("image") or pair["video"]).split("/")[0] for pair in pairs]
+    chosen, rejected = ([pair[side] for pair in pairs] for side in ("chosen", "rejected"))
+    found = text_cues(chosen, rejected, categories, [pair["id"] for pair in pairs])
+    assert found.cues["longer"].value == pytest.approx(123 / 170) and found.tied["longer"] == 2
+    assert max(found.cues, key=lambda name: found.cues[name].value) == "longer"
+    assert found.together.micro.low > 0.5 and found.together.micro.value < found.cues["longer"].value
+    lines = [np.sign(pair["chosen"].count("\n") - pair["rejected"].count("\n")) for pair in pairs]
+    assert found.cues["more lines"].value == pytest.approx((np.mean(lines) + 1) / 2)
 
 
 def test_the_real_pairs_are_read_scored_and_reported() -> None:
