@@ -86,7 +86,7 @@ class Padded:
         scores: Of each text, as it is.
         blank: Of each text with blank images; None for a model that reads text only.
         other: Score of the other answer.
-        flip: The first place in `texts` from which the preference is another than at the start; None where it stays.
+        flips: Places in `texts` at which the preference is another than at the start; a tie is one of its own.
     """
 
     side: int
@@ -95,7 +95,7 @@ class Padded:
     scores: tuple[float, ...]
     blank: tuple[float, ...] | None
     other: float
-    flip: int | None
+    flips: tuple[int, ...]
 
 
 def answers_of(first: str | None, second: str | None) -> tuple[str, str]:
@@ -199,9 +199,9 @@ def pad(model: "RewardModel", judged: Judged, side: int, kind: Padding, most: in
     if judged.prompt[0].images:
         blank = tuple(model.get_scores([blanked(judged.prompt)] * len(texts), list(texts)))
     other = judged.plain[1 - side]
-    above = [score > other for score in scores]
-    flip = next((place for place, is_above in enumerate(above) if is_above != above[0]), None)
-    return Padded(side, texts, tuple(model.count_tokens(texts)), scores, blank, other, flip)
+    ahead = np.sign(np.array(scores) - other)
+    flips = tuple(int(place) for place in np.flatnonzero(ahead != ahead[0]))
+    return Padded(side, texts, tuple(model.count_tokens(texts)), scores, blank, other, flips)
 
 
 def _view(

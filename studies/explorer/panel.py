@@ -150,8 +150,8 @@ def _plot(figure: Any) -> Any:
 
 
 def _layer_label(shown: Shown) -> str:
+    if shown.averaged:
+        return f"Layer; {len(shown.layers)}: mean"
     if tuple(shown.layers) == tuple(range(len(shown.layers))):
-        named = f"Layer, 0 to {len(shown.layers) - 1}"
-    else:
-        named = "Layer (place among those with attention)"
-    return f"{named}; {len(shown.layers)} is their mean" if shown.averaged else named
+        return f"Layer, 0 to {len(shown.layers) - 1}"
+    return "Layer (place among those with attention)"

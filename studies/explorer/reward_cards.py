@@ -34,7 +34,7 @@ def verdict_card(judged: Judged) -> str:
 
 def views_table(judged: Judged) -> str:
     """Both scores and their margin under every view of the images."""
-    names = ("Images", "", "Score of A", "Score of B", "Margin, A − B", "P(A preferred)", "Preferred")
+    names = ("Images", "", "Score of A", "Score of B", "Margin", "P(A)", "Preferred")
     numbers = names[2:6]
     head = "".join(f'<th{_right(name in numbers)} scope="col">{name}</th>' for name in names)
     rows = "".join(_row(each) for each in judged.views)
@@ -44,17 +44,16 @@ def views_table(judged: Judged) -> str:
 def padding_words(padded: Padded) -> str:
     """What making one answer longer did to its score."""
     name, other = ("A", "B") if padded.side == 0 else ("B", "A")
-    steps = len(padded.texts) - 1
     change = padded.scores[-1] - padded.scores[0]
-    if padded.flip is None:
-        flip = f"no, by none of {steps} steps"
-    else:
-        flip = f"yes, from {padded.tokens[padded.flip] - padded.tokens[0]} tokens on"
+    flip = f"by none of {len(padded.texts) - 1} steps"
+    if padded.flips:
+        more = padded.tokens[padded.flips[0]] - padded.tokens[0]
+        flip = f"by {len(padded.flips)} of {len(padded.texts) - 1} steps, first with {more} tokens more"
     pairs = {
         f"Score of {name}": f"{padded.scores[0]:z.3f} → {padded.scores[-1]:z.3f} ({change:+z.3f})",
         "Tokens": f"{padded.tokens[0]} → {padded.tokens[-1]}",
         f"Score of {other}, as it is": f"{padded.other:z.3f}",
-        "Preference flips": flip,
+        "Preference turned": flip,
     }
     longest = f'<p class="sc-note">Longest {name}: {escape(padded.texts[-1])}</p>'
     return facts(pairs) + longest

@@ -29,7 +29,7 @@ NO_MODEL = (
 _REST = 60.0 * 60.0
 _WORK: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 _WELCOME = '<div class="sc-empty">Click an example, or add images, ask a question and write two answers.</div>'
-_KINDS = [("Sentences that claim nothing", "sentences"), ("Hedges", "hedges")]
+_KINDS = [("Filler sentences", "sentences"), ("Hedges", "hedges")]
 
 
 def make_reward(model: "RewardModel | None", examples: PairExamples, why_not: str = NO_MODEL) -> None:
@@ -50,11 +50,8 @@ def make_reward(model: "RewardModel | None", examples: PairExamples, why_not: st
                 gr.Textbox(label=f"Answer {name}", lines=2, max_lines=8, elem_id=f"reward-{name.lower()}")
                 for name in "AB"
             )
-            with gr.Row(equal_height=True, elem_classes="sc-ask"):
-                go = gr.Button("Score both", variant="primary", elem_id="reward-go", scale=3)
-                number = gr.Checkbox(
-                    True, label="Number the images", elem_id="reward-numbered", min_width=160, scale=2, container=False
-                )
+            number = gr.Checkbox(True, label="Number the images", elem_id="reward-numbered", container=False)
+            go = gr.Button("Score both", variant="primary", elem_id="reward-go")
             if examples.pairs:
                 picked = gr.Dataset(
                     label="Examples: the right answer becomes A",

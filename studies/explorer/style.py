@@ -68,7 +68,7 @@ CSS = """
 .sc-views { margin-top: 8px; }
 .sc-views td, .sc-views tbody th { overflow: visible; }
 .sc-views tbody th { color: inherit; }
-.sc-views th:nth-child(1) { width: 118px; } .sc-views th:nth-child(2) { width: 168px; }
+.sc-views th:nth-child(1) { width: 118px; } .sc-views th:nth-child(2) { width: 150px; }
 .sc-views img { height: 26px; width: 26px; object-fit: cover; border-radius: 4px; margin: 0; }
 .sc-views .sc-why { white-space: normal; color: var(--body-text-color-subdued); }
 .sc-verdict { font-weight: 600; }

@@ -188,7 +188,7 @@ def test_reward_example_views_maps_and_padding(tab: Tab) -> None:
     page.get_by_role("option", name="Scoring token of B").click()
     expect(page.locator("#reward-maps .sc-map").first).not_to_have_attribute("src", before[0])
     page.locator("#reward-pad").click()
-    expect(page.locator("#reward-said")).to_contain_text("Preference flips")
+    expect(page.locator("#reward-said")).to_contain_text("Preference turned")
     expect(page.locator("#reward-said")).to_contain_text(f"{own.second:.3f} →")
     expect(page.locator("#reward-chart .main-svg").first).to_be_visible()
     tab.shot("reward")

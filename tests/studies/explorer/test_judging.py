@@ -1,5 +1,6 @@
 """The Reward view's numbers against the reward model called directly; and bad input in one line each."""
 
+from dataclasses import replace
 from functools import cache
 from html import unescape
 
@@ -124,8 +125,7 @@ def test_padding_scores_every_step_as_the_model_does(side: int, kind: str) -> No
     assert found.other == pytest.approx(model().get_score(PROMPT, ANSWERS[1 - side], IMAGES), abs=1e-5)
     assert list(found.tokens) == model().count_tokens(found.texts) == sorted(found.tokens)
     ahead = [score > found.other for score in found.scores]
-    flips = [place for place, each in enumerate(ahead) if each != ahead[0]]
-    assert found.flip == (flips[0] if flips else None)
+    assert found.flips == tuple(place for place, each in enumerate(ahead) if each != ahead[0])
     figure = padding_chart(found)
     assert [list(line.y) for line in figure.data] == [
         pytest.approx(found.scores),
@@ -183,3 +183,9 @@ def test_examples_are_the_bundled_pairs() -> None:
         better, worse = example.answers
         assert better == example.asked.gold != worse and f"{better} over {worse}" in pair_card(example)
         assert not example.asked.question.startswith("1 <image>")
+
+
+def test_the_words_count_the_steps_that_turn_the_preference() -> None:
+    found = replace(pad(model(), judged(), 1, "sentences", 3), tokens=(4, 9, 20, 30))
+    assert "by 2 of 3 steps, first with 5 tokens more" in padding_words(replace(found, flips=(1, 3)))
+    assert "by none of 3 steps" in padding_words(replace(found, flips=()))
