@@ -209,7 +209,8 @@ def test_scores_against_length_are_drawn_whole_on_paper_and_screen() -> None:
     for line, trace, values, label in zip(
         paper.axes[0].get_lines(), screen.data, given["value"], given["labels"], strict=True
     ):
-        assert list(line.get_ydata()) == list(trace.y) == values and list(line.get_xdata()) == given["lengths"]  # type: ignore[call-overload]
+        across, up = line.get_data()
+        assert np.asarray(up).tolist() == list(trace.y) == values and np.asarray(across).tolist() == given["lengths"]
         assert line.get_label() == trace.name == label
     low, high = paper.axes[0].get_ylim()
     assert low < -2.5 and high > 3.25
