@@ -103,7 +103,7 @@ def launch(
         raise InputError(f"benchmark {benchmark} does not exist: give a folder or file with questions")
     options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
     loaded, why_not = _load(model, options)
-    judge = None if reward is None else _load_reward(reward, options)
+    judge = None if reward is None else load_reward(reward, options)
     _private_folder()
     return serve(build(loaded, runs, benchmark, why_not, judge), port, open_browser, block)
 
@@ -158,7 +158,16 @@ def _load(model: str | Path | None, options: dict[str, Any]) -> "tuple[HookedMod
     return HookedModel.from_pretrained(str(model or BUNDLED_MODEL), **options), ""
 
 
-def _load_reward(reward: str | Path, options: dict[str, Any]) -> "RewardModel":
+def load_reward(reward: str | Path, options: dict[str, Any]) -> "RewardModel":
+    """Load the model behind the Reward view.
+
+    Args:
+        reward: Folder or hub id of a reward model, or the folder that `sightcheck reward train` wrote.
+        options: As of `rewardmodels.loading.load_reward`.
+
+    Raises:
+        InputError: If it is no reward model, or cannot be loaded.
+    """
     from rewardmodels.model import RewardModel
 
     # What `sightcheck reward train` wrote holds the model in a folder of its own.
