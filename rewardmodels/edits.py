@@ -27,6 +27,8 @@ FILLERS = (
 )
 """Sentences that claim nothing about an image, nor about the answer's being right."""
 HEDGES = ("I think", "It seems that", "As far as I can tell,", "as far as can be seen", "though I may be mistaken")
+_HEDGES_BEFORE = 3
+"""How many of them come before an answer; the others go behind it."""
 OPENINGS = ("Sure!", "Great question!", "Certainly.", "Of course.")
 PAD_SIZES = (1, 2, 4, 8)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -157,6 +159,38 @@ def without_markdown(text: str) -> str:
     return text if plain == text else plain.strip()
 
 
+def padded(text: str, size: int) -> str:
+    """A text with so many sentences of `FILLERS` behind it; they start again after the last.
+
+    >>> padded("a cat", 1)
+    'a cat. That is what there is to say here.'
+    """
+    start = text.rstrip()
+    ended = start if start.endswith((".", "!", "?", ":")) else f"{start}."
+    return " ".join([ended, *(FILLERS[place % len(FILLERS)] for place in range(size))])
+
+
+def hedged(text: str, size: int) -> str:
+    """A text with the first so many of `HEDGES` around it: three before it, then two behind; with 0, as it is.
+
+    Raises:
+        ValueError: If there are not so many.
+
+    >>> hedged("Cats.", 2)
+    'It seems that I think cats.'
+    >>> hedged("Cats.", 4)
+    'As far as I can tell, it seems that I think cats as far as can be seen.'
+    """
+    if not 0 <= size <= len(HEDGES):
+        raise ValueError(f"there are {len(HEDGES)} hedges, and {size} are asked for")
+    said = text
+    for hedge in HEDGES[: min(size, _HEDGES_BEFORE)]:
+        said = f"{hedge} {_lower_start(said)}"
+    for hedge in HEDGES[_HEDGES_BEFORE:size]:
+        said = _behind(said, f" {hedge}")
+    return said
+
+
 def _combined(edits: Sequence[Edit], most: int) -> Iterator[tuple[Edit, ...]]:
     for size in range(1, most + 1):
         for combined in combinations(edits, size):
@@ -167,12 +201,7 @@ def _combined(edits: Sequence[Edit], most: int) -> Iterator[tuple[Edit, ...]]:
 
 
 def _padded(size: int) -> Callable[[str, Prompt], str]:
-    def pad(text: str, _: Prompt) -> str:
-        start = text.rstrip()
-        ended = start if start.endswith((".", "!", "?", ":")) else f"{start}."
-        return " ".join([ended, *(FILLERS[place % len(FILLERS)] for place in range(size))])
-
-    return pad
+    return lambda text, _: padded(text, size)
 
 
 def _behind(text: str, words: str) -> str:

@@ -8,13 +8,15 @@ from studies.options import ModelOptions, Precision
 
 @dataclass(frozen=True)
 class AppConfig(ModelOptions):
-    """Open the explorer in the browser: ask a model about images, and browse run folders.
+    """Open the explorer in the browser: ask a model about images, question a reward model, and browse run folders.
 
     The page is served on this machine only.
     """
 
     model: str | None = None
     """Folder or hub id of the model to ask; the bundled model if not given."""
+    reward: str | None = None
+    """Reward model of the Reward view: what `sightcheck reward train` wrote, or another folder or hub id."""
     runs: Path = Path("runs")
     """Folder that holds run folders; nothing above it is read."""
     benchmark: Path | None = None
@@ -31,7 +33,7 @@ def run(config: AppConfig) -> int:
     """Serve the explorer until Ctrl-C; returns 0.
 
     Raises:
-        InputError: If gradio is not installed, or model or benchmark cannot be used.
+        InputError: If gradio is not installed, or model, reward model or benchmark cannot be used.
     """
     from importlib.util import find_spec
 
@@ -44,6 +46,7 @@ def run(config: AppConfig) -> int:
 
     launch(
         model=None if config.model is None else model_source(config.model),
+        reward=config.reward,
         runs=config.runs,
         benchmark=None if config.benchmark is None else data_source(str(config.benchmark)),
         port=config.port,

@@ -171,3 +171,36 @@ def best_of_n(
         upper.set_xlabel("KL from the policy, at most (nats)", fontsize=style.SMALL_FONT_SIZE)
     add_legend(figure, axes)
     return figure
+
+
+def score_against_length(
+    lengths: npt.ArrayLike,
+    value: npt.ArrayLike,
+    labels: Sequence[str] | None = None,
+    *,
+    title: str = "",
+    unit: str = "tokens",
+    quantity: str = "score",
+) -> Figure:
+    """Draw scores of an answer that grows by words that claim nothing, and beside it what does not grow.
+
+    Args:
+        lengths: (steps,) of the answer.
+        value: (steps,), or (series, steps).
+        labels: one name for each series.
+        title: above the figure.
+        unit: of the lengths.
+        quantity: name of the vertical axis.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    drawn = shapes.curves(lengths, value, labels=labels, axis="lengths")
+    figure, axes = new_figure(style.COLUMN_WIDTH, 2.5, title)
+    draw_lines(axes, drawn)
+    # Scores are unbounded.
+    axes.autoscale(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_axes(axes, f"{unit} of the answer", quantity)
+    add_legend(figure, axes)
+    return figure

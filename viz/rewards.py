@@ -3,7 +3,7 @@
 Write them with ``viz.papers.save``. Knows nothing of models, records or files.
 """
 
-from viz.reward_curves import best_of_n, coefficients, reliability
+from viz.reward_curves import best_of_n, coefficients, reliability, score_against_length
 from viz.reward_scatter import reward_against_length
 from viz.reward_tables import rulers, style_matrix, transfer_matrix
 
@@ -13,6 +13,7 @@ __all__ = [
     "reliability",
     "reward_against_length",
     "rulers",
+    "score_against_length",
     "style_matrix",
     "transfer_matrix",
 ]

@@ -1,4 +1,4 @@
-"""Builds the page of the two views and serves it on this machine only.
+"""Builds the page of the three views and serves it on this machine only.
 
 Knows which views there are and how the page is guarded; what a view does is in its own file.
 """
@@ -19,11 +19,14 @@ from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
 from studies.explorer.examples import read_examples
 from studies.explorer.guard import LocalOnly
 from studies.explorer.look import make_look
+from studies.explorer.pair_examples import PairExamples, read_pair_examples
+from studies.explorer.reward_view import make_reward
 from studies.explorer.runs_view import make_runs
 from studies.explorer.style import CSS, theme
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
+    from rewardmodels.model import RewardModel
 
 HOST = "127.0.0.1"
 _TITLE = "<h1>Sightcheck</h1><span>Does the model look at the image before it answers?</span>"
@@ -34,14 +37,16 @@ def build(
     runs: str | Path = "runs",
     benchmark: str | Path | None = None,
     why_not: str = "No model is loaded: start the explorer with a model to ask it questions.",
+    reward: "RewardModel | None" = None,
 ) -> gr.Blocks:
     """Build the page.
 
     Args:
-        model: The model behind the Look view; without one, only the Runs view works.
+        model: The model behind the Look view; without one, that view says so.
         runs: Folder whose run folders the Runs view opens; nothing above it is read.
         benchmark: Where the examples come from; the bundled benchmark where None.
         why_not: What the Look view says where there is no model.
+        reward: The reward model behind the Reward view; without one, that view says how to make one.
 
     Returns:
         The page, not yet served. The theme and style go to `launch`.
@@ -52,6 +57,8 @@ def build(
         with gr.Tabs():
             with gr.Tab("Look"):
                 make_look(model, why_not, examples)
+            with gr.Tab("Reward"):
+                make_reward(reward, PairExamples() if reward is None else read_pair_examples())
             with gr.Tab("Runs"):
                 make_runs(Path(runs), blocks)
     return blocks
@@ -68,8 +75,9 @@ def launch(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    reward: str | Path | None = None,
 ) -> str:
-    """Load a model and serve the page at 127.0.0.1.
+    """Load the models and serve the page at 127.0.0.1.
 
     Args:
         model: Folder or hub id; the bundled model where None.
@@ -82,19 +90,22 @@ def launch(
         dtype: Number type of the model's weights.
         trust_remote_code: Run Python code that the checkpoint ships.
         allow_pickle: Load pickled weights, which can run code.
+        reward: Reward model of the Reward view: a folder or hub id, or the folder of a training run.
 
     Returns:
         The page's address.
 
     Raises:
-        InputError: If a named model cannot be loaded, a named benchmark is not there, or the port is taken.
+        InputError: If a named model or reward model cannot be loaded, a named benchmark is not there, or the port is
+            taken.
     """
     if benchmark is not None and not Path(benchmark).exists():
         raise InputError(f"benchmark {benchmark} does not exist: give a folder or file with questions")
     options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
     loaded, why_not = _load(model, options)
+    judge = None if reward is None else load_reward(reward, options)
     _private_folder()
-    return serve(build(loaded, runs, benchmark, why_not), port, open_browser, block)
+    return serve(build(loaded, runs, benchmark, why_not, judge), port, open_browser, block)
 
 
 def serve(blocks: gr.Blocks, port: int | None = None, open_browser: bool = False, block: bool = True) -> str:
@@ -145,6 +156,23 @@ def _load(model: str | Path | None, options: dict[str, Any]) -> "tuple[HookedMod
     if model is None and not BUNDLED_MODEL.is_dir():
         return None, "The bundled model is not in this checkout: start the explorer with --model FOLDER."
     return HookedModel.from_pretrained(str(model or BUNDLED_MODEL), **options), ""
+
+
+def load_reward(reward: str | Path, options: dict[str, Any]) -> "RewardModel":
+    """Load the model behind the Reward view.
+
+    Args:
+        reward: Folder or hub id of a reward model, or the folder that `sightcheck reward train` wrote.
+        options: As of `rewardmodels.loading.load_reward`.
+
+    Raises:
+        InputError: If it is no reward model, or cannot be loaded.
+    """
+    from rewardmodels.model import RewardModel
+
+    # What `sightcheck reward train` wrote holds the model in a folder of its own.
+    trained = Path(reward).expanduser() / "model"
+    return RewardModel.from_pretrained(trained if (trained / "config.json").is_file() else reward, **options)
 
 
 def _private_folder() -> None:

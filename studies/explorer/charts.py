@@ -26,7 +26,9 @@ def factors_chart(shown: Shown | None, rows: str, title: str = "", limits: tuple
     factors = None if shown is None else shown.factors.get(rows)
     if shown is None or factors is None or not np.isfinite(factors).any():
         return None
-    figure = screens.factor_heatmap(factors, list(shown.layers), target=shown.target, limits=limits)
+    figure = screens.factor_heatmap(
+        factors[: len(shown.layers)], list(shown.layers), target=shown.target, limits=limits
+    )
     figure.update_xaxes(ticktext=_numbers(shown), title={"text": "image", "standoff": 4})
     return _sized(figure, title or "Attention factor, layers by images", _height(shown))
 

@@ -56,14 +56,14 @@ def read_examples(benchmark: Path, most: int = _MOST) -> list[Example]:
     return [held[turn] for turn in turns for held in by_task.values() if turn < len(held)][:most]
 
 
-def example_card(example: Example) -> str:
-    """Thumbnails and the question, as HTML; texts are escaped."""
+def example_card(example: Example, behind: str = "") -> str:
+    """Thumbnails and the question with what is said behind it, as HTML; texts are escaped."""
     thumbnails = "".join(f'<img alt="" src="{data_address(_thumbnail(ref), "WEBP")}">' for ref in example.images[:4])
     more = f" +{len(example.images) - 4}" if len(example.images) > 4 else ""
     label = f"<b>{escape(example.task)}</b> · " if example.task else ""
     return (
         f'<div class="sc-example"><div class="sc-thumbs">{thumbnails}</div>'
-        f"<span>{more} {label}{escape(example.question)}</span></div>"
+        f"<span>{more} {label}{escape(example.question + behind)}</span></div>"
     )
 
 

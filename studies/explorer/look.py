@@ -12,10 +12,10 @@ import gradio as gr
 from probes.inputs import InputError
 from studies.explorer.charts import common_limits, factors_chart
 from studies.explorer.examples import Example, example_card, images_of
+from studies.explorer.gallery import make_gallery
 from studies.explorer.looking import (
     LONGEST,
     LONGEST_ALLOWED,
-    MAX_IMAGES,
     Blanked,
     Looked,
     blank,
@@ -45,19 +45,7 @@ def make_look(model: "HookedModel | None", why_not: str, examples: Sequence[Exam
     """
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=340):
-            gallery = gr.Gallery(
-                label=f"Images, 1 to {MAX_IMAGES}",
-                type="filepath",
-                file_types=["image"],
-                sources=["upload", "clipboard"],
-                columns=4,
-                fit_columns=False,
-                height=190,
-                object_fit="contain",
-                elem_id="look-images",
-                interactive=True,
-                buttons=[],
-            )
+            gallery = make_gallery("look")
             question = gr.Textbox(
                 label="Question", placeholder="What is in image 2?", lines=1, max_lines=5, elem_id="look-question"
             )

@@ -18,6 +18,7 @@ from studies.explorer.shown import Picture, Shown, painting_order, picture
 
 if TYPE_CHECKING:
     from probes.model import HookedModel, Trace
+    from probes.spans import Cell
 
 MAX_IMAGES = 16
 MAX_QUESTION = 4000
@@ -180,12 +181,24 @@ def blank(model: "HookedModel", looked: Looked, image: int) -> Blanked:
     return Blanked(image, again, after, before - after)
 
 
+def picture_of(cells: Sequence["Cell"], image: Image.Image) -> Picture:
+    """An image ready for the page, with the place of each of its cells; `map_of` gives scores in the same order."""
+    order = painting_order((cell.thumbnail for cell in cells), (cell.kept for cell in cells))
+    boxes = [(cell.box.left, cell.box.top, cell.box.right, cell.box.bottom) for cell in cells]
+    return picture(image, boxes, order)
+
+
+def map_of(cells: Sequence["Cell"], scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Scores of cells (layers, cells) from scores of image tokens (layers, tokens), some of which are no cell."""
+    return np.asarray(scores)[:, [cell.token for cell in cells]]
+
+
 def _looked(trace: "Trace", images: tuple[Image.Image, ...], prompt: str, longest: int) -> Looked:
     layers = tuple(trace.layers)
     factors = {rows: np.asarray(values) for rows, values in trace.factors_by_rows.items()}
     last = min(LAST, len(layers))
     shown = Shown(
-        pictures=tuple(_picture(trace, index, image) for index, image in enumerate(images)),
+        pictures=tuple(picture_of(trace.cells(image=index), image) for index, image in enumerate(images)),
         layers=layers,
         factors=factors,
         maps={rows: _maps(trace, rows, len(images)) for rows in factors},
@@ -200,13 +213,6 @@ def _focus(factors: NDArray[np.floating[Any]], last: int) -> int | None:
     return focus(factors, rule=RULE, last=last) if np.isfinite(factors).any() else None
 
 
-def _picture(trace: "Trace", index: int, image: Image.Image) -> Picture:
-    cells = trace.cells(image=index)
-    order = painting_order((cell.thumbnail for cell in cells), (cell.kept for cell in cells))
-    boxes = [(cell.box.left, cell.box.top, cell.box.right, cell.box.bottom) for cell in cells]
-    return picture(image, boxes, order)
-
-
 def _maps(trace: "Trace", rows: str, images: int) -> tuple[NDArray[np.floating[Any]] | None, ...]:
     held = trace.maps_by_rows[rows]
-    return tuple(np.asarray(held[index]) for index in range(images))
+    return tuple(map_of(trace.cells(image=index), held[index]) for index in range(images))

@@ -48,12 +48,12 @@ def overlay(picture: Picture, scores: NDArray[np.floating[Any]], top: float) -> 
 
 
 def cards(shown: Shown | None, rows: str, position: int, scale: str = SHARED) -> str:
-    """Draw all images with the map of one layer.
+    """Draw all images with the map of one layer, or the mean over layers.
 
     Args:
         shown: What to draw; None draws nothing.
         rows: Row set.
-        position: Index into `shown.layers`.
+        position: Index into `shown.steps`.
         scale: `SHARED` or `OWN`.
 
     Returns:
@@ -69,9 +69,9 @@ def cards(shown: Shown | None, rows: str, position: int, scale: str = SHARED) ->
         _card(shown, rows, index, maps[index], strongest if scale == SHARED else tops[index], factors)
         for index in range(len(shown.pictures))
     ]
-    layer = shown.layers[position] if shown.layers else 0
+    step = shown.steps[position] if shown.layers else "No layer"
     has_maps = any(scores is not None for scores in maps)
-    legend = _legend(layer, strongest, scale) if has_maps else _no_maps(layer)
+    legend = _legend(step, strongest, scale) if has_maps else _no_maps(step)
     return f'<div class="sc-cards">{"".join(drawn)}</div>{legend}'
 
 
@@ -130,14 +130,14 @@ def _share(factors: NDArray[np.floating[Any]] | None, index: int) -> str:
     )
 
 
-def _legend(layer: int, strongest: float, scale: str) -> str:
+def _legend(step: str, strongest: float, scale: str) -> str:
     end = f"{strongest:.2g}" if scale == SHARED else "each image's largest"
     ramp = f'<span class="sc-ramp" style="background:linear-gradient(90deg,{_ENDS})"></span>'
     return (
-        f'<p class="sc-legend">Layer {layer}. Attention per image token: 0 {ramp} {end}. Bar: the image\'s share of '
-        "this layer's factor. Point at an image to see it without the map.</p>"
+        f'<p class="sc-legend">{step}. Attention per image token: 0 {ramp} {end}. Bar: the image\'s share of '
+        "the factor there. Point at an image to see it without the map.</p>"
     )
 
 
-def _no_maps(layer: int) -> str:
-    return f'<p class="sc-legend">Layer {layer}. No map is stored here for these rows; the factors are below.</p>'
+def _no_maps(step: str) -> str:
+    return f'<p class="sc-legend">{step}. No map is stored here for these rows; the factors are below.</p>'

@@ -97,7 +97,7 @@ def make_panel(prefix: str) -> Panel:
 
 
 def draw(shown: Shown | None, rows: str, scale: str) -> list[Any]:
-    """Updates of `Panel.outputs` for a new sample; the slider goes to the last layer.
+    """Updates of `Panel.outputs` for a new sample; the slider goes to the last layer, or to the mean behind it.
 
     Args:
         shown: The sample; None empties the panel.
@@ -108,7 +108,7 @@ def draw(shown: Shown | None, rows: str, scale: str) -> list[Any]:
         return [gr.update(visible=False), None, gr.skip(), gr.skip(), "", *[gr.update(value=None, visible=False)] * 2]
     offered = [name for name in ROW_NAMES if name in shown.factors]
     chosen = rows if rows in offered else offered[0] if offered else "paper"
-    last = max(0, len(shown.layers) - 1)
+    last = max(0, len(shown.steps) - 1)
     return [
         gr.update(visible=True),
         shown,
@@ -125,7 +125,7 @@ def _shown(value: Any) -> Shown | None:
 
 
 def _position(shown: Shown | None, value: float) -> int:
-    count = len(shown.layers) if shown is not None else 1
+    count = len(shown.steps) if shown is not None else 1
     return min(max(0, int(value)), max(0, count - 1))
 
 
@@ -150,6 +150,8 @@ def _plot(figure: Any) -> Any:
 
 
 def _layer_label(shown: Shown) -> str:
+    if shown.averaged:
+        return f"Layer; {len(shown.layers)}: mean"
     if tuple(shown.layers) == tuple(range(len(shown.layers))):
         return f"Layer, 0 to {len(shown.layers) - 1}"
     return "Layer (place among those with attention)"

@@ -13,8 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-ROW_NAMES = {"paper": "Paper's rows", "predicting": "Predicting rows", "answer": "Answer rows", "anchor": "Last image"}
-"""Row sets in words. The paper's rows are the text after the last image and the generated tokens."""
+ROW_NAMES = {
+    "paper": "Paper's rows",
+    "predicting": "Predicting rows",
+    "answer": "Answer rows",
+    "anchor": "Last image",
+    "scoring-a": "Scoring token of A",
+    "scoring-b": "Scoring token of B",
+}
+"""Row sets in words. The paper's rows are the text after the last image and the generated tokens; a reward model reads
+the score of an answer at its scoring token."""
 
 _SIDE = 224
 
@@ -54,6 +62,7 @@ class Shown:
         pairwise: Image to image, shape (layers, images + 1, images + 1); the last row and column are the text.
         target: The image that holds the answer, 0-based, where known.
         regions: Where in the target the answer lies: left, top, right and bottom as shares of width and height.
+        averaged: Whether factors and maps have one row more, behind the layers: the mean over them.
     """
 
     pictures: tuple[Picture, ...]
@@ -65,6 +74,13 @@ class Shown:
     pairwise: NDArray[np.floating[Any]] | None = None
     target: int | None = None
     regions: tuple[Edges, ...] = ()
+    averaged: bool = False
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What the layer slider steps through, in words."""
+        named = tuple(f"Layer {layer}" for layer in self.layers)
+        return (*named, "Mean over layers") if self.averaged else named
 
 
 def page_size(width: int, height: int, side: int = _SIDE) -> tuple[int, int]:

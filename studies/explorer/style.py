@@ -65,6 +65,12 @@ CSS = """
 .sc-table.sc-pick tbody tr:focus { outline: 2px solid var(--color-accent); outline-offset: -2px; }
 .sc-table tr.sc-open { background: var(--color-accent-soft) !important; }
 .sc-num { text-align: right !important; font-variant-numeric: tabular-nums; padding-right: 10px !important; }
+.sc-views { margin-top: 8px; }
+.sc-views td, .sc-views tbody th { overflow: visible; }
+.sc-views tbody th { color: inherit; }
+.sc-views th:nth-child(1) { width: 118px; } .sc-views th:nth-child(2) { width: 150px; }
+.sc-views img { height: 26px; width: 26px; object-fit: cover; border-radius: 4px; margin: 0; }
+.sc-views .sc-why { white-space: normal; color: var(--body-text-color-subdued); }
 .sc-verdict { font-weight: 600; }
 .sc-right { color: #047857; } .sc-wrong { color: #b42318; } .sc-lucky { color: #b45309; }
 .sc-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 14px;

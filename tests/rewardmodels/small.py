@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from probes.inputs import Turn
 from rewardmodels.model import RewardModel, as_turns
@@ -38,6 +39,18 @@ def reward_model(family: str = "llava", **settings: Any) -> RewardModel:
     with torch.no_grad():
         model.model.score.weight.mul_(20)
     return model
+
+
+def text_model() -> RewardModel:
+    """A tiny model that reads text only."""
+    processor = processors.build_processor("llava")
+    tokenizer = processor.tokenizer
+    tokenizer.chat_template = processor.chat_template
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+        num_labels=1, pad_token_id=0,
+    )  # fmt: skip
+    return RewardModel(LlamaForSequenceClassification(config), tokenizer)
 
 
 def three_prompts() -> list[tuple[Turn, ...]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from probes.inputs import ImageRef, InputError, Turn
 from rewardmodels.adversary import find_flips
-from rewardmodels.edits import Edit, candidates, characters_changed, standard_edits, without_markdown
+from rewardmodels.edits import HEDGES, Edit, candidates, characters_changed, hedged, standard_edits, without_markdown
 from rewardmodels.image_swaps import counterparts, swap_images
 from rewardmodels.model import as_turns
 from rewardmodels.planted import CLEAN, SHORTCUTS, planted_recall, planted_scorer
@@ -262,3 +262,14 @@ def test_pairs_that_no_picture_can_be_changed_for_are_counted() -> None:
     assert found.kinds["blank"].kept.n == 1
     with pytest.raises(InputError, match="kinds of counter, another, blank"):
         swap_images(told, pairs, ["upside down"])
+
+
+def test_hedges_come_one_by_one_and_keep_the_answer() -> None:
+    texts = [hedged("a cat", size) for size in range(len(HEDGES) + 1)]
+    assert texts[0] == "a cat" and len(set(texts)) == len(texts)
+    for size, text in enumerate(texts):
+        assert "a cat" in text
+        assert [hedge.lower() in text.lower() for hedge in HEDGES] == [place < size for place in range(len(HEDGES))]
+    for size in (-1, len(HEDGES) + 1):
+        with pytest.raises(ValueError, match=f"there are 5 hedges, and {size}"):
+            hedged("a cat", size)

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from probes.inputs import ImageRef, InputError
 from rewardmodels.looking import scoring_attention
 from rewardmodels.model import RewardModel, as_turns
 from rewardmodels.records import Response
-from tests.probes import processors
 from tests.probes.hooked import picture
-from tests.rewardmodels.small import reward_model, three_prompts
+from tests.rewardmodels.small import reward_model, text_model, three_prompts
 
 FAMILIES = ("llava", "qwen2_5_vl", "idefics3", "gemma3", "qwen3_5", "internvl")
 RESPONSES = ["a cat", "the dog there on the grass", "owl"]
@@ -99,12 +97,5 @@ def test_what_has_no_image_is_refused_by_name() -> None:
         scoring_attention(model, [three_prompts()[0], as_turns("Which?")], RESPONSES[:2])
     with pytest.raises(InputError, match="3 prompts need as many responses, and 1"):
         scoring_attention(model, three_prompts(), RESPONSES[:1])
-    tokenizer = processors.build_processor("llava").tokenizer
-    tokenizer.chat_template = model.processor.chat_template
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
-        num_labels=1, pad_token_id=0,
-    )  # fmt: skip
-    blind = RewardModel(LlamaForSequenceClassification(config), tokenizer)
     with pytest.raises(InputError, match=r"RewardModel\(LlamaForSequenceClassification.* reads text only"):
-        scoring_attention(blind, three_prompts(), RESPONSES)
+        scoring_attention(text_model(), three_prompts(), RESPONSES)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from viz import papers, rewards
+from viz import papers, rewards, screen_rewards
 from viz.shapes import FigureError
 
 NAMES = ["vlfeedback", "povid", "rlhf-v"]
@@ -69,6 +69,11 @@ EVERY: dict[str, dict[str, Any]] = {
         "chosen_lengths": LENGTHS[0],
         "rejected_lengths": LENGTHS[1],
         "correlation": [0.41, 0.3, 0.5],
+    },
+    "score_against_length": {
+        "lengths": [3, 9, 16],
+        "value": [[-2.5, 1.0, 3.25], [2.0, 2.0, 2.0]],
+        "labels": ["B, growing", "A, as it is"],
     },
 }
 
@@ -140,6 +145,8 @@ def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str, title: str) 
         ("reward_against_length", {"chosen": REWARDS[0] * np.nan}),
         ("reward_against_length", {"rejected_lengths": LENGTHS[1] * 0}),
         ("reward_against_length", {"most": 0}),
+        ("score_against_length", {"lengths": [3, 9]}),
+        ("score_against_length", {"labels": ["one"]}),
     ],
 )
 def test_wrong_arrays_are_refused(name: str, changes: dict[str, Any]) -> None:
@@ -194,3 +201,19 @@ def test_best_of_n_has_the_bound_on_its_upper_axis() -> None:
     upper = figure.axes[0].child_axes[0]
     assert [text.get_text() for text in upper.get_xticklabels()][:4] == ["0.00", "0.19", "0.64", "1.20"]
     assert not drawn("best_of_n", kl_bound=None).axes[0].child_axes
+
+
+def test_scores_against_length_are_drawn_whole_on_paper_and_screen() -> None:
+    given = EVERY["score_against_length"]
+    paper, screen = drawn("score_against_length"), screen_rewards.score_against_length(**given)
+    for line, trace, values, label in zip(
+        paper.axes[0].get_lines(), screen.data, given["value"], given["labels"], strict=True
+    ):
+        across, up = line.get_data()
+        assert np.asarray(up).tolist() == list(trace.y) == values and np.asarray(across).tolist() == given["lengths"]
+        assert line.get_label() == trace.name == label
+    low, high = paper.axes[0].get_ylim()
+    assert low < -2.5 and high > 3.25
+    assert screen.layout.xaxis.title.text == paper.axes[0].get_xlabel() == "tokens of the answer"
+    with pytest.raises(FigureError):
+        screen_rewards.score_against_length([1, 2], [1.0])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.probes.hooked import hooked
+from tests.rewardmodels.small import reward_model
 from tests.studies.explorer.run_factory import make_image, make_run
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -62,7 +63,7 @@ def served(home: Path) -> Iterator[Served]:
 
     make_run(home / "runs" / "first", SAMPLES)
     (home / "secret.txt").write_text("nobody may read this")
-    blocks = build(hooked("llava"), home / "runs", save_benchmark(home / "benchmark"))
+    blocks = build(hooked("llava"), home / "runs", save_benchmark(home / "benchmark"), reward=reward_model("llava"))
     try:
         yield Served(serve(blocks, free_port(), block=False).rstrip("/"), home)
     finally:

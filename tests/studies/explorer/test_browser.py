@@ -1,4 +1,4 @@
-"""Both views in a real headless Chromium: what a user clicks, and what the page then shows."""
+"""All views in a real headless Chromium: what a user clicks, and what the page then shows."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from studies.explorer.looking import prompt_of
+from studies.explorer.pair_examples import read_pair_examples
+from tests.rewardmodels.small import reward_model
 from tests.studies.explorer.pages import CHROMIUM, FLAGS, SAMPLES, Served
 from tests.studies.explorer.run_factory import make_image, verdict_of
 
@@ -148,6 +151,90 @@ def test_look_refuses_too_many_images(tab: Tab, tmp_path: Path) -> None:
     page.locator("#look-question textarea").fill("Which one?")
     page.locator("#look-ask").click()
     expect(page.locator("#look-status .sc-notice")).to_contain_text("17 images are too many: give at most 16")
+
+
+def _open_reward(page: Page) -> None:
+    page.get_by_role("tab", name="Reward").click()
+    expect(page.locator("#reward-examples button")).to_have_count(6)
+
+
+def _cells(page: Page, view: str) -> list[str]:
+    row = page.locator("#reward-views tbody tr", has_text=view)
+    return [str(cell.text_content()) for cell in row.locator("td").all()][1:]
+
+
+def test_reward_example_views_maps_and_padding(tab: Tab) -> None:
+    page = tab.page
+    _open_reward(page)
+    page.locator("#reward-examples button").nth(2).click()
+    expect(page.locator("#reward-verdict .sc-said")).to_contain_text("is preferred")
+    expect(page.locator("#reward-views tbody tr")).to_have_count(4)
+    example = read_pair_examples().pairs[2]
+    assert page.locator("#reward-a textarea").input_value() == example.answers[0]
+    images = [ref.open() for ref in example.asked.images]
+    own = reward_model("llava").compare(prompt_of(example.asked.question, len(images)), *example.answers, images)
+    winner = "A" if own.margin > 0 else "B"
+    assert _cells(page, "As it is") == [
+        f"{own.first:.3f}", f"{own.second:.3f}", f"{own.margin:+.3f}", f"{own.probability:.1%}", winner
+    ]  # fmt: skip
+    assert len({tuple(_cells(page, view)) for view in ("As it is", "blank", "Other pictures", "Text alone")}) == 4
+    expect(page.locator("#reward-maps .sc-map")).to_have_count(len(images))
+    expect(page.locator("#reward-maps .sc-legend")).to_contain_text("Mean over layers.")
+    expect(page.locator("#reward-factors .main-svg").first).to_be_visible()
+    _step_layer(page, "reward")
+    expect(page.locator("#reward-maps .sc-legend")).to_contain_text("Layer 2.")
+    before = _maps(page, "reward")
+    page.locator("#reward-rows input").click()
+    page.get_by_role("option", name="Scoring token of B").click()
+    expect(page.locator("#reward-maps .sc-map").first).not_to_have_attribute("src", before[0])
+    page.locator("#reward-pad").click()
+    expect(page.locator("#reward-said")).to_contain_text("Preference turned")
+    expect(page.locator("#reward-said")).to_contain_text(f"{own.second:.3f} →")
+    expect(page.locator("#reward-chart .main-svg").first).to_be_visible()
+    tab.shot("reward")
+    assert _sideways(page) <= 0
+    page.locator("#reward-kind input").click()
+    page.get_by_role("option", name="Hedges").click()
+    page.locator("#reward-pad").click()
+    expect(page.locator("#reward-said")).to_contain_text("though I may be mistaken")
+
+
+def test_reward_says_what_is_wrong_and_escapes_answers(tab: Tab, tmp_path: Path) -> None:
+    page = tab.page
+    _open_reward(page)
+    notice, go = page.locator("#reward-status .sc-notice"), page.locator("#reward-go")
+    go.click()
+    expect(notice).to_contain_text("There is no image")
+    good, broken = tmp_path / "good.png", tmp_path / "broken.png"
+    make_image(0).save(good)
+    broken.write_bytes(good.read_bytes()[:80])
+    page.locator("#reward-images input[type=file]").first.set_input_files([good])
+    expect(page.locator("#reward-images img")).to_have_count(1)
+    page.locator("#reward-question textarea").fill("What is in image 1?")
+    page.locator("#reward-a textarea").fill("a cat")
+    go.click()
+    expect(notice).to_contain_text("Answer B is empty")
+    page.locator("#reward-b textarea").fill(" a  cat ")
+    go.click()
+    expect(notice).to_contain_text("The two answers say the same")
+    expect(page.locator("#reward-views tbody tr")).to_have_count(0)
+    hostile = "<script>window.hacked=1</script><img src=x onerror='window.hacked=2'>"
+    page.locator("#reward-b textarea").fill(hostile)
+    go.click()
+    expect(page.locator("#reward-verdict .sc-said")).to_contain_text("is preferred")
+    expect(notice).to_have_count(0)
+    page.locator("#reward-pad").click()
+    expect(page.locator("#reward-said")).to_contain_text(hostile)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hacked") is None
+    page.reload()
+    _open_reward(page)
+    page.locator("#reward-images input[type=file]").first.set_input_files([good, broken])
+    expect(page.locator("#reward-images img")).to_have_count(2)
+    page.locator("#reward-question textarea").fill("Which one?")
+    go.click()
+    expect(notice).to_contain_text("Image 2 cannot be used")
+    tab.errors.clear()  # Chromium reports the broken picture too
 
 
 def _open_runs(page: Page) -> None:

@@ -2,10 +2,12 @@
 
 import http.client
 import socket
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
 
+from tests.rewardmodels.small import base_folder, reward_model
 from tests.studies.explorer.pages import Served
 
 
@@ -98,3 +100,34 @@ def test_a_taken_port_is_named(explorer: Served) -> None:
     for port in (int(explorer.address.rsplit(":", 1)[1]), 70_000):
         with pytest.raises(InputError, match=f"port {port} cannot be used"):
             serve(page, port, block=False)
+
+
+def test_a_page_without_a_reward_model_says_how_to_make_one(explorer: Served) -> None:
+    from studies.explorer.app import build
+
+    page = build(None, explorer.home / "runs", explorer.home / "none")
+    values = {part["props"].get("elem_id"): part["props"].get("value") for part in page.get_config_file()["components"]}
+    assert "sightcheck reward train" in str(values["reward-status"]) and "--reward" in str(values["reward-status"])
+    assert "reward-examples" not in values
+
+
+def test_a_reward_model_is_taken_from_its_folder_or_from_the_run_that_made_it(tmp_path: Path) -> None:
+    from studies.explorer.app import load_reward
+
+    made = reward_model("llava")
+    made.save_pretrained(tmp_path / "run" / "model")
+    expected = made.get_score("Which one?", "a cat")
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        assert load_reward(folder, {"device": "cpu"}).get_score("Which one?", "a cat") == pytest.approx(
+            expected, abs=1e-5
+        )
+
+
+def test_what_is_no_reward_model_is_refused_by_name(tmp_path: Path) -> None:
+    from probes.inputs import InputError
+    from studies.explorer.app import load_reward
+
+    with pytest.raises(InputError, match="nothing"):
+        load_reward(tmp_path / "nothing", {})
+    with pytest.raises(InputError, match="which is no reward model"):
+        load_reward(base_folder("llava"), {})
