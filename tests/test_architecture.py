@@ -97,6 +97,7 @@ WITHOUT_TORCH = (
     "studies.doctor.memory",
     "studies.reward.bundled_pairs",
     "studies.reward.train",
+    "studies.reward_bench.bench",
     "studies.scoreboard",
     "studies.shortcuts.command",
     "studies.shortcuts.environments",
