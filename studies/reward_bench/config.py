@@ -96,7 +96,7 @@ class RewardBench:
     """Weights and arithmetic."""
     threads: int = 2
     """torch threads."""
-    text_hidden: int = 384
+    text_hidden: int = 256
     """Hidden size of the model that reads text."""
     text_layers: int = 4
     """Its layers."""

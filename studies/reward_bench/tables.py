@@ -58,7 +58,7 @@ def _limit(config: RewardBench) -> str:
 
 def markdown(results: RewardResults) -> str:
     """The documentation's block: a row for each comparison, then what was trained, how, and on what."""
-    head = ["Training", "beside", "time [95 %]", "peak memory", "beyond the loaded model", "bars"]
+    head = ["Training", "beside", "time [95 %]", "processor time", "peak memory", "beyond the loaded model", "bars"]
     lines = [_row(head), _row(["---"] * len(head)), *(_row(_columns(results.config, cell)) for cell in results.cells)]
     return "\n".join([*lines, "", _measured(results), "", _trained(results)])
 
@@ -66,10 +66,10 @@ def markdown(results: RewardResults) -> str:
 def _columns(config: RewardBench, cell: RewardCell) -> list[str]:
     kind = KINDS[cell.kind]
     if cell.error:
-        return [kind.label, kind.against, _outcome(config, cell).replace("|", "/"), "–", "–", _bars(cell)]
+        return [kind.label, kind.against, _outcome(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
     throughput = f"; steps a second {_with_interval(cell.throughput)}" if cell.kind == "text" else ""
-    peak, own = f"{cell.peak_ratio:.2f}", f"{cell.increment_ratio:.2f}"
-    return [kind.label, kind.against, f"{_with_interval(cell.time)}{throughput}", peak, own, _bars(cell)]
+    others = (f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio))
+    return [kind.label, kind.against, f"{_with_interval(cell.time)}{throughput}", *others, _bars(cell)]
 
 
 def _bars(cell: RewardCell) -> str:
@@ -93,16 +93,17 @@ def _measured(results: RewardResults) -> str:
     machine, cells = results.machine, results.cells
     names = ("torch", "transformers", "trl", "peft")
     versions = ", ".join(f"{name} {machine[name]}" for name in names if machine.get(name))
-    pairs = sorted({cell.time.n for cell in cells if not cell.error}) or [0]
+    pairs = [cell.time.n for cell in cells if not cell.error] or [0]
     steps = [cell.plain_seconds for cell in cells if not cell.error] or [0.0]
     where = {"cpu": "CPU", "cuda": "GPU", "auto": "GPU if there is one, else CPU"}[results.config.device]
     return (
-        f"Ratios over the training beside it: of the time of a step, medians of {pairs[0]} to {pairs[-1]} pairs of "
-        "steps that alternated in one process, batches and logging included, with the exact interval of a median; of "
-        f"peak memory, of {_count(results.config.processes, 'process')} a training, with and without the libraries and "
-        f"weights that are there before the first step. Steps beside it took {min(steps):.2f} to {max(steps):.2f} s in "
-        f"{results.config.dtype} on {machine.get('cores')} cores (device: {where}; {versions}). TRL tokenizes before "
-        "training, which is not timed; ours renders and tokenizes in every step, which is."
+        f"Ratios over the training beside it: of the time of a step, medians of {_range(pairs, 'd')} pairs of steps "
+        "that alternated in one process, batches and logging included, with the exact interval of a median; of its "
+        "processor time, which other work on the machine disturbs less; and of peak memory, of "
+        f"{_count(results.config.processes, 'process')} a training, with and without the libraries and weights that "
+        f"are there before the first step. Steps beside it took {_range(steps, '.2f')} s in {results.config.dtype} on "
+        f"{machine.get('cores')} cores, {_count(results.config.threads, 'thread')} (device: {where}; {versions}). TRL "
+        "tokenizes before training, which is not timed; ours renders and tokenizes in every step, which is."
     )
 
 
@@ -125,6 +126,16 @@ def _trained(results: RewardResults) -> str:
             "image encoder is trained, and a full copy as the proxy doubles that."
         )
     return " ".join(said)
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """The least and the most, or both at once.
+
+    >>> _range([3, 1], "d"), _range([0.5], ".2f")
+    ('1 to 3', '0.50')
+    """
+    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _count(number: int, of: str) -> str:
