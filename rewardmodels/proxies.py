@@ -97,7 +97,7 @@ class Branches(nn.Module):
                 gradients = torch.autograd.grad(loss, learning, allow_unused=True)
         used = [(given, own) for given, own in zip(gradients, learning, strict=True) if given is not None]
         found, owners = [given for given, _ in used], [own for _, own in used]
-        handed: Tensor = _Handed.apply(loss.detach(), found, *owners)  # type: ignore[no-untyped-call]
+        handed: Tensor = _Handed.apply(loss.detach(), found, *owners)
         return self.main(**main).logits, logits.detach(), handed
 
     def proxy_classifier(self) -> Any:
@@ -141,7 +141,7 @@ class _Handed(torch.autograd.Function):
         return loss.clone()
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         """Hand on, once."""
         gradients, ctx.gradients = ctx.gradients, []
         return None, None, *(given.mul_(outer) for given in gradients)

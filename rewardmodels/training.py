@@ -115,7 +115,9 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         """
         del num_items_in_batch
         mode = "train" if self.model.training else "eval"
-        aside = {key: inputs.pop(key) for key in ("proxy", "weight", "margin", "group", "index") if key in inputs}
+        aside: dict[str, Any] = {
+            key: inputs.pop(key) for key in ("proxy", "weight", "margin", "group", "index") if key in inputs
+        }
         scored = self._scored(model, inputs, aside)
         rewards = scored.rewards
         chosen, rejected = rewards.chunk(2)

@@ -77,7 +77,7 @@ class SteppedTrainer:
         self._start = _clocks()
 
 
-class _Rest(TrainerCallback):
+class _Rest(TrainerCallback):  # type: ignore[misc]
     def __init__(self, stepped: SteppedTrainer) -> None:
         self._stepped = stepped
 
