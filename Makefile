@@ -37,10 +37,13 @@ test: $(TEST_INSTALLED)
 test-all: $(TEST_INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The other tools come with the test extra. About half an hour on two quiet cores; README and figure are filled from it.
+# The other tools come with the test extra. About forty minutes on two quiet cores; README, docs and figure are filled
+# from it.
 bench: $(TEST_INSTALLED)
 	$(BIN)/sightcheck bench capture --out docs/bench/capture.json --overwrite || [ $$? -eq 1 ]
 	$(BIN)/python -m studies.capture.page
+	$(BIN)/sightcheck bench reward --out docs/bench/reward.json --overwrite || [ $$? -eq 1 ]
+	$(BIN)/python -m studies.reward_bench.page
 
 lint: $(TEST_INSTALLED)
 	$(BIN)/ruff check .

@@ -190,6 +190,36 @@ def mean(
     return Estimate(centre, numbers.size, float(low), float(high), shown)
 
 
+def median(values: npt.ArrayLike, level: float = 0.95) -> Estimate:
+    """Estimate a median with the exact interval that inverts the sign test; no shape of the spread is assumed.
+
+    It lies between the k-th smallest and the k-th largest value, for the largest k at which a fair coin shows fewer
+    than k heads in n throws with probability ``(1 - level) / 2`` at most.
+
+    Args:
+        values: (samples,) finite numbers, independent of one another.
+        level: confidence level in (0, 1).
+
+    Returns:
+        The estimate; no samples give NaN, and so few that no k does (5 at 95 %) an interval without ends.
+
+    Raises:
+        ValueError: if values are missing.
+
+    >>> median([5.0, 1.0, 2.0, 4.0, 3.0, 90.0])
+    3.500 [1.000, 90.000] (n = 6)
+    """
+    numbers = np.sort(as_vector(values, "values"))
+    check_level(level)
+    n = numbers.size
+    centre = float(np.median(numbers)) if n else math.nan
+    outside = special.bdtr(np.arange(n), n, 0.5) <= (1.0 - level) / 2
+    k = int(outside.sum())
+    if k == 0:
+        return Estimate(centre, n, -math.inf, math.inf)
+    return Estimate(centre, n, float(numbers[k - 1]), float(numbers[n - k]))
+
+
 def difference(
     left: npt.ArrayLike, right: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
 ) -> Estimate:

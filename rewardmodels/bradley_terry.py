@@ -100,7 +100,8 @@ class BradleyTerry:
 
     ``mean(weight * -log sigmoid(margin - target))``, plus ``center * mean(weight * (reward sum) ** 2)`` as in TRL's
     reward trainer (there without weights). Where the batch brings text-only margins, the proxy learns beside it by
-    plain Bradley-Terry too, unless ``learn_text`` is off, as for a proxy that was trained before.
+    plain Bradley-Terry too, unless ``learn_text`` is off, as for a proxy that was trained before. Nothing else may go
+    back through text-only margins: a trainer may have taken the proxy's gradients, by :func:`proxy_loss`, beforehand.
     """
 
     name: ClassVar[str] = "bradley-terry"
@@ -130,7 +131,7 @@ class BradleyTerry:
         loss, log = self.main_loss(step)
         log = {"loss_main": loss.detach(), "accuracy": ranked_correctly(batch.margin), **log}
         if text is not None and batch.margin_text is not None:
-            loss_text = weighted_loss(pair_loss(text), batch.weight)
+            loss_text = proxy_loss(batch.margin_text, batch.weight, batch.target)
             log |= {"loss_text": loss_text.detach(), "accuracy_text": ranked_correctly(batch.margin_text)}
             loss = loss + loss_text if self.learn_text else loss
         if self.center:
@@ -168,6 +169,17 @@ class BradleyTerry:
         for words, missing in lacks.items():
             if missing:
                 raise ValueError(f"the objective {self.name!r} needs the batch's {words}")
+
+
+def proxy_loss(margin_text: Tensor, weight: Tensor | None = None, target: Tensor | None = None) -> Tensor:
+    """What a text-only proxy learns by: plain Bradley-Terry; the main model has no part in it.
+
+    Args:
+        margin_text: (pairs,) its margins.
+        weight: (pairs,) weights from the data; None is ones.
+        target: (pairs,) by how much the chosen response is to win.
+    """
+    return weighted_loss(pair_loss(_short_of_target(margin_text, target)), weight)
 
 
 def _short_of_target(margin: Tensor, target: Tensor | None) -> Tensor:

@@ -3,10 +3,13 @@
 The branches hold main model and proxy in one module, so that one optimiser and one distributed wrapper serve both.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from probes.inputs import InputError
@@ -62,27 +65,40 @@ class Branches(nn.Module):
         """Tag the main model."""
         self.main.add_model_tags(tags)
 
-    def forward(self, main: dict[str, Tensor], proxy: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        main: dict[str, Tensor],
+        proxy: dict[str, Tensor],
+        proxy_loss: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
         """Score both branches.
 
         Args:
             main: Inputs with the images.
             proxy: Inputs as the proxy sees them.
+            proxy_loss: Takes the proxy's logits, and gives the whole of what it learns by, whatever the main model
+                says. Its gradients are then taken before the main model runs, so that the activations of the two are
+                never held at once.
 
         Returns:
-            Logits (batch, 1) of the main model, then of the proxy.
+            Logits (batch, 1) of the main model, then of the proxy. With a loss for the proxy its logits have no
+            gradient, and its loss comes third: going backwards from that hands the gradients on.
         """
-        if not self.shared:
-            return self.main(**main).logits, self._proxy()(**proxy).logits
-        logits: Tensor = self.main(**main).logits
-        with_proxy = self.main
-        try:
-            with_proxy.set_adapter(PROXY_ADAPTER)
-            return logits, with_proxy(**proxy).logits
-        finally:
-            # Changing adapters turns the gradients of the others off, which backward would then leave out.
-            with_proxy.set_adapter("default")
-            self._let_train()
+        if proxy_loss is None:
+            main_logits: Tensor = self.main(**main).logits
+            with self._proxy_ready() as model:
+                return main_logits, model(**proxy).logits
+        with self._proxy_ready() as model:
+            logits = model(**proxy).logits
+            loss = proxy_loss(logits)
+            learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            # Backward is to run in the precisions of the forward, not to be cast itself.
+            with torch.autocast(loss.device.type, enabled=False):
+                gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+        used = [(given, own) for given, own in zip(gradients, learning, strict=True) if given is not None]
+        found, owners = [given for given, _ in used], [own for _, own in used]
+        handed: Tensor = _Handed.apply(loss.detach(), found, *owners)
+        return self.main(**main).logits, logits.detach(), handed
 
     def proxy_classifier(self) -> Any:
         """The proxy as a classifier of its own: itself, or its adapter merged into a copy of the backbone."""
@@ -92,6 +108,20 @@ class Branches(nn.Module):
         model.set_adapter(PROXY_ADAPTER)
         return model.merge_and_unload(adapter_names=[PROXY_ADAPTER])
 
+    @contextmanager
+    def _proxy_ready(self) -> Iterator[Any]:
+        """The proxy, ready to be run: with shared weights, the main model by its other adapter."""
+        if not self.shared:
+            yield self._proxy()
+            return
+        try:
+            self.main.set_adapter(PROXY_ADAPTER)
+            yield self.main
+        finally:
+            # Changing adapters turns the gradients of the others off, which backward would then leave out.
+            self.main.set_adapter("default")
+            self._let_train()
+
     def _let_train(self) -> None:
         self.main.set_requires_grad("default", requires_grad=True)
         self.main.set_requires_grad(PROXY_ADAPTER, requires_grad=self.trains_proxy)
@@ -99,6 +129,22 @@ class Branches(nn.Module):
     def _proxy(self) -> Any:
         assert self.proxy is not None
         return self.proxy
+
+
+class _Handed(torch.autograd.Function):
+    """A loss whose gradients are known already; backward hands them on, times the gradient of the loss itself."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *_: Tensor) -> Tensor:
+        """Return the loss; the further arguments are the parameters whose gradients are given."""
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        """Hand on, once."""
+        gradients, ctx.gradients = ctx.gradients, []
+        return None, None, *(given.mul_(outer) for given in gradients)
 
 
 def copied_branches(main: Any, pretrained: Any | None = None, trains_proxy: bool = True) -> Branches:

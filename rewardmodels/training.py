@@ -7,7 +7,7 @@ text-only proxy, and checkpoints that load as reward models. This file knows no 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -18,13 +18,27 @@ from trl import RewardTrainer as TextRewardTrainer
 
 from probes.inputs import InputError
 from rewardmodels.batching import PairCollator
-from rewardmodels.bradley_terry import BradleyTerry, Objective, PairBatch
+from rewardmodels.bradley_terry import BradleyTerry, Objective, PairBatch, proxy_loss
 from rewardmodels.cards import CardFacts, write_card
 from rewardmodels.checkpoints import load_branches, load_model, read_state, save_branches, write_state
 from rewardmodels.collating import tokenizer_of
 from rewardmodels.model import RewardMeta, RewardModel
 from rewardmodels.proxies import Branches
 from rewardmodels.records import PreferencePair
+
+
+class Scored(NamedTuple):
+    """What a step knows of a batch before its loss.
+
+    Attributes:
+        rewards: Of chosen, then rejected responses.
+        margins_text: The text-only proxy's margins, where there are any.
+        learned: The proxy's own loss, where its gradients are known already and `margins_text` has none.
+    """
+
+    rewards: Tensor
+    margins_text: Tensor | None = None
+    learned: Tensor | None = None
 
 
 class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
@@ -101,13 +115,15 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
         """
         del num_items_in_batch
         mode = "train" if self.model.training else "eval"
-        aside = {key: inputs.pop(key) for key in ("proxy", "weight", "margin", "group", "index") if key in inputs}
-        rewards, text = self._rewards(model, inputs, aside.get("proxy"))
-        rewards, shuffled = self._apart(rewards)
+        aside: dict[str, Any] = {
+            key: inputs.pop(key) for key in ("proxy", "weight", "margin", "group", "index") if key in inputs
+        }
+        scored = self._scored(model, inputs, aside)
+        rewards, shuffled = self._apart(scored.rewards)
         chosen, rejected = rewards.chunk(2)
         batch = PairBatch(
             margin=chosen - rejected,
-            margin_text=text,
+            margin_text=scored.margins_text,
             margin_shuffled=shuffled,
             weight=aside.get("weight"),
             group=aside.get("group") if self._objective.needs_groups else None,
@@ -121,19 +137,41 @@ class RewardTrainer(TextRewardTrainer):  # type: ignore[misc]
                 "clip gradients, or train in float32; checkpoints already written are intact"
             )
         self._note(mode, inputs["attention_mask"], rewards, result.log)
-        return (result.loss, {"logits": rewards}) if return_outputs else result.loss
+        loss = result.loss
+        if scored.learned is not None:
+            # Its value is in the loss; what is added is the way back to the proxy.
+            loss = loss + (scored.learned - scored.learned.detach())
+        return (loss, {"logits": rewards}) if return_outputs else loss
 
-    def _rewards(
-        self, model: Any, inputs: dict[str, Any], proxy: dict[str, Any] | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Rewards of all rows, and the text-only margins, where there is a proxy."""
+    def _scored(self, model: Any, inputs: dict[str, Any], aside: Mapping[str, Any]) -> Scored:
+        """Rewards of all rows; and the text-only margins, where there is a proxy."""
         if self._branches is None:
-            return model(**inputs, use_cache=False).logits.squeeze(-1), None
-        if proxy is None:
+            return Scored(model(**inputs, use_cache=False).logits.squeeze(-1))
+        if "proxy" not in aside:
             raise InputError("the batch has no inputs for the proxy: make it by this trainer's own collator")
-        main, text = model(main={**inputs, "use_cache": False}, proxy={**proxy, "use_cache": False})
-        better, worse = text.squeeze(-1).chunk(2)
-        return main.squeeze(-1), better - worse
+
+        def margins(logits: Tensor) -> Tensor:
+            better, worse = logits.squeeze(-1).chunk(2)
+            return better - worse
+
+        both = {"main": {**inputs, "use_cache": False}, "proxy": {**aside["proxy"], "use_cache": False}}
+        if not self._learns_first():
+            main, text = model(**both)
+            return Scored(main.squeeze(-1), margins(text))
+        main, text, learned = model(
+            **both, proxy_loss=lambda logits: proxy_loss(margins(logits), aside.get("weight"), aside.get("margin"))
+        )
+        return Scored(main.squeeze(-1), margins(text), learned)
+
+    def _learns_first(self) -> bool:
+        """Whether the proxy's gradients can be taken before the main model runs: its loss depends on itself alone.
+
+        Layers that are run again in backward, and losses that are scaled against underflow, need the usual order.
+        """
+        learns = isinstance(self._objective, BradleyTerry) and self._objective.learn_text
+        usual = self.args.gradient_checkpointing or self.args.fp16
+        assert self._branches is not None
+        return learns and self._branches.trains_proxy and torch.is_grad_enabled() and not usual
 
     def _apart(self, rewards: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rewards of chosen, then rejected responses; and the margins with other pairs' images, where there are any."""

@@ -100,6 +100,13 @@ VERBS = {
         "time and memory of an audit over a hundred thousand questions",
         "sightcheck bench scale --rows 1000 10000 --out runs/scale.json",
     ),
+    "bench reward": Verb(
+        "studies.reward_bench.cli",
+        "RewardBench",
+        "run",
+        "what training a reward model costs beside TRL's trainer, and with a text-only proxy",
+        "sightcheck bench reward --kinds text branch-removed --out runs/reward.json",
+    ),
     "reward train": Verb(
         "studies.reward.train",
         "TrainConfig",

@@ -114,6 +114,7 @@ WITHOUT_TORCH = (
     "studies.reward.published_files",
     "studies.reward.train",
     "studies.reward.transfer",
+    "studies.reward_bench.bench",
     "studies.scoreboard",
     "studies.shortcuts.command",
     "studies.shortcuts.environments",

@@ -3,14 +3,13 @@
 Run it after a bench: `python -m studies.capture.page`. It measures nothing.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from probes.files import digest_of_file, write_bytes
-from probes.inputs import InputError
+from studies.bench_page import with_blocks
 from studies.capture.config import KINDS, CellKey, label
 from studies.capture.results import CaptureResults, read_results
 from studies.capture.tables import claim, markdown, series_of
@@ -31,13 +30,7 @@ def filled(text: str, results: CaptureResults) -> str:
     Raises:
         InputError: If the page lacks a block.
     """
-    for name, make in BLOCKS.items():
-        block = f"<!-- capture {name} -->\n{make(results)}\n<!-- end -->"
-        parts = re.split(rf"<!-- capture {name} -->\n.*?<!-- end -->", text, flags=re.S)
-        text, count = block.join(parts), len(parts) - 1
-        if count != 1:
-            raise InputError(f"the page has {count} blocks '<!-- capture {name} -->' … '<!-- end -->': give it one")
-    return text
+    return with_blocks(text, {f"capture {name}": make(results) for name, make in BLOCKS.items()})
 
 
 def drawn(results: CaptureResults) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from studies.bench_child import config_from, result_of, run_child
 from studies.capture.config import KINDS, CaptureBench, CellKey
 
-__all__ = ["OUT_OF_MEMORY", "Run", "in_process", "limit_memory", "resident", "run_here"]
+__all__ = ["OUT_OF_MEMORY", "Run", "forget_peak", "in_process", "limit_memory", "resident", "run_here", "why"]
 
 OUT_OF_MEMORY = "out of memory"
 _ALLOCATION_FAILED = ("MemoryError", "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc")
@@ -62,11 +62,11 @@ def in_process(config: CaptureBench, key: CellKey, pairs: int, kind: str | None 
     task = {"config": {**asdict(config), "out": None}, "key": list(key), "pairs": pairs, "kind": kind or key.kind}
     done = run_child(__name__, task, config.threads, subprocess.PIPE)
     if done.returncode:
-        return Run(error=_why(done.returncode, done.stderr))
+        return Run(error=why(done.returncode, done.stderr))
     return Run(**result_of(done))
 
 
-def _why(status: int, complaint: str) -> str:
+def why(status: int, complaint: str) -> str:
     """The error of a failed process; tools wrap what torch raises, so all of its complaint is searched."""
     if status == -signal.SIGKILL or any(sign in complaint for sign in _ALLOCATION_FAILED):
         return OUT_OF_MEMORY
@@ -95,9 +95,7 @@ def run_here(config: CaptureBench, key: CellKey, pairs: int, kind: str) -> Run:
     short = prompt(config, CellKey(key.kind, 8 * config.images, min(key.rows, 4)))
     _clocked(ready(kind, model, short, 1))
     limit_memory(config.memory_limit)
-    with contextlib.suppress(OSError):
-        # What loading took at its height is forgotten where the kernel allows it.
-        Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
     loaded = resident("VmRSS")
     _clocked(ready(kind, model, given, config.decode_steps))
     peak = resident("VmHWM")
@@ -135,6 +133,12 @@ def resident(name: str) -> float:
         return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak() -> None:
+    """Start the peak of this process's memory anew, where the kernel allows it: loading is not to count."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def limit_memory(limit: int) -> None:

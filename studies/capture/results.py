@@ -98,23 +98,23 @@ def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Se
     def pooled(name: str) -> list[float]:
         return [value for run in ours for value in getattr(run, name)]
 
-    time_ratios = _ratios(pooled("seconds"), pooled("plain_seconds"))
-    time_ratio = _median(time_ratios)
-    peak, plain_peak = _median([run.peak for run in ours]), _median([run.peak for run in plain])
-    increment = _median([run.peak - run.loaded for run in ours])
-    plain_increment = _median([run.peak - run.loaded for run in plain])
-    peak_ratio = _over(peak, plain_peak)
+    time_ratios = pairwise(pooled("seconds"), pooled("plain_seconds"))
+    time_ratio = median(time_ratios)
+    peak, plain_peak = median([run.peak for run in ours]), median([run.peak for run in plain])
+    increment = median([run.peak - run.loaded for run in ours])
+    plain_increment = median([run.peak - run.loaded for run in plain])
+    peak_ratio = quotient(peak, plain_peak)
     bar = next((bar for start, bar in KINDS[key.kind].time_bars if key.length >= start), None)
     return CaptureCell(
         kind=key.kind,
         length=key.length,
         rows=key.rows,
         time_ratio=time_ratio,
-        cpu_ratio=_median(_ratios(pooled("cpu_seconds"), pooled("plain_cpu_seconds"))),
+        cpu_ratio=median(pairwise(pooled("cpu_seconds"), pooled("plain_cpu_seconds"))),
         peak_ratio=peak_ratio,
-        increment_ratio=_over(increment, plain_increment),
-        seconds=_median(pooled("seconds")),
-        plain_seconds=_median(pooled("plain_seconds")),
+        increment_ratio=quotient(increment, plain_increment),
+        seconds=median(pooled("seconds")),
+        plain_seconds=median(pooled("plain_seconds")),
         peak=peak,
         plain_peak=plain_peak,
         increment=increment,
@@ -146,15 +146,18 @@ def closest_peer(cells: Sequence[CaptureCell], length: int) -> dict[str, tuple[C
     return found
 
 
-def _over(ours: float, plain: float) -> float:
+def quotient(ours: float, plain: float) -> float:
+    """One number over another; NaN where that is not positive."""
     return ours / plain if plain > 0 else math.nan
 
 
-def _ratios(ours: Sequence[float], plain: Sequence[float]) -> list[float]:
+def pairwise(ours: Sequence[float], plain: Sequence[float]) -> list[float]:
+    """Each number over its partner; pairs without time are left out."""
     return [mine / theirs for mine, theirs in zip(ours, plain, strict=True) if theirs > 0]
 
 
-def _median(values: Sequence[float]) -> float:
+def median(values: Sequence[float]) -> float:
+    """The median; NaN of nothing."""
     return statistics.median(values) if values else math.nan
 
 

@@ -22,7 +22,7 @@ from trl import RewardConfig
 from rewardmodels.loading import draw_head
 from rewardmodels.model import RewardModel
 from rewardmodels.objectives import make_objective
-from rewardmodels.training import RewardTrainer
+from rewardmodels.training import RewardTrainer, Scored
 from studies.shortcuts.environments import make_pairs, strengths
 from studies.shortcuts.pictures import split_pictures
 from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
@@ -132,13 +132,13 @@ class RecordedProxyTrainer(RewardTrainer):
         self.own: list[Tensor] = []
         super().__init__(*args, **kwargs)
 
-    def _rewards(self, model: Any, inputs: dict[str, Any], proxy: Any) -> tuple[Tensor, Tensor | None]:
-        rewards, _ = super()._rewards(model, inputs, proxy)
+    def _scored(self, model: Any, inputs: dict[str, Any], aside: Mapping[str, Any]) -> Scored:
+        rewards = super()._scored(model, inputs, aside).rewards
         better, worse = self._apart(rewards.detach().float())[0].chunk(2)
         self.own.append(better - worse)
         if self._recorded is None or not self._objective.needs_text:
-            return rewards, None
-        return rewards, torch.from_numpy(self._recorded[self.state.global_step])
+            return Scored(rewards)
+        return Scored(rewards, torch.from_numpy(self._recorded[self.state.global_step]))
 
 
 class _Measuring(TrainerCallback):  # type: ignore[misc]

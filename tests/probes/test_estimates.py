@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from probes.estimates import Estimate, difference, mean, proportion, spread
+from probes.estimates import Estimate, difference, mean, median, proportion, spread
 
 
 def wilson_roots(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -198,6 +198,29 @@ def test_mean_is_student() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((reference.low, reference.high))
 
 
+@pytest.mark.parametrize("n", [1, 5, 6, 7, 20, 33])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_interval_of_a_median_inverts_the_sign_test(n: int, level: float) -> None:
+    values = np.random.default_rng(n).permutation(n).astype(float)
+    found = median(values, level)
+    tails = [sum(math.comb(n, heads) for heads in range(k)) / 2**n for k in range(n // 2 + 1)]
+    k = max(k for k, tail in enumerate(tails) if tail <= (1 - level) / 2)
+    ends = (float(k - 1), float(n - k)) if k else (-math.inf, math.inf)
+    assert (found.value, found.n, found.low, found.high) == ((n - 1) / 2, n, *ends)
+
+
+def test_the_interval_of_a_median_covers_where_outliers_spoil_the_mean() -> None:
+    """Ratios around 1 of which some were disturbed by other work, twice as long or more."""
+    rng = np.random.default_rng(0)
+    hits = np.zeros(2)
+    for _ in range(1000):
+        noise = rng.exponential(5.0, 16) * (rng.random(16) < 0.1)
+        ratios = 1 + 0.01 * rng.standard_normal(16) + noise * rng.choice([-0.1, 1.0], 16)
+        for place, found in enumerate((median(ratios), mean(ratios))):
+            hits[place] += found.low <= 1.0 <= found.high and found.high - found.low < 0.1
+    assert hits[0] > 930 > 600 > hits[1]
+
+
 def test_difference_is_the_paired_t_interval() -> None:
     rng = np.random.default_rng(4)
     left, right = rng.random(30) < 0.8, rng.random(30) < 0.5
@@ -207,6 +230,7 @@ def test_difference_is_the_paired_t_interval() -> None:
 
 
 def test_no_samples_and_one_sample() -> None:
+    assert math.isnan(median([]).value) and median([]).low == -math.inf
     empty = proportion([], [])
     assert math.isnan(empty.value)
     assert (empty.n, empty.low, empty.high, empty.clusters) == (0, 0.0, 1.0, 0)

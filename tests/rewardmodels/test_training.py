@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,59 @@ def test_gradients_are_the_papers(kind: str) -> None:
     plain = gradients((-logsigmoid(main)).mean() + (-logsigmoid(text)).mean())
     off = {name for name, gradient in whole.items() if not torch.allclose(gradient, plain[name], atol=1e-6)}
     assert off and not any("proxy" in name for name in off), "only the main branch is weighted"
+
+
+@pytest.mark.parametrize("kind", ["copy", "lora"])
+def test_a_proxys_gradients_taken_beforehand_are_those_of_the_usual_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    run = trainer(tmp_path, kind, 1)
+    with torch.no_grad():
+        for name, parameter in run.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+            elif "score" in name:
+                parameter.mul_(30)
+    pairs = [
+        replace(pair, weight=weight, margin=margin)
+        for pair, weight, margin in zip(drawn_pairs(4), (0.5, 2.0, 1.0, 0.5), (0.0, 0.3, 0.0, 1.0), strict=True)
+    ]
+    collator = PairCollator(run.reward, pairs, "blank")
+
+    def gradients(scale: float) -> dict[str, torch.Tensor]:
+        run.model.zero_grad()
+        (scale * run.compute_loss(run.model, collator([{"index": place} for place in range(4)]))).backward()
+        return {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+
+    first = gradients(0.25)
+    monkeypatch.setattr(run, "_learns_first", lambda: False)
+    usual = gradients(0.25)
+    assert first.keys() == usual.keys()
+    assert any(float(gradient.abs().max()) > 1e-3 for name, gradient in usual.items() if "proxy" in name)
+    for name, gradient in first.items():
+        torch.testing.assert_close(gradient, usual[name], atol=1e-7, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["copy", "lora"])
+@pytest.mark.parametrize("first", [True, False])
+def test_activations_of_the_proxy_are_gone_before_the_main_model_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, first: bool
+) -> None:
+    run = trainer(tmp_path, kind, 1)
+    if not first:
+        monkeypatch.setattr(run, "_learns_first", lambda: False)
+    states: list[Any] = []
+    held: list[int] = []
+
+    def note(module: Any, inputs: Any, output: Any) -> None:
+        held.append(sum(state() is not None for state in states))
+        states.append(weakref.ref(output))
+
+    for name, module in run.model.named_modules():
+        if name.endswith("layers.0.mlp.act_fn"):
+            module.register_forward_hook(note)
+    run.compute_loss(run.model, PairCollator(run.reward, drawn_pairs(2), "blank")([{"index": 0}, {"index": 1}]))
+    assert held == [0, 0 if first else 1]
 
 
 def test_a_proxy_that_was_trained_before_stays_as_it_is(tmp_path: Path) -> None:

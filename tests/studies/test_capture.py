@@ -136,10 +136,10 @@ def test_a_cell_over_its_memory_limit_is_a_result_with_its_size(kind: str) -> No
 
 def test_what_a_failed_process_says_is_told_apart() -> None:
     wrapped = "RuntimeError: DefaultCPUAllocator: can't allocate memory\n\nNNsightException: see above"
-    assert process._why(1, wrapped) == process._why(-9, "") == OUT_OF_MEMORY
-    assert process._why(1, "Traceback\nValueError: no such kind\n") == "ValueError: no such kind"
-    assert process._why(3, "") == "exit status 3"
-    assert process._why(-11, "") == "ended by SIGSEGV"
+    assert process.why(1, wrapped) == process.why(-9, "") == OUT_OF_MEMORY
+    assert process.why(1, "Traceback\nValueError: no such kind\n") == "ValueError: no such kind"
+    assert process.why(3, "") == "exit status 3"
+    assert process.why(-11, "") == "ended by SIGSEGV"
 
 
 def test_every_kind_of_plain_forward_is_timed_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

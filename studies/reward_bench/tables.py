@@ -1,0 +1,151 @@
+"""The reward bench as words: a table for the terminal, and the block of Markdown that the documentation shows.
+
+Numbers in, text out: measures nothing. No torch.
+"""
+
+from collections.abc import Sequence
+
+from probes.estimates import Estimate
+from studies.reward_bench.config import ARMS, KINDS, THROUGHPUT_BAR, RewardBench
+from studies.reward_bench.results import RewardCell, RewardResults
+
+__all__ = ["markdown", "print_reward"]
+
+MEGABYTE = 2**20
+GIGABYTE = 2**30
+
+
+def print_reward(results: RewardResults) -> None:
+    """Print the results as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    # Seconds and megabytes only where a line has room for them: ratios are what is asked.
+    roomy = console.width >= 120
+    table = Table(title="A training step over the one that it stands beside")
+    table.add_column("training")
+    table.add_column("beside")
+    names = ("time [95 %]", "cpu", "peak", "own peak", *(("seconds (other)", "peak MB (other)") if roomy else ()))
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("bars")
+    for cell in results.cells:
+        absolute = (
+            f"{cell.seconds:.2f} ({cell.plain_seconds:.2f})",
+            f"{cell.peak / MEGABYTE:.0f} ({cell.plain_peak / MEGABYTE:.0f})",
+        )
+        table.add_row(
+            KINDS[cell.kind].label,
+            KINDS[cell.kind].against.replace("`", ""),
+            _with_interval(cell.time),
+            *(f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio)),
+            *(absolute if roomy else ()),
+            _outcome(results.config, cell),
+        )
+    console.print(table)
+
+
+def _outcome(config: RewardBench, cell: RewardCell) -> str:
+    if cell.out_of_memory:
+        return f"out of memory ({_limit(config)} allowed)"
+    return cell.error or {True: "hold", False: "missed", None: ""}[cell.passes]
+
+
+def _limit(config: RewardBench) -> str:
+    return f"{config.memory_limit / GIGABYTE:.3g} GiB"
+
+
+def markdown(results: RewardResults) -> str:
+    """The documentation's block: a row for each comparison, then what was trained, how, and on what."""
+    head = ["Training", "beside", "time [95 %]", "processor time", "peak memory", "beyond the loaded model", "bars"]
+    lines = [_row(head), _row(["---"] * len(head)), *(_row(_columns(results.config, cell)) for cell in results.cells)]
+    return "\n".join([*lines, "", _measured(results), "", _trained(results)])
+
+
+def _columns(config: RewardBench, cell: RewardCell) -> list[str]:
+    kind = KINDS[cell.kind]
+    if cell.error:
+        return [kind.label, kind.against, _outcome(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
+    throughput = f"; steps a second {_with_interval(cell.throughput)}" if cell.kind == "text" else ""
+    others = (f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio))
+    return [kind.label, kind.against, f"{_with_interval(cell.time)}{throughput}", *others, _bars(cell)]
+
+
+def _bars(cell: RewardCell) -> str:
+    """The bars of a comparison and whether they hold; the interval's end is named where it lies beyond."""
+    kind = KINDS[cell.kind]
+    if cell.passes is None:
+        return "none"
+    said = [
+        f"steps a second at least {THROUGHPUT_BAR}" if cell.kind == "text" else f"time {kind.time_bar:.2f}",
+        *([] if kind.memory_bar is None else [f"memory {kind.memory_bar:.2f}"]),
+    ]
+    unsure = cell.passes and kind.time_bar is not None and cell.time.high > kind.time_bar
+    return f"{', '.join(said)}: {'hold' if cell.passes else 'missed'}{', not by the whole interval' if unsure else ''}"
+
+
+def _with_interval(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _measured(results: RewardResults) -> str:
+    machine, cells = results.machine, results.cells
+    names = ("torch", "transformers", "trl", "peft")
+    versions = ", ".join(f"{name} {machine[name]}" for name in names if machine.get(name))
+    pairs = [cell.time.n for cell in cells if not cell.error] or [0]
+    steps = [cell.plain_seconds for cell in cells if not cell.error] or [0.0]
+    where = {"cpu": "CPU", "cuda": "GPU", "auto": "GPU if there is one, else CPU"}[results.config.device]
+    return (
+        f"Ratios over the training beside it: of the time of a step, medians of {_range(pairs, 'd')} pairs of steps "
+        "that alternated in one process, batches and logging included, with the exact interval of a median; of its "
+        "processor time, which other work on the machine disturbs less; and of peak memory, of "
+        f"{_count(results.config.processes, 'process')} a training, with and without the libraries and weights that "
+        f"are there before the first step. Steps beside it took {_range(steps, '.2f')} s in {results.config.dtype} on "
+        f"{machine.get('cores')} cores, {_count(results.config.threads, 'thread')} (device: {where}; {versions}). TRL "
+        "tokenizes before training, which is not timed; ours renders and tokenizes in every step, which is."
+    )
+
+
+def _trained(results: RewardResults) -> str:
+    config = results.config
+    kinds = [cell.kind for cell in results.cells]
+    said = []
+    if "text" in kinds:
+        said.append(
+            f"Text: a random Llama classifier (hidden {config.text_hidden}, {config.text_layers} layers), "
+            f"{config.text_batch} pairs a step of about {config.text_tokens} tokens a conversation, every weight "
+            "trained."
+        )
+    if any(ARMS[kind].reads == "images" for kind in kinds):
+        said.append(
+            f"Images: a random LLaVA classifier (decoder of hidden {config.hidden}, {config.layers} layers), "
+            f"{_count(config.batch, 'pair')} a step, {config.image_tokens} of about {config.tokens} tokens a "
+            f"conversation are the image's. With LoRA, adapters of rank {config.lora} on all linear layers of the "
+            "decoder are trained, and the head; a branch has its own on the same frozen weights. Otherwise all but the "
+            "image encoder is trained, and a full copy as the proxy doubles that."
+        )
+    return " ".join(said)
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """The least and the most, or both at once.
+
+    >>> _range([3, 1], "d"), _range([0.5], ".2f")
+    ('1 to 3', '0.50')
+    """
+    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _count(number: int, of: str) -> str:
+    """A number of things.
+
+    >>> _count(1, "pair"), _count(2, "process")
+    ('1 pair', '2 processes')
+    """
+    return f"{number} {of}{'' if number == 1 else 'es' if of.endswith('s') else 's'}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
