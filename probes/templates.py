@@ -97,7 +97,7 @@ def fitting_form(
 
 def _keeps_order(rendered: str, blocks: Sequence[Block], token: Token, watched: Iterable[Kind]) -> bool:
     """Whether texts, and images and videos where their tokens are known, stand in the order of the blocks."""
-    expected = [block.words or token(block.kind) for block in blocks]
+    expected: list[str | None] = [block.words or token(block.kind) for block in blocks]
     tokens = {found for kind in watched if (found := token(kind))}
-    found = re.findall("|".join([PLACEHOLDERS, *map(re.escape, sorted(tokens))]), rendered)
-    return found == [part for part in expected if part is not None]
+    seen: list[str] = re.findall("|".join([PLACEHOLDERS, *map(re.escape, sorted(tokens))]), rendered)
+    return seen == [part for part in expected if part is not None]

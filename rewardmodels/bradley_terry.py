@@ -30,8 +30,6 @@ class PairBatch:
     """Reward of the chosen minus that of the rejected response, by the multimodal model."""
     margin_text: Tensor | None = None
     """The same by the text-only proxy."""
-    margin_shuffled: Tensor | None = None
-    """The same by the multimodal model, with another pair's images in place of the pair's own."""
     weight: Tensor | None = None
     """Weights of the pairs from the data; None is ones."""
     group: Tensor | None = None
@@ -40,6 +38,8 @@ class PairBatch:
     """By how much the chosen response is to win; taken off the margins before any loss."""
     reward_sum: Tensor | None = None
     """Reward of the chosen plus that of the rejected response, by the multimodal model; for centring."""
+    margin_shuffled: Tensor | None = None
+    """The margin by the multimodal model, with another pair's images in place of the pair's own."""
 
     def __post_init__(self) -> None:
         if self.margin.ndim != 1 or self.margin.numel() == 0:

@@ -43,6 +43,7 @@ def card_of(config: "TrainConfig", prepared: "Prepared", step: int) -> CardFacts
     counts |= {"responses not ranked": prepared.given.unranked, "rows or pairs unusable": prepared.left_out}
     proxy = "" if config.proxy == "none" else f"{config.proxy}, sees images {config.proxy_sees}"
     options = {"exponent": config.exponent, "floor": config.floor, "group step": config.group_step}
+    options |= {"ranking": config.ranking, "contrast": config.contrast}
     return facts_of(
         prepared.reward,
         f"{config.out.resolve().name}, step {step} of {prepared.steps}",

@@ -24,9 +24,14 @@ def objective_of(config: "TrainConfig", pairs: Sequence[PreferencePair]) -> "Obj
     from rewardmodels.objectives import make_objective
 
     options: dict[str, Any] = {"center": config.center, "learn_text": not config.proxy_frozen}
-    for option, value in (("exponent", config.exponent), ("floor", config.floor), ("step", config.group_step)):
-        if value is not None:
-            options[option] = value
+    given = {
+        "exponent": config.exponent,
+        "floor": config.floor,
+        "step": config.group_step,
+        "ranking": config.ranking,
+        "contrast": config.contrast,
+    }
+    options |= {option: value for option, value in given.items() if value is not None}
     if config.normalize:
         options["normalize"] = True
     if config.objective == "group-dro":

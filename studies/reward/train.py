@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from studies.reward.folder import TrainFolder
     from studies.reward.parts import Prepared
 
-ObjectiveName = Literal["bradley-terry", "shortcut-aware", "text-only-weight", "product-of-experts", "group-dro"]
+ObjectiveName = Literal[
+    "bradley-terry", "shortcut-aware", "text-only-weight", "product-of-experts", "group-dro", "image-contrast"
+]
 BUNDLED_RATE, LORA_RATE, WHOLE_RATE = 5e-4, 1e-4, 1e-5
 
 
@@ -62,6 +64,10 @@ class TrainConfig:
     """Least weight of a pair, of --objective text-only-weight."""
     group_step: float | None = None
     """Step of the group weights, of --objective group-dro."""
+    ranking: float | None = None
+    """Strength of plain Bradley-Terry, of --objective image-contrast; by default 1."""
+    contrast: float | None = None
+    """Strength of the contrast with other pairs' images, of --objective image-contrast; by default 1."""
     center: float = 0.0
     """Strength of the pull of the scores' mean towards 0."""
     proxy: Literal["none", "copy", "lora"] = "none"

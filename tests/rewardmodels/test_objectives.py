@@ -30,7 +30,9 @@ def doubles(*values: float) -> Tensor:
 
 
 def example(**more: Tensor) -> PairBatch:
-    return PairBatch(doubles(1.0, -0.5, 2.0), doubles(3.0, -1.0, 0.2), **more)
+    return PairBatch(
+        doubles(1.0, -0.5, 2.0), doubles(3.0, -1.0, 0.2), margin_shuffled=doubles(0.5, 0.0, -1.0), **more
+    )
 
 
 def gradient(loss: Tensor, of: Tensor | None) -> list[float]:
@@ -54,6 +56,37 @@ def test_plain_by_hand() -> None:
     alone = make_objective("bradley-terry", learn_text=False)(batch)
     assert alone.loss.item() == pytest.approx(sum(LOSS) / 3)
     assert alone.log["loss_text"].item() == pytest.approx(sum(LOSS_TEXT) / 3)
+
+
+def test_image_contrast_by_hand() -> None:
+    margin, shuffled = doubles(1.0, -0.5, 2.0), doubles(0.5, -1.5, 2.5)
+    weight, target = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([0.0, 0.25, 0.0])
+    batch = PairBatch(margin, margin_shuffled=shuffled, weight=weight, target=target)
+    found = make_objective("image-contrast", ranking=0.3, contrast=2.0)(batch)
+    rank = [softplus(-1.0), softplus(0.75), softplus(-2.0)]
+    apart = [softplus(-0.5), softplus(-1.0), softplus(0.5)]
+    expected = [w * (0.3 * r + 2 * a) for w, r, a in zip((1.0, 2.0, 0.5), rank, apart, strict=True)]
+    assert found.loss.item() == pytest.approx(sum(expected) / 3)
+    assert found.log["loss_contrast"].item() == pytest.approx(sum(apart) / 3)
+    assert found.log["accuracy_contrast"].item() == pytest.approx(2 / 3)
+    by_image = [-w * 2 * sigmoid(-g) / 3 for w, g in zip((1.0, 2.0, 0.5), (0.5, 1.0, -0.5), strict=True)]
+    assert gradient(found.loss, shuffled) == pytest.approx([-value for value in by_image])
+
+
+def test_image_contrast_alone_is_blind_to_what_the_texts_say() -> None:
+    says = doubles(3.0, -2.0)
+    alone = make_objective("image-contrast", ranking=0.0)
+    sees = torch.tensor([0.4, -0.1])
+    found = alone(PairBatch(sees + says, margin_shuffled=says))
+    assert gradient(found.loss, says) == pytest.approx([0.0, 0.0], abs=1e-12)
+    both = make_objective("image-contrast")(PairBatch(sees + says, margin_shuffled=says))
+    assert max(map(abs, gradient(both.loss, says))) > 0.01
+
+
+@pytest.mark.parametrize("options", [{"ranking": -1.0}, {"contrast": math.inf}, {"ranking": 0.0, "contrast": 0.0}])
+def test_image_contrast_refuses_what_cannot_be_learned_by(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="ranking|contrast"):
+        make_objective("image-contrast", **options)
 
 
 def test_targets_weights_and_centring_by_hand() -> None:
@@ -209,7 +242,11 @@ def test_two_processes_learn_as_one(name: str) -> None:
 
     def batch(part: slice) -> PairBatch:
         return PairBatch(
-            margin[part].clone().requires_grad_(), text[part].clone(), weight[part].abs(), group[part].clone()
+            margin[part].clone().requires_grad_(),
+            text[part].clone(),
+            weight[part].abs(),
+            group[part].clone(),
+            margin_shuffled=-margin[part] / 2,
         )
 
     whole = batch(slice(8))
@@ -230,6 +267,7 @@ def test_the_order_of_pairs_does_not_matter(pairs: list[tuple[float, float]], ra
                     torch.tensor([main for main, _ in some]),
                     torch.tensor([text for _, text in some]),
                     group=torch.tensor([int(main > 0) for main, _ in some]),
+                    margin_shuffled=torch.tensor([text / 2 for _, text in some]),
                 )
             ).loss.item()
             for some in (pairs, shuffled)

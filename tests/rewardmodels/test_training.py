@@ -26,6 +26,7 @@ from rewardmodels.objectives import make_objective
 from rewardmodels.proxies import adapter_branches, copied_branches
 from rewardmodels.records import PreferencePair, Response
 from rewardmodels.training import RewardTrainer, export
+from rewardmodels.views import viewed
 from tests.probes.hooked import picture
 from tests.rewardmodels.drawn import drawn_pairs
 from tests.rewardmodels.test_model import text_only
@@ -121,7 +122,7 @@ def _margins(reward: RewardModel, pairs: list[PreferencePair]) -> torch.Tensor:
     return torch.tensor(chosen) - torch.tensor(rejected)
 
 
-@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "copied-lora", "groups"])
+@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "copied-lora", "groups", "contrast"])
 def test_a_resumed_run_gives_the_losses_of_an_unbroken_one(tmp_path: Path, kind: str) -> None:
     whole = trainer(tmp_path / "whole", kind, 10)
     whole.train()
@@ -155,7 +156,7 @@ def launched(out: Path, kind: str, steps: int, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["copy", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("plain", "lora", "groups"))]
+    "kind", ["copy", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("plain", "lora", "groups", "contrast"))]
 )
 def test_two_processes_give_the_losses_of_one(tmp_path: Path, kind: str) -> None:
     alone = trainer(tmp_path / "alone", kind, 20)
@@ -358,6 +359,24 @@ def test_evaluation_runs_on_its_own_pairs(tmp_path: Path) -> None:
     run = RewardTrainer(reward, drawn_pairs(8), settings(tmp_path, per_device_eval_batch_size=5), held_out)
     found = run.evaluate()
     assert found["eval_loss"] == pytest.approx(float(-logsigmoid(_margins(reward, held_out)).mean()), rel=1e-4)
+
+
+def test_image_contrast_holds_each_pair_against_another_pairs_image(tmp_path: Path) -> None:
+    reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
+    with torch.no_grad():
+        reward.model.score.weight.mul_(30)
+    pairs = drawn_pairs(8)
+    objective = make_objective("image-contrast", ranking=0.25)
+    args = settings(tmp_path, per_device_eval_batch_size=5, seed=2)
+    found = RewardTrainer(reward, pairs, args, pairs, objective=objective).evaluate()
+    other = viewed([pair.prompt for pair in pairs], [pair.cluster for pair in pairs], "shuffled", 2)
+    swapped = [replace(pair, prompt=other(place)) for place, pair in enumerate(pairs)]
+    own, others = _margins(reward, pairs), _margins(reward, swapped)
+    expected = float((-0.25 * logsigmoid(own) - logsigmoid(own - others)).mean())
+    assert found["eval_loss"] == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - float((-0.25 * logsigmoid(own) - logsigmoid(own)).mean())) > 1e-3
+    with pytest.raises(InputError, match="no pair has an image"):
+        RewardTrainer(RewardModel.from_base(text_only(tmp_path)), text_pairs(8), args, objective=objective)
 
 
 def test_groups_have_the_objectives_numbers_in_training_and_in_evaluation(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def trainer(out: Path, kind: str, steps: int, processes: int = 1, **changes: Any
         objective = make_objective("shortcut-aware", normalize=True)
     elif kind == "groups":
         objective = make_objective("group-dro", groups=sorted(WORDS))
+    elif kind == "contrast":
+        objective = make_objective("image-contrast", ranking=0.5)
     settings: dict[str, Any] = {
         "output_dir": str(out),
         "max_steps": steps,

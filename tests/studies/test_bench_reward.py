@@ -41,7 +41,7 @@ SMALL = RewardBench(
 )
 
 
-class Losses(TrainerCallback):
+class Losses(TrainerCallback):  # type: ignore[misc]
     """Keeps which trainer took a step."""
 
     def __init__(self, name: str, order: list[str]) -> None:
