@@ -158,7 +158,14 @@ def draw_best_of_n(folder: Path, curve: BestOfNCurve) -> None:
 
     value, low, high = np.array([_ends(estimate) for estimate in curve.quality]).T
     figure = rewards.best_of_n(
-        curve.sizes, value, low, high, curve.ceiling, curve.kl_bound, quantity="share of right picks"
+        curve.sizes,
+        value,
+        low,
+        high,
+        curve.ceiling,
+        curve.kl_bound,
+        ["picked by score"],
+        quantity="share of right picks",
     )
     save(folder, "best-of-n", figure)
 

@@ -11,6 +11,7 @@ from rewardmodels.model import RewardModel
 from rewardmodels.preferences import read_preferences
 from studies.cli import command, main
 from tests.rewardmodels.judge_server import serving, texts_of
+from tests.rewardmodels.published import examples
 from tests.rewardmodels.shared_files import shared_file
 from tests.studies.small_reward import lines_of, save_pairs, save_reward, save_texts, summary_of, write_lines
 
@@ -291,3 +292,21 @@ def test_best_of_n_is_drawn_on_bundled_questions(home: Path, tmp_path: Path) -> 
         )
     assert summary_of(out)["right picks at N = 16"]["value"] == pytest.approx(np.mean(last))
     assert (out / "figures" / "best-of-n.png").is_file()
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("vl-rewardbench", "VL-RewardBench accuracy"),
+        ("mm-rlhf-rewardbench", "MM-RLHF-RewardBench ACC+"),
+        ("rm-bench", "RM-Bench hard accuracy"),
+        ("rewardbench-2", "RewardBench 2 average"),
+        ("multimodal-rewardbench", "pair accuracy"),
+    ],
+)
+def test_published_benchmarks_have_their_own_numbers(name: str, own: str, tmp_path: Path) -> None:
+    data, out = examples(tmp_path)[name], tmp_path / "out"
+    assert main(["reward", "eval", "--ruler", "longer", "--data", str(data), "--out", str(out)]) == 0
+    found = summary_of(out)
+    assert found["pair accuracy"]["value"] == found["longer ruler"]["value"] and own in found
