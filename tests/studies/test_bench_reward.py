@@ -41,7 +41,7 @@ SMALL = RewardBench(
 )
 
 
-class Losses(TrainerCallback):
+class Losses(TrainerCallback):  # type: ignore[misc]
     """Keeps which trainer took a step."""
 
     def __init__(self, name: str, order: list[str]) -> None:
@@ -151,8 +151,8 @@ def test_a_training_over_its_memory_limit_is_a_printed_result(capsys: pytest.Cap
     results = RewardResults(replace(config, kinds=("branch-blank",)), (cell,))
     assert results.passes
     print_reward(results)
-    assert "out of memory" in capsys.readouterr().out
-    assert "| out of memory (0.000977 GiB allowed) | – | – | none |" in markdown(results)
+    assert "LoRA branch, blank images: out of memory (0.000977 GiB allowed)" in capsys.readouterr().out
+    assert "| out of memory (0.000977 GiB allowed) | – | – | – | none |" in markdown(results)
     barred = make_cell("text", Run(), [Run(1.0, 0.5)], [run_of])
     assert barred.out_of_memory and barred.passes is False and barred.error == f"trl: {OUT_OF_MEMORY}"
 
@@ -294,10 +294,10 @@ def test_the_page_says_what_held_and_what_did_not() -> None:
         cell_of("copy-removed", 1.5, error="a | b"),
     )
     written = markdown(RewardResults(RewardBench(), cells, machine))
-    assert "| 1.01 [1.01, 1.01]; steps a second 0.99 [0.99, 0.99] | 1.00 | 1.00 |" in written
+    assert "| 1.01 [1.00, 1.02]; steps a second 0.99 [0.99, 1.00] | 1.01 | 1.00 | 1.00 |" in written
     assert "steps a second at least 0.97: hold |" in written
     assert "time 1.30, memory 1.15: hold, not by the whole interval |" in written
-    assert "| a / b | – | – | none |" in written
+    assert "| a / b | – | – | – | none |" in written
     assert "time 1.30, memory 1.15: missed |" in markdown(
         RewardResults(RewardBench(), (cell_of("branch-removed", 1.4),), machine)
     )
