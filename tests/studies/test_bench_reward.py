@@ -306,3 +306,21 @@ def test_the_page_says_what_held_and_what_did_not() -> None:
     assert "stale" not in once
     with pytest.raises(InputError, match="0 blocks '<!-- reward table -->'"):
         page.filled("nothing", RewardResults(RewardBench(), cells, machine))
+
+
+def test_the_page_shows_the_committed_results() -> None:
+    """Stale when this fails: run `python -m studies.reward_bench.page`."""
+    committed = read_results(page.RESULTS)
+    shown = page.PAGE.read_text(encoding="utf-8")
+    assert page.filled(shown, committed) == shown
+    assert {kind for kind in KINDS if KINDS[kind].time_bar is not None} <= {cell.kind for cell in committed.cells}
+    for cell in committed.cells:
+        ratios = sorted(cell.time_ratios)
+        assert cell.time.n == len(ratios) == timed_pairs(committed.config, cell.kind)
+        middle = (ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2
+        assert cell.time.value == pytest.approx(middle)
+        assert cell.peak_ratio == pytest.approx(cell.peak / cell.plain_peak)
+        kind = KINDS[cell.kind]
+        bars = [(cell.time.value, kind.time_bar), (cell.peak_ratio, kind.memory_bar)]
+        holds = all(value <= bar for value, bar in bars if bar is not None)
+        assert cell.passes == (holds if kind.time_bar is not None else None)
