@@ -41,19 +41,18 @@ def print_reward(results: RewardResults) -> None:
             _with_interval(cell.time),
             *(f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio)),
             *(absolute if roomy else ()),
-            _outcome(results.config, cell),
+            {True: "hold", False: "missed", None: ""}[cell.passes],
         )
     console.print(table)
+    for cell in results.cells:
+        if cell.error:
+            console.print(f"{KINDS[cell.kind].label}: {_failure(results.config, cell)}", soft_wrap=True)
 
 
-def _outcome(config: RewardBench, cell: RewardCell) -> str:
+def _failure(config: RewardBench, cell: RewardCell) -> str:
     if cell.out_of_memory:
-        return f"out of memory ({_limit(config)} allowed)"
-    return cell.error or {True: "hold", False: "missed", None: ""}[cell.passes]
-
-
-def _limit(config: RewardBench) -> str:
-    return f"{config.memory_limit / GIGABYTE:.3g} GiB"
+        return f"{cell.error} ({config.memory_limit / GIGABYTE:.3g} GiB allowed)"
+    return str(cell.error)
 
 
 def markdown(results: RewardResults) -> str:
@@ -66,7 +65,7 @@ def markdown(results: RewardResults) -> str:
 def _columns(config: RewardBench, cell: RewardCell) -> list[str]:
     kind = KINDS[cell.kind]
     if cell.error:
-        return [kind.label, kind.against, _outcome(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
+        return [kind.label, kind.against, _failure(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
     throughput = f"; steps a second {_with_interval(cell.throughput)}" if cell.kind == "text" else ""
     others = (f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio))
     return [kind.label, kind.against, f"{_with_interval(cell.time)}{throughput}", *others, _bars(cell)]

@@ -151,8 +151,8 @@ def test_a_training_over_its_memory_limit_is_a_printed_result(capsys: pytest.Cap
     results = RewardResults(replace(config, kinds=("branch-blank",)), (cell,))
     assert results.passes
     print_reward(results)
-    assert "out of memory" in capsys.readouterr().out
-    assert "| out of memory (0.000977 GiB allowed) | – | – | none |" in markdown(results)
+    assert "LoRA branch, blank images: out of memory (0.000977 GiB allowed)" in capsys.readouterr().out
+    assert "| out of memory (0.000977 GiB allowed) | – | – | – | none |" in markdown(results)
     barred = make_cell("text", Run(), [Run(1.0, 0.5)], [run_of])
     assert barred.out_of_memory and barred.passes is False and barred.error == f"trl: {OUT_OF_MEMORY}"
 
@@ -294,10 +294,10 @@ def test_the_page_says_what_held_and_what_did_not() -> None:
         cell_of("copy-removed", 1.5, error="a | b"),
     )
     written = markdown(RewardResults(RewardBench(), cells, machine))
-    assert "| 1.01 [1.01, 1.01]; steps a second 0.99 [0.99, 0.99] | 1.00 | 1.00 |" in written
+    assert "| 1.01 [1.00, 1.02]; steps a second 0.99 [0.99, 1.00] | 1.01 | 1.00 | 1.00 |" in written
     assert "steps a second at least 0.97: hold |" in written
     assert "time 1.30, memory 1.15: hold, not by the whole interval |" in written
-    assert "| a / b | – | – | none |" in written
+    assert "| a / b | – | – | – | none |" in written
     assert "time 1.30, memory 1.15: missed |" in markdown(
         RewardResults(RewardBench(), (cell_of("branch-removed", 1.4),), machine)
     )
@@ -306,3 +306,21 @@ def test_the_page_says_what_held_and_what_did_not() -> None:
     assert "stale" not in once
     with pytest.raises(InputError, match="0 blocks '<!-- reward table -->'"):
         page.filled("nothing", RewardResults(RewardBench(), cells, machine))
+
+
+def test_the_page_shows_the_committed_results() -> None:
+    """Stale when this fails: run `python -m studies.reward_bench.page`."""
+    committed = read_results(page.RESULTS)
+    shown = page.PAGE.read_text(encoding="utf-8")
+    assert page.filled(shown, committed) == shown
+    assert {kind for kind in KINDS if KINDS[kind].time_bar is not None} <= {cell.kind for cell in committed.cells}
+    for cell in committed.cells:
+        ratios = sorted(cell.time_ratios)
+        assert cell.time.n == len(ratios) == timed_pairs(committed.config, cell.kind)
+        middle = (ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2
+        assert cell.time.value == pytest.approx(middle)
+        assert cell.peak_ratio == pytest.approx(cell.peak / cell.plain_peak)
+        kind = KINDS[cell.kind]
+        bars = [(cell.time.value, kind.time_bar), (cell.peak_ratio, kind.memory_bar)]
+        holds = all(value <= bar for value, bar in bars if bar is not None)
+        assert cell.passes == (holds if kind.time_bar is not None else None)
