@@ -19,11 +19,9 @@ def overview(found: Sequence[Summary]) -> Any:
     """Accuracies of each method, with intervals over seeds."""
     from viz import papers
 
-    table = np.array(
-        [
-            [[getattr(getattr(each, name), end) for each in found] for name in SERIES.values()]
-            for end in ("value", "low", "high")
-        ]
+    value, low, high = (
+        np.array([[getattr(getattr(each, name), end) for each in found] for name in SERIES.values()])
+        for end in ("value", "low", "high")
     )
     names = [each.method for each in found]
-    return papers.ranking(names, *table, 0.5, list(SERIES), quantity="test pairs ranked right")
+    return papers.ranking(names, value, low, high, 0.5, list(SERIES), quantity="test pairs ranked right")

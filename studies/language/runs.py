@@ -120,7 +120,7 @@ def proxy_margins(ratios: FloatArray, order: npt.NDArray[np.int64], rate: float)
         margin = weight * batch
         found.append(margin.detach().clone())
         adam.zero_grad()
-        pair_loss(margin).mean().backward()
+        pair_loss(margin).mean().backward()  # type: ignore[no-untyped-call]
         adam.step()
     return torch.stack(found).numpy()
 
