@@ -79,6 +79,13 @@ VERBS = {
         "where shortcut-aware reward learning helps: a map of methods (hours)",
         "sightcheck shortcuts --out runs/shortcuts --seeds 1 --workers 2",
     ),
+    "language-shortcut": Verb(
+        "studies.language.command",
+        "LanguageConfig",
+        "run",
+        "does a real language model learn a length shortcut as its reward? (minutes)",
+        "sightcheck language-shortcut --out runs/language-shortcut --seeds 5",
+    ),
     "bench capture": Verb(
         "studies.capture.cli",
         "CaptureBench",

@@ -1,0 +1,1 @@
+"""The study of a length shortcut on a real language backbone."""
