@@ -30,9 +30,7 @@ def doubles(*values: float) -> Tensor:
 
 
 def example(**more: Tensor) -> PairBatch:
-    return PairBatch(
-        doubles(1.0, -0.5, 2.0), doubles(3.0, -1.0, 0.2), margin_shuffled=doubles(0.5, 0.0, -1.0), **more
-    )
+    return PairBatch(doubles(1.0, -0.5, 2.0), doubles(3.0, -1.0, 0.2), margin_shuffled=doubles(0.5, 0.0, -1.0), **more)
 
 
 def gradient(loss: Tensor, of: Tensor | None) -> list[float]:
@@ -85,7 +83,7 @@ def test_image_contrast_alone_is_blind_to_what_the_texts_say() -> None:
 
 @pytest.mark.parametrize("options", [{"ranking": -1.0}, {"contrast": math.inf}, {"ranking": 0.0, "contrast": 0.0}])
 def test_image_contrast_refuses_what_cannot_be_learned_by(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="ranking|contrast"):
+    with pytest.raises(ValueError, match=r"ranking|contrast"):
         make_objective("image-contrast", **options)
 
 
