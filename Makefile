@@ -12,6 +12,7 @@ STUDY := docs/study
 
 demo: $(RUN_INSTALLED)
 	$(BIN)/sightcheck audit --out $(DEMO_RUN) --overwrite --causal 100
+	$(BIN)/sightcheck shortcuts --quick --out $(DEMO_RUN)-rewards
 
 # What docs/README.md shows: the full audit and the untrained control, about five minutes on two cores.
 study: $(RUN_INSTALLED)

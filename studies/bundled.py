@@ -8,6 +8,8 @@ BUNDLED_MODEL = _ASSETS / "dense"
 """The dense model, with its processor."""
 BUNDLED_DATA = _ASSETS / "benchmark"
 """The multi-image benchmark."""
+BUNDLED_BACKBONES = _ASSETS / "shortcuts"
+"""The backbones of the shortcut study that were taught, a folder each."""
 
 BUNDLED = "bundled"
 """The name under which a configuration means one of these, wherever the package lies; a folder of that name is

@@ -7,6 +7,7 @@ names one, from pairs in which no cue tells anything. It uses pictures of its ow
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from rewardmodels.heads import classifier_class
 from rewardmodels.loading import draw_head
 from rewardmodels.model import RewardModel
 from rewardmodels.shortcut import pair_loss
-from studies.bundled import BUNDLED_MODEL
+from studies.bundled import BUNDLED_BACKBONES, BUNDLED_MODEL
 from studies.dense.augmentation import augment
 from studies.dense.model import Size, build_model
 from studies.shortcuts.environments import make_pairs, strengths
@@ -83,6 +84,12 @@ def save_backbones(folder: Path, teaching: Teaching, say: Callable[[str], object
     reward = unaligned(teaching, say)
     reward.save_pretrained(folder / "unaligned")
     _taught_to_look(reward, teaching, say).save_pretrained(folder / "seeing")
+
+
+def copy_backbones(folder: Path, seed: int) -> None:
+    """Save the same as they come with the package; what was never taught is drawn."""
+    copytree(BUNDLED_BACKBONES, folder, dirs_exist_ok=True, ignore=ignore_patterns("README.md"))
+    untaught(seed).save_pretrained(folder / "blind")
 
 
 def _taught_to_look(reward: RewardModel, teaching: Teaching, say: Callable[[str], object]) -> RewardModel:

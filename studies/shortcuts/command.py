@@ -13,6 +13,7 @@ from probes.files import now, read_json, write_json
 from probes.inputs import InputError
 from studies.options import refuse_below, refuse_file, say_interrupted
 from studies.shortcuts import settings
+from studies.shortcuts.figures import write_figures
 from studies.shortcuts.grid import Task, missing, run_tasks, tasks
 from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
 
@@ -35,6 +36,10 @@ class ShortcutsConfig:
     """Processes, each on one thread."""
     parts: tuple[str, ...] = tuple(settings.PLACES)
     """Parts of the study, in the order of the work: headline, controls, start, map."""
+    teach: bool = False
+    """Teach the backbones again, which takes some five minutes; the bundled ones are those it gives."""
+    quick: bool = False
+    """Only train three small models, in about a minute, and print how they compare: a taste, and no claim."""
     resume: bool = False
     """Go on with the runs that are missing in --out."""
 
@@ -55,12 +60,16 @@ def run(config: ShortcutsConfig) -> int:
     )
 
     _check(config)
+    if config.quick:
+        from studies.shortcuts.quick import run_quick
+
+        return run_quick(config.out)
     digest = settings_digest()
     _open(config, digest)
     todo = wanted(config)
     left = [task for task in todo if missing(config.out, task)]
     try:
-        _backbones(config.out)
+        _backbones(config.out, config.teach)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -76,9 +85,12 @@ def run(config: ShortcutsConfig) -> int:
         say_interrupted("shortcuts", config, "runs")
         raise
     summaries, judged = write_metrics(config.out, todo)
+    figures = write_figures(config.out, summaries)
     print_summaries(summaries)
     if judged is not None:
         print_verdict(judged)
+    if figures:
+        print(f"figures: {figures[0].parent}")
     manifest = read_json(config.out / MANIFEST)
     write_json(config.out / MANIFEST, {**manifest, "finished": now()})
     return 0
@@ -136,12 +148,15 @@ def _open(config: ShortcutsConfig, digest: str) -> None:
         raise InputError(f"{config.out} was made with other settings: give another --out")
 
 
-def _backbones(folder: Path) -> None:
-    """Teach the backbones, once; they are put in their place together."""
+def _backbones(folder: Path, teach: bool) -> None:
+    """Put the backbones in their place, once and together."""
     if (folder / "backbones").is_dir():
         return
-    from studies.shortcuts.backbone import Teaching, save_backbones
+    from studies.shortcuts.backbone import Teaching, copy_backbones, save_backbones
 
     unfinished = folder / "backbones.unfinished"
-    save_backbones(unfinished, Teaching(), print)
+    if teach:
+        save_backbones(unfinished, Teaching(), print)
+    else:
+        copy_backbones(unfinished, Teaching().seed)
     unfinished.rename(folder / "backbones")

@@ -59,7 +59,7 @@ def write_metrics(folder: Path, tasks: Sequence[Task]) -> tuple[list[Summary], V
                 at = replace(condition, stop=stop)
                 found, change = summarise(folder, at, name, seeds), gain(folder, at, name, seeds)
                 gains = {"iid_gain": change.iid.to_dict(), "ood_gain": change.ood.to_dict()}
-                rows.append({**_plain(found), "seeds": list(seeds), **gains})
+                rows.append({**_plain(found), **gains})
                 if stop == 1.0:
                     last.append(found)
     judged = verdict(folder, there)
@@ -117,5 +117,5 @@ def _percent(estimate: Estimate) -> str:
 
 def _plain(summary: Summary) -> dict[str, Any]:
     values = {entry.name: getattr(summary, entry.name) for entry in fields(summary)}
-    condition = asdict(values.pop("condition"))
+    condition = {**asdict(values.pop("condition")), "seeds": list(values.pop("seeds"))}
     return {**condition, **{name: getattr(value, "to_dict", lambda v=value: v)() for name, value in values.items()}}

@@ -47,6 +47,7 @@ class Summary:
 
     condition: Condition
     method: str
+    seeds: tuple[int, ...]
     dev: Estimate
     """I.i.d. accuracy on dev pictures, which alone may choose between methods and stops."""
     iid: Estimate
@@ -92,6 +93,7 @@ def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[i
     return Summary(
         condition,
         method,
+        tuple(seeds),
         dev=mean([run.share("dev") for run in runs], bounds=bounds),
         iid=mean(iid, bounds=bounds),
         ood=mean(ood, bounds=bounds),

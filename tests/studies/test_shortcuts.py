@@ -24,15 +24,18 @@ from rewardmodels.proxies import copied_branches
 from rewardmodels.training import RewardTrainer
 from rewardmodels.views import partners
 from studies.shortcuts import grid, summary
-from studies.shortcuts.backbone import Teaching, taught, untaught
+from studies.shortcuts.backbone import Teaching, copy_backbones, taught, untaught
 from studies.shortcuts.command import ShortcutsConfig, run, settings_digest
 from studies.shortcuts.environments import make_pairs, strengths
+from studies.shortcuts.figures import write_figures
 from studies.shortcuts.frontier import below_frontier, two_cue_accuracies
 from studies.shortcuts.grid import Task, methods_of, missing, no_cue, path_of, read_cell, run_task, tasks
 from studies.shortcuts.pictures import image_of, named_pictures, split_pictures
 from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
+from studies.shortcuts.quick import run_quick
 from studies.shortcuts.runs import TEST_SETS, _settings, prepare, train_method, train_proxy
 from studies.shortcuts.settings import (
+    BACKBONES,
     CONTROL_METHODS,
     CUES,
     ENVIRONMENTS,
@@ -318,6 +321,15 @@ def test_the_report_holds_complete_places_and_names_the_others(
     assert all(row["ood_gain"]["value"] == 0 for row in rows)
     assert judged is not None and set(judged.helping) == {Condition(*HEADLINE).label, Condition(*other).label}
     assert judged.published.ood.value > 0.05
+    drawn = write_figures(tmp_path, found)
+    assert sorted(path.name for path in drawn) == [
+        "seeing-noisier-0.95-400.png",
+        "seeing-noisier-0.98-400.png",
+        "transfer-SFC.png",
+        "transfer-SFC0.7.png",
+        "transfer-plain.png",
+    ]
+    assert all(path.stat().st_size > 5000 for path in drawn)
     print_summaries(found)
     print_verdict(judged)
     said = capsys.readouterr().out
@@ -385,6 +397,38 @@ def test_others_are_the_same_texts_with_another_pairs_image(start: RewardModel) 
     swapped = alone.inputs(np.array([partner[place] for place in (2, 5, 7)]))["pixel_values"]
     assert torch.equal(others, swapped) and not torch.equal(others, own)
     assert torch.equal(inputs["input_ids"][:6], inputs["input_ids"][6:])
+
+
+def test_the_bundled_backbones_are_what_they_are_called(tmp_path: Path) -> None:
+    copy_backbones(tmp_path, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(BACKBONES)
+    models = {name: RewardModel.from_pretrained(tmp_path / name, device="cpu") for name in BACKBONES}
+    weights = {name: model.model.state_dict() for name, model in models.items()}
+
+    def same(one: str, other: str, part: str) -> bool:
+        return all(torch.equal(value, weights[other][key]) for key, value in weights[one].items() if part in key)
+
+    assert same("seeing", "unaligned", "vision_tower") and not same("seeing", "unaligned", "language_model")
+    assert same("blind", "unaligned", "language_model") and not same("blind", "unaligned", "vision_tower")
+    pairs = make_pairs(split_pictures()["test"], 150, strengths("", 0.5), 0.0, (1,))
+    right = {name: np.mean(margins(model.model, PreparedPairs(model, pairs)) > 0) for name, model in models.items()}
+    assert right["seeing"] > 0.85
+    assert max(right["unaligned"], right["blind"]) < 0.65
+
+
+def test_the_quick_table_is_of_its_own_margins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_quick(tmp_path, SMALL, steps=12) == 0
+    written = json.loads((tmp_path / "quick.json").read_text())
+    said = capsys.readouterr().out
+    assert "no claim" in said and "SFC^0.7" in said and "nothing" in said
+    assert list(written["accuracy"]) == [TEXT_ONLY, "plain", "SFC", "SFC^0.7"]
+    for method, row in written["accuracy"].items():
+        for test, estimate in row.items():
+            right = np.array(written["margins"][method][test]) > 0
+            assert estimate["value"] == pytest.approx(right.mean()) and estimate["n"] == SMALL.test_pairs
+    margins_of = written["margins"]
+    assert margins_of["plain"] != margins_of["SFC"] != margins_of["SFC^0.7"]
+    assert margins_of[TEXT_ONLY]["as in training"] == margins_of[TEXT_ONLY]["as in training, images blank"]
 
 
 def test_teaching_teaches() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -31,6 +32,12 @@ EVERY: dict[str, dict[str, Any]] = {
         "rejected": [0.5, 1.3, 3.6],
         "low": TABLE - 0.02,
         "high": TABLE,
+    },
+    "home_and_elsewhere": {
+        "methods": ["plain", "half rate", "SFC", "SFC, normalised", "SFC^0.5", "SFC^0.7", "1 - p", "product", "DRO"],
+        "home": np.linspace(0.99, 0.9, 9)[:, None] + np.array([0.0, -0.01, 0.005]),
+        "elsewhere": np.linspace(0.7, 0.9, 9)[:, None] + np.array([0.0, -0.03, 0.02]),
+        "frontier": (np.linspace(0.9, 1.0, 50), np.linspace(0.92, 0.6, 50)),
     },
     "rulers": {
         "names": ["reward model", "longer", "shorter", "random"],
@@ -132,6 +139,10 @@ def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str, title: str) 
         ("transfer_matrix", {"value": TABLE[:2]}),
         ("transfer_matrix", {"value": TABLE * np.nan}),
         ("transfer_matrix", {"low": TABLE + 0.1}),
+        ("home_and_elsewhere", {"home": np.full((3, 3), 0.9)}),
+        ("home_and_elsewhere", {"elsewhere": np.full((9, 3), np.nan)}),
+        ("home_and_elsewhere", {"home": np.tile([0.9, 0.95, 1.0], (9, 1))}),
+        ("home_and_elsewhere", {"frontier": ([0.9, 1.0], [0.5])}),
         ("style_matrix", {"chosen": [1.0, 2.0]}),
         ("rulers", {"value": [0.1, 0.2]}),
         ("rulers", {"scored": 9}),
@@ -165,6 +176,21 @@ def test_transfer_cells_hold_the_table_from_the_top_and_frame_the_diagonal() -> 
     holes = TABLE.copy()
     holes[0, 1] = np.nan
     assert len(rewards.transfer_matrix(NAMES, holes).axes[0].texts) == 8
+
+
+def test_points_lie_where_the_accuracies_are_and_ninth_methods_are_hollow() -> None:
+    axes = drawn("home_and_elsewhere").axes[0]
+    given = EVERY["home_and_elsewhere"]
+    for place, container in enumerate(axes.containers):
+        assert isinstance(container, ErrorbarContainer)
+        point, _, bars = container.lines
+        assert np.ravel(point.get_xdata()).tolist() == [given["home"][place, 0]]
+        assert np.ravel(point.get_ydata()).tolist() == [given["elsewhere"][place, 0]]
+        assert (point.get_markerfacecolor() == "white") == (place >= 7)
+        across, up = (np.array(each.get_segments())[0] for each in bars)
+        assert across[:, 0].tolist() == pytest.approx(given["home"][place, 1:])
+        assert up[:, 1].tolist() == pytest.approx(given["elsewhere"][place, 1:])
+    assert len(axes.containers) == 9
 
 
 def test_bars_are_as_long_as_the_accuracies_and_only_rulers_are_hatched() -> None:

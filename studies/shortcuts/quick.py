@@ -1,0 +1,94 @@
+"""A taste of the study in about a minute: three small reward models, one shortcut, one seed. Makes no claim.
+
+The runs are the study's own, shorter; what is printed is over pairs, and says nothing about another seed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from probes.estimates import Estimate, proportion
+from probes.files import now, write_json
+from studies.bundled import BUNDLED_BACKBONES
+from studies.shortcuts.settings import LEARNABILITIES, METHODS, TEXT_ONLY, Sizes
+
+RESULT = "quick.json"
+ENVIRONMENT, STRENGTH, STEPS, SEED = "length", 0.98, 120, 0
+SIZES = Sizes(train_pairs=1200, dev_pairs=20, test_pairs=300)
+COMPARED = ("plain", "SFC", "SFC^0.7")
+COLUMNS = {
+    ENVIRONMENT: "as in training",
+    "neutral": "shortcut tells nothing",
+    "reversed": "shortcut reversed",
+    "blank": "as in training, images blank",
+}
+"""Test sets, and what the table calls them."""
+
+
+def run_quick(out: Path, sizes: Sizes = SIZES, steps: int = STEPS) -> int:
+    """Train, print a table and write it to `OUT/quick.json`; returns 0.
+
+    Args:
+        out: A folder; an earlier result in it is replaced.
+        sizes: How much data.
+        steps: Of each training.
+    """
+    import torch
+
+    from rewardmodels.model import RewardModel
+    from studies.shortcuts.runs import RunResult, prepare, train_method, train_proxy
+
+    torch.set_num_threads(1)
+    noise = next(each.noise for each in LEARNABILITIES if each.name == "noisier")
+    start = RewardModel.from_pretrained(BUNDLED_BACKBONES / "seeing", device="cpu")
+    print(f"drawing {sizes.train_pairs} pairs in which the longer answer is better {STRENGTH:.0%} of the time")
+    data = prepare(start, ENVIRONMENT, STRENGTH, noise, SEED, sizes)
+    print(f"training {TEXT_ONLY}, {', '.join(COMPARED)}: {steps} steps each, one seed")
+    proxy: RunResult = train_proxy(start, data, SEED, sizes, steps)
+    rows: dict[str, RunResult] = {TEXT_ONLY: proxy}
+    for name in COMPARED:
+        method = next(each for each in METHODS if each.name == name)
+        rows[name] = train_method(start, data, method, SEED, sizes, proxy, steps)
+    clusters = {test: [pair.cluster for pair in data.tests[test].pairs] for test in COLUMNS}
+    found = {
+        name: {test: _accuracy(result.tests[test][-1], clusters[test]) for test in COLUMNS}
+        for name, result in rows.items()
+    }
+    _print(found)
+    content: dict[str, Any] = {
+        "finished": now(),
+        "environment": ENVIRONMENT,
+        "strength": STRENGTH,
+        "steps": steps,
+        "seed": SEED,
+        "accuracy": {
+            name: {COLUMNS[test]: each.to_dict() for test, each in row.items()} for name, row in found.items()
+        },
+        "margins": {
+            name: {COLUMNS[test]: result.tests[test][-1].tolist() for test in COLUMNS} for name, result in rows.items()
+        },
+    }
+    write_json(out / RESULT, content)
+    print(f"one seed of one setting, and no claim; every margin is in {out / RESULT}")
+    return 0
+
+
+def _accuracy(margins: npt.NDArray[np.float32], clusters: list[str]) -> Estimate:
+    return proportion(margins > 0, clusters)
+
+
+def _print(found: dict[str, dict[str, Estimate]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Pairs about unseen pictures ranked right, %", title_justify="left")
+    table.add_column("trained by")
+    for name in COLUMNS.values():
+        table.add_column(name, justify="right")
+    for method, row in found.items():
+        table.add_row(
+            method, *(f"{100 * each.value:.1f} [{100 * each.low:.1f}, {100 * each.high:.1f}]" for each in row.values())
+        )
+    Console().print(table)
