@@ -98,6 +98,8 @@ def reliability(
     )  # fmt: skip
     axes.set(ylim=(-0.03, 1.03), xlim=(0.49, 1.01))
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+    # The legend goes where a title leaves room.
+    add_title(figure, title)
     add_legend(figure, axes)
     label_axes(axes, "", "right")
     if error is not None:
@@ -110,7 +112,6 @@ def reliability(
     below.set_ylim(0, 1.25 * max(float(pairs.max()), 1.0))
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     label_axes(below, "confidence in the preferred answer", "n")
-    add_title(figure, title)
     return figure
 
 

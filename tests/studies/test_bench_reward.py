@@ -123,7 +123,7 @@ def test_each_arm_trains_what_it_says(tmp_path: Path, arm: str) -> None:
 
 def test_a_small_bench_runs_in_processes_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "reward.json"
-    assert run(replace(SMALL, kinds=("branch-blank",), out=out)) == 0
+    assert run(replace(SMALL, pairs=4, kinds=("branch-blank",), out=out)) == 0
     found = read_results(out)
     (cell,) = found.cells
     assert (cell.kind, cell.time.n, len(cell.time_ratios), cell.error, cell.passes) == (
