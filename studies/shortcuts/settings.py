@@ -32,7 +32,7 @@ CUES: tuple[Cue, ...] = (
 )
 """Words of the bundled tokenizer's own vocabulary, so that a cue is two to four tokens."""
 ENVIRONMENTS: tuple[str, ...] = tuple(cue.name for cue in CUES)
-NO_CUE = "no cue"
+NO_CUE = "no-cue"
 """The environment in which no cue tells anything: what training learns there is the image-only ceiling."""
 ELSEWHERE = 0.5
 """Share of pairs in which another environment's cue is right."""
