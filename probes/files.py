@@ -4,6 +4,7 @@ Knows nothing of what is in the files. No torch.
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -44,6 +45,15 @@ def _flush(path: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or none of it."""
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as a compressed .npz, whole or not at all."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
 
 
 def write_json(path: Path, content: Any) -> None:

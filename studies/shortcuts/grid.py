@@ -4,7 +4,6 @@ One task holds the runs of one backbone, learnability, strength, length, environ
 and their proxy. Every run is written by itself, whole or not at all, so an interrupted grid loses one run a process.
 """
 
-import io
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from probes.files import write_bytes
+from probes.files import write_arrays
 from probes.inputs import InputError
 from studies.shortcuts.settings import (
     CONTRAST_ALONE,
     CONTROL_METHODS,
     ENVIRONMENTS,
-    LEARNABILITIES,
     METHODS,
     NO_CUE,
     PLACES,
@@ -30,6 +28,7 @@ from studies.shortcuts.settings import (
     Method,
     Place,
     Sizes,
+    noise_of,
 )
 
 
@@ -142,7 +141,7 @@ def run_task(folder: Path, task: Task, sizes: Sizes) -> list[str]:
     if not left:
         return []
     torch.set_num_threads(1)
-    noise = next(each.noise for each in LEARNABILITIES if each.name == task.learnability)
+    noise = noise_of(task.learnability)
     start = RewardModel.from_pretrained(folder / "backbones" / task.backbone, device="cpu")
     if task.environment == NO_CUE:
         data = prepare_without_cue(start, noise, task.seed, sizes)
@@ -186,6 +185,4 @@ def _write(folder: Path, cell: Cell, result: Any, data: Any) -> None:
     for name, values in result.tests.items():
         arrays[f"margins.{name}"] = values
         arrays[f"clusters.{name}"] = np.array([pair.cluster for pair in data.tests[name].pairs])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_bytes(path_of(folder, cell), buffer.getvalue())
+    write_arrays(path_of(folder, cell), arrays)

@@ -1,8 +1,8 @@
 """One training run of the study: from a backbone through the shipped trainer, measured on the way.
 
-A jointly trained proxy learns by plain Bradley-Terry on inputs of its own, and no method changes what it learns. So
-it is trained once for each environment, strength and seed; its margins, step by step, stand in for the branch in every
-method that asks for one. That gives the numbers of training both side by side, for half the work.
+The proxy is trained once for each environment, strength and seed; its margins, step by step, stand in for the branch
+in every method that asks for one (`studies.short_training`). That gives the numbers of training both side by side, for
+half the work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 from trl import RewardConfig
 
 from rewardmodels.loading import draw_head
 from rewardmodels.model import RewardModel
 from rewardmodels.objectives import make_objective
-from rewardmodels.training import RewardTrainer, Scored
+from studies.short_training import Margins, RecordedProxyTrainer, short_run
 from studies.shortcuts.environments import make_pairs, strengths
 from studies.shortcuts.pictures import split_pictures
 from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
@@ -34,8 +33,6 @@ TEST_SETS = ("dev", *ENVIRONMENTS, "reversed", "blank", "neutral")
 "dev": the own environment's, for choosing; each environment's by name; "reversed": the own cue wrong as often as it was
 right; "blank": the own environment's without the image; "neutral": every cue right on half.
 """
-
-Margins = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,10 @@ class RunResult:
 
 def prepare(reward: RewardModel, environment: str, strength: float, noise: float, seed: int, sizes: Sizes) -> Data:
     """Draw and prepare the pairs of a run; they depend on environment, strength and seed, and on no method."""
-    pictures = split_pictures()
-    place = ENVIRONMENTS.index(environment)
+    drawn = (seed, ENVIRONMENTS.index(environment), round(1000 * strength))
 
     def made(split: str, count: int, right: Mapping[str, float], part: int) -> PreparedPairs:
-        key = (seed, place, round(1000 * strength), part)
-        return PreparedPairs(reward, make_pairs(pictures[split], count, right, noise, key, environment), "states")
+        return _made(reward, split, count, right, noise, (*drawn, part), environment)
 
     own = strengths(environment, strength)
     tests = {"dev": made("dev", sizes.dev_pairs, own, 1)}
@@ -80,14 +75,22 @@ def prepare(reward: RewardModel, environment: str, strength: float, noise: float
 
 def prepare_without_cue(reward: RewardModel, noise: float, seed: int, sizes: Sizes) -> Data:
     """Draw and prepare pairs in which no cue tells anything, for training and as the test set "neutral"."""
-    pictures, right = split_pictures(), strengths("", 0.5)
+    right, drawn = strengths("", 0.5), (seed, len(ENVIRONMENTS), 500)
+    test = _made(reward, "test", len(ENVIRONMENTS) * sizes.test_pairs, right, noise, (*drawn, 7))
+    return Data(_made(reward, "train", sizes.train_pairs, right, noise, (*drawn, 0)), {"neutral": test})
 
-    def made(split: str, count: int, part: int) -> PreparedPairs:
-        key = (seed, len(ENVIRONMENTS), 500, part)
-        return PreparedPairs(reward, make_pairs(pictures[split], count, right, noise, key), "states")
 
-    test = made("test", len(ENVIRONMENTS) * sizes.test_pairs, 7)
-    return Data(made("train", sizes.train_pairs, 0), {"neutral": test})
+def _made(
+    reward: RewardModel,
+    split: str,
+    count: int,
+    right: Mapping[str, float],
+    noise: float,
+    drawn: Sequence[int],
+    grouped_by: str = "",
+) -> PreparedPairs:
+    pairs = make_pairs(split_pictures()[split], count, right, noise, drawn, grouped_by)
+    return PreparedPairs(reward, pairs, "states")
 
 
 def train_proxy(start: RewardModel, data: Data, seed: int, sizes: Sizes, steps: int) -> RunResult:
@@ -120,25 +123,6 @@ def train_method(
         ValueError: If the method needs a proxy and there is none, or it is another length's.
     """
     return _train(start, data.train, data.tests, method, seed, sizes, steps, proxy)
-
-
-class RecordedProxyTrainer(RewardTrainer):
-    """The shipped trainer with the proxy's margins of each step known beforehand."""
-
-    brings_text_margins = True
-
-    def __init__(self, *args: Any, recorded: Margins | None = None, **kwargs: Any) -> None:
-        self._recorded = recorded
-        self.own: list[Tensor] = []
-        super().__init__(*args, **kwargs)
-
-    def _scored(self, model: Any, inputs: dict[str, Any], aside: Mapping[str, Any]) -> Scored:
-        rewards = super()._scored(model, inputs, aside).rewards
-        better, worse = self._apart(rewards.detach().float())[0].chunk(2)
-        self.own.append(better - worse)
-        if self._recorded is None or not self._objective.needs_text:
-            return Scored(rewards)
-        return Scored(rewards, torch.from_numpy(self._recorded[self.state.global_step]))
 
 
 class _Measuring(TrainerCallback):  # type: ignore[misc]
@@ -195,24 +179,12 @@ def _train(
 
 
 def _settings(folder: Path, method: Method, seed: int, sizes: Sizes, steps: int) -> RewardConfig:
-    return RewardConfig(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=sizes.batch,
+    return short_run(
+        folder,
+        steps=steps,
+        batch=sizes.batch,
         learning_rate=sizes.learning_rate * method.rate,
-        lr_scheduler_type="linear",
-        warmup_steps=sizes.warm_up,
-        max_grad_norm=sizes.clip,
-        weight_decay=0.0,
+        warm_up=sizes.warm_up,
+        clip=sizes.clip,
         seed=seed,
-        data_seed=seed,
-        logging_steps=10,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        dataloader_drop_last=True,
-        remove_unused_columns=False,
     )

@@ -51,6 +51,13 @@ class Learnability(NamedTuple):
 
 
 LEARNABILITIES: tuple[Learnability, ...] = (Learnability("clearer", 0.5), Learnability("noisier", 0.9))
+
+
+def noise_of(learnability: str) -> float:
+    """The noise of a learnability, by its name."""
+    return next(each.noise for each in LEARNABILITIES if each.name == learnability)
+
+
 STRENGTHS: tuple[float, ...] = (0.95, 0.98, 1.0)
 BACKBONES: tuple[str, ...] = ("seeing", "unaligned", "blind")
 """Taught to see by pairs without a useful cue; with the taught tower only, which its decoder has never read; or with
