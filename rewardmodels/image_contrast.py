@@ -43,6 +43,7 @@ class ImageContrast(BradleyTerry):
         """Return the loss of the multimodal model, and what to log of it."""
         assert step.batch.margin_shuffled is not None
         gain = step.batch.margin - step.batch.margin_shuffled
-        loss = self.ranking * pair_loss(step.margin) + self.contrast * pair_loss(gain)
-        log = {"loss_contrast": pair_loss(gain).mean().detach(), "accuracy_contrast": ranked_correctly(gain)}
+        apart = pair_loss(gain)
+        loss = self.ranking * pair_loss(step.margin) + self.contrast * apart
+        log = {"loss_contrast": apart.mean().detach(), "accuracy_contrast": ranked_correctly(gain)}
         return weighted_loss(loss, step.batch.weight), log

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from probes.estimates import Estimate, mean
-from studies.shortcuts.frontier import two_cue_accuracies
+from studies.shortcuts.frontier import frontier
 from studies.shortcuts.settings import ENVIRONMENTS, HEADLINE, STOPS, TEXT_ONLY
 from studies.shortcuts.summary import Condition, Summary, summarise, transfer
 
@@ -43,20 +43,16 @@ def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary], sto
     from viz import papers, rewards
 
     shown = [(STOPPED, stopped), *((each.method, each) for each in here)]
-    ceiling = here[0].ceiling.value
-    frontier = None
-    if condition.backbone == "seeing" and 0.5 < ceiling < 1.0:
-        home, away = two_cue_accuracies(ceiling, condition.strength, np.linspace(0, 6, 601))
-        best = int(np.argmax(home))
-        frontier = (home[: best + 1], away[: best + 1])
+    seen = here[0].below_frontier is not None
+    line = frontier(here[0].ceiling.value, condition.strength) if seen else None
     figure = rewards.home_and_elsewhere(
         [name for name, _ in shown],
         [_ends(each.iid) for _, each in shown],
         [_ends(each.ood) for _, each in shown],
-        frontier,
+        line,
         title=f"{condition.label}; n = {len(here[0].seeds)} seeds",
     )
-    path = folder / "figures" / f"{'-'.join(map(str, _place(condition)))}.png"
+    path = folder / "figures" / f"{'-'.join(map(str, condition.place))}.png"
     return papers.save(figure, path)
 
 
@@ -71,10 +67,6 @@ def _draw_transfer(folder: Path, summary: Summary) -> Path:
     figure = rewards.transfer_matrix(ENVIRONMENTS, value, low, high, limits=(0.5, 1.0), title=summary.method)
     name = summary.method.replace("^", "").replace(" ", "-").replace(",", "")
     return papers.save(figure, folder / "figures" / f"transfer-{name}.png")
-
-
-def _place(condition: Condition) -> tuple[str, str, float, int]:
-    return condition.backbone, condition.learnability, condition.strength, condition.steps
 
 
 def _ends(estimate: Estimate) -> tuple[float, float, float]:

@@ -38,6 +38,20 @@ def two_cue_accuracies(ceiling: float, strength: float, ratio: npt.ArrayLike) ->
     return strength * with_cue + (1 - strength) * against, (with_cue + against) / 2
 
 
+def frontier(ceiling: float, strength: float) -> tuple[FloatArray, FloatArray]:
+    """The frontier as points: accuracies at home, rising, and elsewhere, falling.
+
+    From the ratio 0 to the one that is best at home, up to which both change in one direction each.
+
+    Args:
+        ceiling: See `two_cue_accuracies`.
+        strength: See there.
+    """
+    home, away = two_cue_accuracies(ceiling, strength, np.linspace(0, 12, 6001))
+    best = int(np.argmax(home))
+    return home[: best + 1], away[: best + 1]
+
+
 def below_frontier(ceiling: float, strength: float, iid: npt.ArrayLike, ood: npt.ArrayLike) -> FloatArray:
     """How far accuracies elsewhere lie below the frontier at the same accuracy at home.
 
@@ -52,9 +66,5 @@ def below_frontier(ceiling: float, strength: float, iid: npt.ArrayLike, ood: npt
         the frontier's best accuracy elsewhere, the ceiling; one above its largest, against that of the optimal ratio.
     """
     home, away = np.broadcast_arrays(np.asarray(iid, dtype=np.float64), np.asarray(ood, dtype=np.float64))
-    ratios = np.linspace(0, 12, 6001)
-    at_home, elsewhere = two_cue_accuracies(ceiling, strength, ratios)
-    best = int(np.argmax(at_home))
-    # Up to the ratio that is best at home, both accuracies change in one direction each.
-    distance: FloatArray = np.interp(home, at_home[: best + 1], elsewhere[: best + 1]) - away
+    distance: FloatArray = np.interp(home, *frontier(ceiling, strength)) - away
     return distance

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from probes.estimates import Estimate, proportion
 from probes.files import now, write_json
 from studies.bundled import BUNDLED_BACKBONES
-from studies.shortcuts.settings import LEARNABILITIES, METHODS, TEXT_ONLY, Sizes
+from studies.shortcuts.report import percent
+from studies.shortcuts.settings import METHODS, TEXT_ONLY, Sizes, noise_of
 
 RESULT = "quick.json"
 ENVIRONMENT, STRENGTH, STEPS, SEED = "length", 0.98, 120, 0
@@ -41,10 +42,9 @@ def run_quick(out: Path, sizes: Sizes = SIZES, steps: int = STEPS) -> int:
     from studies.shortcuts.runs import RunResult, prepare, train_method, train_proxy
 
     torch.set_num_threads(1)
-    noise = next(each.noise for each in LEARNABILITIES if each.name == "noisier")
     start = RewardModel.from_pretrained(BUNDLED_BACKBONES / "seeing", device="cpu")
     print(f"drawing {sizes.train_pairs} pairs in which the longer answer is better {STRENGTH:.0%} of the time")
-    data = prepare(start, ENVIRONMENT, STRENGTH, noise, SEED, sizes)
+    data = prepare(start, ENVIRONMENT, STRENGTH, noise_of("noisier"), SEED, sizes)
     print(f"training {TEXT_ONLY}, {', '.join(COMPARED)}: {steps} steps each, one seed")
     proxy: RunResult = train_proxy(start, data, SEED, sizes, steps)
     rows: dict[str, RunResult] = {TEXT_ONLY: proxy}
@@ -88,7 +88,5 @@ def _print(found: dict[str, dict[str, Estimate]]) -> None:
     for name in COLUMNS.values():
         table.add_column(name, justify="right")
     for method, row in found.items():
-        table.add_row(
-            method, *(f"{100 * each.value:.1f} [{100 * each.low:.1f}, {100 * each.high:.1f}]" for each in row.values())
-        )
+        table.add_row(method, *map(percent, row.values()))
     Console().print(table)

@@ -40,7 +40,7 @@ def complete(folder: Path, tasks: Sequence[Task]) -> dict[Condition, tuple[int, 
 
 def methods_in(condition: Condition) -> list[str]:
     """The proxy and the methods that a place of the map compares."""
-    task = Task(condition.backbone, condition.learnability, condition.strength, condition.steps, "", 0)
+    task = Task(*condition.place, "", 0)
     return [TEXT_ONLY, *(method.name for method in methods_of(task))]
 
 
@@ -81,7 +81,7 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
     console = Console()
     for condition in dict.fromkeys(each.condition for each in summaries):
         here = [each for each in summaries if each.condition == condition]
-        title = f"{condition.label}; image-only ceiling {_percent(here[0].ceiling)}"
+        title = f"{condition.label}; image-only ceiling {percent(here[0].ceiling)}"
         table = Table(title=title, title_justify="left")
         for heading in ("method", "i.i.d.", "o.o.d.", "cue reversed", "lost when blank", "SFD", "below frontier"):
             table.add_column(heading, justify="left" if heading == "method" else "right")
@@ -89,9 +89,9 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
             shares = (each.iid, each.ood, each.reversed, each.blank)
             table.add_row(
                 each.method,
-                *(_percent(share) for share in shares),
+                *(percent(share) for share in shares),
                 f"{each.degradation.value:.1f}",
-                "-" if each.below_frontier is None else _percent(each.below_frontier),
+                "-" if each.below_frontier is None else percent(each.below_frontier),
             )
         console.print(table)
 
@@ -101,7 +101,7 @@ def print_verdict(judged: Verdict) -> None:
     for change, bar in ((judged.published, LARGEST_LOSS_PUBLISHED), (judged.chosen, LARGEST_LOSS_CHOSEN)):
         reached = "reached" if change.reaches(bar) else "not reached"
         print(
-            f"{change.method} against plain: o.o.d. {_percent(change.ood)}, i.i.d. {_percent(change.iid)} points; "
+            f"{change.method} against plain: o.o.d. {percent(change.ood)}, i.i.d. {percent(change.iid)} points; "
             f"bars (+{100 * GAIN_BAR:.0f} at the lower end, -{100 * bar:.0f}) {reached}"
         )
     print(
@@ -111,7 +111,8 @@ def print_verdict(judged: Verdict) -> None:
     )
 
 
-def _percent(estimate: Estimate) -> str:
+def percent(estimate: Estimate) -> str:
+    """A share in percent, with its interval."""
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 

@@ -6,6 +6,7 @@ trains nothing. No torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from probes.estimates import Estimate, difference, mean
 from rewardmodels.degradation import ShortcutFailureDegradation, shortcut_failure_degradation
 from studies.shortcuts.frontier import below_frontier
 from studies.shortcuts.grid import Stored, Task, no_cue, read_cell
-from studies.shortcuts.settings import ENVIRONMENTS, TEXT_ONLY, Place
+from studies.shortcuts.settings import ENVIRONMENTS, TEXT_ONLY, Cell, Place
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,6 +31,11 @@ class Condition:
     steps: int
     stop: float = 1.0
     """Share of the training after which it is measured."""
+
+    @property
+    def place(self) -> Place:
+        """Without the stop."""
+        return Place(self.backbone, self.learnability, self.strength, self.steps)
 
     @property
     def label(self) -> str:
@@ -74,8 +80,7 @@ def ceiling_of(folder: Path, condition: Condition, seeds: Sequence[int]) -> Esti
     Raises:
         InputError: If a run is missing.
     """
-    place = Place(condition.backbone, condition.learnability, condition.strength, condition.steps)
-    found = [read_cell(folder, no_cue(place, seed).cell("plain")).tests["neutral"][-1] for seed in seeds]
+    found = [_cell(folder, no_cue(condition.place, seed).cell("plain")).tests["neutral"][-1] for seed in seeds]
     return mean([float(_ranked_right(margins).mean()) for margins in found], bounds=(0.0, 1.0))
 
 
@@ -184,8 +189,13 @@ class _Seed:
 
 
 def _stored(folder: Path, condition: Condition, method: str, environment: str, seed: int) -> Stored:
-    task = Task(condition.backbone, condition.learnability, condition.strength, condition.steps, environment, seed)
-    return read_cell(folder, task.cell(method))
+    return _cell(folder, Task(*condition.place, environment, seed).cell(method))
+
+
+@lru_cache(maxsize=256)
+def _cell(folder: Path, cell: Cell) -> Stored:
+    """A finished run, which never changes: every method is compared with the same plain and text-only runs."""
+    return read_cell(folder, cell)
 
 
 def _ranked_right(margins: npt.NDArray[np.float32]) -> FloatArray:
