@@ -1,15 +1,17 @@
-"""The JSON file that a bench writes anew after every cell, and whether a later call may go on with it.
+"""The JSON file that a bench writes anew after every cell, whether a later call may go on with it, and its ratios.
 
-Knows settings and the machine; nothing of what a cell holds. No torch.
+Knows settings, the machine and failures; nothing else of what a cell holds. No torch.
 """
 
 import json
+import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from probes.files import read_json
 from probes.inputs import InputError
@@ -100,6 +102,67 @@ def cells_before(
                 f"{out} was measured with another {name} ({', '.join(differing)}): start again with --overwrite"
             )
     return cells
+
+
+class Measured(Protocol):
+    """What every bench's cell tells of its failure."""
+
+    @property
+    def error(self) -> str | None:
+        """The first failure; None when all ran."""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it met its memory limit, which is a result."""
+
+
+Cell = TypeVar("Cell", bound=Measured)
+
+
+def kept_cells(
+    bench: str, out: Path | None, rows: Sequence[Mapping[str, Any]], read: Callable[[dict[str, Any]], Cell]
+) -> list[Cell]:
+    """The cells of `cells_before` as the bench reads them; those that failed for another reason than memory left out.
+
+    Raises:
+        InputError: If the file holds other cells.
+    """
+    with refusing_others(bench, out):
+        cells = [read(dict(row)) for row in rows]
+    return [cell for cell in cells if cell.error is None or cell.out_of_memory]
+
+
+@contextmanager
+def refusing_others(bench: str, path: Path | None) -> Iterator[None]:
+    """Refuse a file that is no result of a bench, where reading it in the block fails.
+
+    Raises:
+        InputError: Naming file and bench.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no result of {bench} ({error}): choose another file") from None
+
+
+def with_nan(row: Mapping[str, Any], words: Collection[str] = ("error", "passes")) -> dict[str, Any]:
+    """A cell as JSON holds it, with NaN for null again, but for `words`, where null is nothing."""
+    return {name: math.nan if value is None and name not in words else value for name, value in row.items()}
+
+
+def quotient(ours: float, plain: float) -> float:
+    """One number over another; NaN where that is not positive."""
+    return ours / plain if plain > 0 else math.nan
+
+
+def pairwise(ours: Sequence[float], plain: Sequence[float]) -> list[float]:
+    """Each number over its partner; pairs without time are left out."""
+    return [mine / theirs for mine, theirs in zip(ours, plain, strict=True) if theirs > 0]
+
+
+def median(values: Sequence[float]) -> float:
+    """The median; NaN of nothing."""
+    return statistics.median(values) if values else math.nan
 
 
 @contextmanager

@@ -4,17 +4,24 @@ Knows nothing of processes, forwards or tables. No torch.
 """
 
 import json
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from probes.files import write_bytes
-from probes.inputs import InputError
 from studies.bench_child import config_from
-from studies.bench_results import cells_before, settings_of, this_machine
+from studies.bench_results import (
+    cells_before,
+    kept_cells,
+    median,
+    pairwise,
+    quotient,
+    refusing_others,
+    settings_of,
+    this_machine,
+    with_nan,
+)
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, plan, predicted_bytes
 from studies.capture.process import OUT_OF_MEMORY, Run
 
@@ -146,21 +153,6 @@ def closest_peer(cells: Sequence[CaptureCell], length: int) -> dict[str, tuple[C
     return found
 
 
-def quotient(ours: float, plain: float) -> float:
-    """One number over another; NaN where that is not positive."""
-    return ours / plain if plain > 0 else math.nan
-
-
-def pairwise(ours: Sequence[float], plain: Sequence[float]) -> list[float]:
-    """Each number over its partner; pairs without time are left out."""
-    return [mine / theirs for mine, theirs in zip(ours, plain, strict=True) if theirs > 0]
-
-
-def median(values: Sequence[float]) -> float:
-    """The median; NaN of nothing."""
-    return statistics.median(values) if values else math.nan
-
-
 def bench_machine() -> dict[str, Any]:
     """What this bench is measured on, the other tools included."""
     return this_machine(("torch", "transformers", "transformer-lens", "nnsight"))
@@ -190,26 +182,14 @@ def read_results(path: Path) -> CaptureResults:
     Raises:
         InputError: If the file is no result of this bench.
     """
-    try:
+    with refusing_others("bench capture", path):
         found = json.loads(path.read_text())
         cells = tuple(_read_cell(row) for row in found["cells"])
         return CaptureResults(config_from(CaptureBench, found["config"]), cells, dict(found["machine"]))
-    except _OTHER as error:
-        raise _no_result(path, error) from None
 
 
 def _read_cell(row: dict[str, Any]) -> CaptureCell:
-    words = ("error", "passes")
-    given: dict[str, Any] = {name: math.nan if v is None and name not in words else v for name, v in row.items()}
-    return CaptureCell(**{**given, "time_ratios": tuple(given["time_ratios"])})
-
-
-_OTHER = (ValueError, KeyError, TypeError, AttributeError)
-"""What reading a file of something else raises."""
-
-
-def _no_result(path: Path | None, error: Exception) -> InputError:
-    return InputError(f"{path} is no result of bench capture ({error}): choose another file")
+    return CaptureCell(**{**with_nan(row), "time_ratios": tuple(row["time_ratios"])})
 
 
 def measured_before(config: CaptureBench) -> list[CaptureCell]:
@@ -219,8 +199,4 @@ def measured_before(config: CaptureBench) -> list[CaptureCell]:
         InputError: As `cells_before`, or if the file holds other cells.
     """
     rows = cells_before("bench capture", config.out, settings_of(config), bench_machine())
-    try:
-        cells = [_read_cell(dict(row)) for row in rows]
-    except _OTHER as error:
-        raise _no_result(config.out, error) from None
-    return [cell for cell in cells if cell.error is None or cell.out_of_memory]
+    return kept_cells("bench capture", config.out, rows, _read_cell)

@@ -11,11 +11,19 @@ from typing import Any
 from probes.estimates import Estimate
 from probes.estimates import median as median_with_interval
 from probes.files import read_json, without_nan, write_json
-from probes.inputs import InputError
 from studies.bench_child import config_from
-from studies.bench_results import cells_before, settings_of, this_machine
+from studies.bench_results import (
+    cells_before,
+    kept_cells,
+    median,
+    pairwise,
+    quotient,
+    refusing_others,
+    settings_of,
+    this_machine,
+    with_nan,
+)
 from studies.capture.process import OUT_OF_MEMORY, Run
-from studies.capture.results import median, pairwise, quotient
 from studies.reward_bench.config import KINDS, RewardBench
 
 __all__ = [
@@ -161,30 +169,16 @@ def read_results(path: Path) -> RewardResults:
     Raises:
         InputError: If the file is no result of this bench.
     """
-    try:
+    with refusing_others("bench reward", path):
         found = read_json(path)
         cells = tuple(_read_cell(row) for row in found["cells"])
         settings = {**found["config"], "kinds": [cell.kind for cell in cells]}
         return RewardResults(config_from(RewardBench, settings), cells, dict(found["machine"]))
-    except _OTHER as error:
-        raise _no_result(path, error) from None
 
 
 def _read_cell(row: dict[str, Any]) -> RewardCell:
-    words = ("error", "passes")
-    given: dict[str, Any] = {
-        name: float("nan") if value is None and name not in words else value for name, value in row.items()
-    }
-    time, ratios = Estimate.from_dict(row["time"]), tuple(given["time_ratios"])
-    return RewardCell(**{**given, "time": time, "time_ratios": ratios})
-
-
-_OTHER = (ValueError, KeyError, TypeError, AttributeError)
-"""What reading a file of something else raises."""
-
-
-def _no_result(path: Path | None, error: Exception) -> InputError:
-    return InputError(f"{path} is no result of bench reward ({error}): choose another file")
+    time, ratios = Estimate.from_dict(row["time"]), tuple(row["time_ratios"])
+    return RewardCell(**{**with_nan(row), "time": time, "time_ratios": ratios})
 
 
 def measured_before(config: RewardBench) -> list[RewardCell]:
@@ -194,8 +188,4 @@ def measured_before(config: RewardBench) -> list[RewardCell]:
         InputError: As `cells_before`, or if the file holds other cells.
     """
     rows = cells_before("bench reward", config.out, settings_of(config, _APART), bench_machine())
-    try:
-        cells = [_read_cell(dict(row)) for row in rows]
-    except _OTHER as error:
-        raise _no_result(config.out, error) from None
-    return [cell for cell in cells if cell.error is None or cell.out_of_memory]
+    return kept_cells("bench reward", config.out, rows, _read_cell)
