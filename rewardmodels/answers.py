@@ -20,7 +20,7 @@ from rewardmodels.readers.parts import row_id
 from rewardmodels.records import Response
 from rewardmodels.scorers import Scorer, verdicts
 from rewardmodels.scores import AS_IS, ScoreRow, Scores
-from rewardmodels.shards import run_in_shards
+from rewardmodels.shards import digest_or_name, run_in_shards
 
 
 class Answered(NamedTuple):
@@ -154,12 +154,5 @@ def digest_of_answers(answers: Answers) -> str:
     total = hashlib.sha256()
     for record in answers.records:
         said = [[turn.role, turn.text] for turn in record.prompt], [response.text for response in record.responses]
-        total.update(json.dumps([record.id, *said, [_digest(image) for image in record.images]]).encode())
+        total.update(json.dumps([record.id, *said, [digest_or_name(image) for image in record.images]]).encode())
     return total.hexdigest()
-
-
-def _digest(image: ImageRef) -> str:
-    try:
-        return image.digest
-    except InputError:
-        return image.name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from probes.files import clean_temporaries, read_json, write_json
-from probes.inputs import InputError
+from probes.inputs import ImageRef, InputError
 from rewardmodels.records import Preference
 from rewardmodels.scores import ScoreRow, read_rows, write_rows
 
@@ -107,12 +107,15 @@ def digest_of_records(records: Sequence[Preference]) -> str:
             "responses": [[response.text, len(response.images)] for response in record.responses],
             "ranks": record.ranks,
             "kept": [record.group, record.source, record.cluster],
-            "images": [],
+            "images": [digest_or_name(image) for image in images],
         }
-        for image in images:
-            try:
-                content["images"].append(image.digest)
-            except InputError:
-                content["images"].append(image.name)
         total.update(f"{json.dumps(content, sort_keys=True)}\n".encode())
     return total.hexdigest()
+
+
+def digest_or_name(image: ImageRef) -> str:
+    """SHA-256 of an image's bytes; its name where they cannot be read."""
+    try:
+        return image.digest
+    except InputError:
+        return image.name

@@ -75,27 +75,53 @@ def style_report(
     names = None if domains is None else np.asarray(domains)
     matrix = style_matrix(chosen, rejected, names, clusters, styles=styles, ties=0.0, level=level)
     right, wrong = np.asarray(chosen, dtype=np.float64), np.asarray(rejected, dtype=np.float64)
-    count, width = right.shape
-    item = np.arange(count)
-    shared = item if clusters is None else np.asarray(clusters)
+    shared = np.arange(len(right)) if clusters is None else np.asarray(clusters)
     even = style_centred(right, wrong, seed=seed)
     both = np.stack([right, wrong], axis=1)
     return StyleReport(
         matrix=matrix,
         domains={} if names is None else _by_domain(right, wrong, names, shared, styles, level),
-        correlations=length_correlations(
-            both.ravel(),
-            np.tile(np.arange(width, dtype=np.float64), 2 * count),
-            np.tile(np.repeat([1.0, 0.0], width), count),
-            np.repeat(item, 2 * width),
-            np.repeat(shared, 2 * width),
-            resamples=resamples,
-            seed=seed,
-            level=level,
-        ),
+        correlations=style_correlations(right, wrong, shared, resamples=resamples, seed=seed, level=level),
         right_is_worth=mean((right - wrong).mean(1), shared, level),
         rich_is_worth=mean((both[:, :, -1] - both[:, :, 0]).mean(1), shared, level),
         centred=style_matrix(*even, names, clusters, styles=styles, ties=0.0, level=level),
+    )
+
+
+def style_correlations(
+    chosen: npt.ArrayLike,
+    rejected: npt.ArrayLike,
+    clusters: npt.ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> LengthCorrelations:
+    """Correlations of the score and the style's place, from plain to rich; right and wrong answers are the quality.
+
+    Args:
+        chosen: (items, styles) scores of right answers.
+        rejected: (items, styles) scores of wrong answers.
+        clusters: (items,) what items share; None takes items as independent.
+        resamples: Bootstrap draws.
+        seed: Of the draws.
+        level: Confidence level in (0, 1).
+
+    Raises:
+        ValueError: As `length_correlations`.
+    """
+    both = np.stack([np.asarray(side, dtype=np.float64) for side in (chosen, rejected)], axis=1)
+    count, _, width = both.shape
+    item = np.arange(count)
+    return length_correlations(
+        both.ravel(),
+        np.tile(np.arange(width, dtype=np.float64), 2 * count),
+        np.tile(np.repeat([1.0, 0.0], width), count),
+        np.repeat(item, 2 * width),
+        np.repeat(item if clusters is None else np.asarray(clusters), 2 * width),
+        resamples=resamples,
+        seed=seed,
+        level=level,
     )
 
 

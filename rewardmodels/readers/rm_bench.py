@@ -14,10 +14,9 @@ from probes.reading.rows import Row, items, number, text, texts
 from probes.reading.sources import RawRow, read_source
 from rewardmodels.readers.parts import is_texts, question, row_id
 from rewardmodels.records import Preference, Response
+from rewardmodels.styles import STYLES as STYLES
 
 WHY = "rows with prompt, domain, and three texts each as chosen and rejected"
-STYLES = ("concise", "detailed", "markdown")
-"""In the order of each row's answers; detailed is plain text, markdown is as detailed."""
 
 
 class StyleScores(NamedTuple):

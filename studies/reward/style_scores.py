@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from probes.files import digest_of_folder, without_nan, write_bytes, write_json
 from probes.reading.sources import read_source
-from rewardmodels.lengths import partial_correlation
 from rewardmodels.readers.rm_bench import STYLES, StyleScores, holds_scores_only, read_style_scores
+from rewardmodels.style_scores import style_correlations
 from rewardmodels.styles import style_matrix
 from studies.reward.entries import Entry, print_table, style_entries
 from studies.reward.evaluating import METRICS
@@ -75,18 +73,9 @@ def evaluate_styles(config: "EvalConfig") -> int:
 
 def _correlation(scores: StyleScores, seed: int) -> Entry:
     """Correlation of score and style within items, right and wrong answers each among themselves."""
-    count = len(scores.chosen)
-    item = np.tile(np.repeat(np.arange(count), len(STYLES)), 2)
-    estimate = partial_correlation(
-        np.concatenate([scores.chosen.ravel(), scores.rejected.ravel()]),
-        np.tile(np.arange(len(STYLES)), 2 * count),
-        np.repeat([1.0, 0.0], len(STYLES) * count),
-        item,
-        within=item,
-        seed=seed,
-    )
+    found = style_correlations(scores.chosen, scores.rejected, seed=seed)
     note = "styles from plain to rich, within items"
-    return Entry("length", "style correlation at fixed quality", estimate, "number", note)
+    return Entry("length", "style correlation at fixed quality", found.within_prompt, "number", note)
 
 
 def _rows(scores: StyleScores) -> list[dict[str, object]]:
