@@ -32,6 +32,8 @@ SCREEN_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "
 
 HEAT_MAP = "viridis"
 """Colour map of heat maps, by the name that both libraries know."""
+GAIN_MAP = "RdBu"
+"""Colour map of changes, red where something is lost and blue where it is gained."""
 OVERLAY_STOPS = ((0.0, (255, 237, 160), 0.0), (0.5, (253, 141, 60), 0.45), (1.0, (189, 0, 38), 0.8))
 """Overlay colours: position, red-green-blue, opacity. Low scores leave the picture bare."""
 

@@ -12,7 +12,7 @@ from studies.fixed_study import check_study, digest_of, finish_study, open_study
 from studies.options import refuse_below, say_interrupted
 from studies.shortcuts import settings
 from studies.shortcuts.figures import write_figures
-from studies.shortcuts.grid import Task, missing, run_tasks, tasks
+from studies.shortcuts.grid import Task, missing, run_tasks, tasks, tasks_at
 from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
 
 
@@ -31,7 +31,12 @@ class ShortcutsConfig:
     workers: int = 1
     """Processes, each on one thread."""
     parts: tuple[str, ...] = tuple(settings.PLACES)
-    """Parts of the study, in the order of the work: headline, controls, start, map."""
+    """Parts of the study, in the order of the work: headline, controls, start, map; or lengths, a piece of the map."""
+    methods: tuple[str, ...] = ()
+    """Run only these methods, and plain training and the text alone, which each is compared with; by default all."""
+    attempt: str = ""
+    """Instead of the parts, one place with settings of its own, which was tried when the headline missed a bar: faster
+    or scarcer."""
     teach: bool = False
     """Teach the backbones again, which takes some five minutes; the bundled ones are those it gives."""
     quick: bool = False
@@ -61,9 +66,13 @@ def run(config: ShortcutsConfig) -> int:
 
         return run_quick(config.out)
     packages = ("torch", "transformers", "trl")
-    open_study(config.out, "shortcuts", settings_digest(), resume=config.resume, packages=packages)
+    attempt = settings.ATTEMPTS[config.attempt] if config.attempt else None
+    noted = {"attempt": config.attempt, "why": attempt.why} if attempt else None
+    digest = settings_digest(attempt)
+    open_study(config.out, "shortcuts", digest, resume=config.resume, packages=packages, noted=noted)
     todo = wanted(config)
-    left = [task for task in todo if missing(config.out, task)]
+    left = [task for task in todo if missing(config.out, task, config.methods)]
+    sizes = attempt.sizes if attempt else settings.Sizes()
     try:
         _backbones(config.out, config.teach)
         columns = (
@@ -75,13 +84,14 @@ def run(config: ShortcutsConfig) -> int:
         )
         with Progress(*columns) as progress:
             bar = progress.add_task("training", total=len(todo), completed=len(todo) - len(left))
-            for task, _ in run_tasks(config.out, left, settings.Sizes(), config.workers):
+            for task, _ in run_tasks(config.out, left, sizes, config.workers, config.methods):
                 progress.update(bar, advance=1, description=" ".join(map(str, task)))
     except KeyboardInterrupt:
         say_interrupted("shortcuts", config, "runs")
         raise
-    summaries, judged = write_metrics(config.out, todo)
-    figures = write_figures(config.out, summaries)
+    headline = attempt.place if attempt else settings.HEADLINE
+    summaries, judged = write_metrics(config.out, todo, headline)
+    figures = write_figures(config.out, summaries, headline)
     print_summaries(summaries)
     if judged is not None:
         print_verdict(judged)
@@ -93,11 +103,14 @@ def run(config: ShortcutsConfig) -> int:
 
 def wanted(config: ShortcutsConfig) -> list[Task]:
     """The tasks of a config."""
-    return tasks(config.parts, settings.SEEDS[: config.seeds])
+    seeds = settings.SEEDS[: config.seeds]
+    if config.attempt:
+        return tasks_at((settings.ATTEMPTS[config.attempt].place,), seeds)
+    return tasks(config.parts, seeds)
 
 
-def settings_digest() -> str:
-    """SHA-256 of everything that is fixed before the first run."""
+def settings_digest(attempt: settings.Attempt | None = None) -> str:
+    """SHA-256 of everything that is fixed before the first run, and of an attempt's own place and sizes."""
     from studies.shortcuts.backbone import SIZE, Teaching
 
     fixed: dict[str, Any] = {
@@ -114,15 +127,24 @@ def settings_digest() -> str:
         "seeds": settings.SEEDS,
         "exponents": (settings.EXPONENTS, settings.LARGEST_DEV_LOSS),
     }
+    if attempt is not None:
+        fixed["attempt"] = (attempt.place, settings.noise_of(attempt.place.learnability), asdict(attempt.sizes))
     return digest_of(fixed)
 
 
 def _check(config: ShortcutsConfig) -> None:
     check_study(config, settings.SEEDS)
     refuse_below(config, {"workers": 1})
-    unknown = [part for part in config.parts if part not in settings.PLACES]
+    parts = settings.PLACES | settings.SUBSETS
+    unknown = [part for part in config.parts if part not in parts]
     if unknown or not config.parts:
-        raise InputError(f"--parts {' '.join(unknown) or 'is empty'}: there are {', '.join(settings.PLACES)}")
+        raise InputError(f"--parts {' '.join(unknown) or 'is empty'}: there are {', '.join(parts)}")
+    methods = [method.name for method in (*settings.METHODS, settings.CONTRAST_ALONE)]
+    strange = [name for name in config.methods if name not in methods]
+    if strange:
+        raise InputError(f"--methods {', '.join(map(repr, strange))}: there are {', '.join(map(repr, methods))}")
+    if config.attempt and config.attempt not in settings.ATTEMPTS:
+        raise InputError(f"--attempt {config.attempt}: there are {', '.join(settings.ATTEMPTS)}")
 
 
 def _backbones(folder: Path, teach: bool) -> None:

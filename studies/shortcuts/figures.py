@@ -1,4 +1,4 @@
-"""The study's figures: every method of a place against the two-cue frontier, and the headline's transfer matrices.
+"""The study's figures: the map of gains, methods of a place against the two-cue frontier, and transfer matrices.
 
 Gathers numbers for `viz.rewards`; computes nothing of its own. No torch.
 """
@@ -11,18 +11,21 @@ import numpy as np
 
 from probes.estimates import Estimate, mean
 from studies.shortcuts.frontier import frontier
-from studies.shortcuts.settings import ENVIRONMENTS, HEADLINE, STOPS, TEXT_ONLY
+from studies.shortcuts.settings import ENVIRONMENTS, HEADLINE, STOPS, TEXT_ONLY, Place
 from studies.shortcuts.summary import Condition, Summary, summarise, transfer
+from studies.shortcuts.verdict import STOPPED, gain, gain_of_stopping
 
-STOPPED = "plain, stopped early"
+MAPPED = (STOPPED, "half rate", "SFC", "SFC^0.5", "SFC^0.7", "SFC, normalised", "1 - p", "image contrast")
+"""What the map shows, of what was run in more places than one."""
 
 
-def write_figures(folder: Path, summaries: Sequence[Summary]) -> list[Path]:
+def write_figures(folder: Path, summaries: Sequence[Summary], headline: Place = HEADLINE) -> list[Path]:
     """Draw what is complete into `figures/`; returns the files.
 
     Args:
         folder: The run folder.
         summaries: At the end of training.
+        headline: The place whose transfer matrices are drawn.
 
     Raises:
         InputError: If a run has gone missing.
@@ -34,9 +37,43 @@ def write_figures(folder: Path, summaries: Sequence[Summary]) -> list[Path]:
         early = replace(condition, stop=STOPS[0])
         stopped = summarise(folder, early, "plain", here[0].seeds)
         written.append(_draw_place(folder, condition, here, stopped))
-    headline = [each for each in summaries if each.condition == Condition(*HEADLINE)]
-    written += [_draw_transfer(folder, each) for each in headline if each.method in ("plain", "SFC", "SFC^0.7")]
+    judged = [each for each in summaries if each.condition == Condition(*headline)]
+    written += [_draw_transfer(folder, each) for each in judged if each.method in ("plain", "SFC", "SFC^0.7")]
+    if len({each.condition for each in summaries}) > 1:
+        written.append(_draw_map(folder, summaries))
     return written
+
+
+def _draw_map(folder: Path, summaries: Sequence[Summary]) -> Path:
+    from viz import papers, rewards
+
+    gains = {}
+    for each in summaries:
+        if each.method == "plain":
+            gains[each.condition, STOPPED] = gain_of_stopping(folder, each.condition, each.seeds)
+        elif each.method in MAPPED:
+            gains[each.condition, each.method] = gain(folder, each.condition, each.method, each.seeds)
+    places = sorted({condition for condition, _ in gains}, key=_map_order)
+    rows = list(dict.fromkeys(map(_row, places)))
+    columns = sorted({condition.steps for condition in places})
+    counted = {name: sum(found == name for _, found in gains) for name in MAPPED}
+    methods = [name for name in MAPPED if counted[name] > 1]
+    elsewhere = np.full((len(methods), len(rows), len(columns), 3), np.nan)
+    home = np.full(elsewhere.shape[:3], np.nan)
+    for (condition, name), found in gains.items():
+        if name in methods:
+            at = methods.index(name), rows.index(_row(condition)), columns.index(condition.steps)
+            elsewhere[at], home[at] = _ends(found.ood), found.iid.value
+    figure = rewards.gain_map(methods, rows, [str(steps) for steps in columns], elsewhere, home, across="steps")
+    return papers.save(figure, folder / "figures" / "map.png")
+
+
+def _map_order(condition: Condition) -> tuple[bool, str, str, float]:
+    return condition.backbone != "seeing", condition.backbone, condition.learnability, condition.strength
+
+
+def _row(condition: Condition) -> str:
+    return f"{condition.backbone}, {condition.learnability},\ncue right on {condition.strength:.0%}"
 
 
 def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary], stopped: Summary) -> Path:

@@ -23,6 +23,7 @@ from studies.shortcuts.settings import (
     PLACES,
     SEEDS,
     STARTING_METHODS,
+    SUBSETS,
     TEXT_ONLY,
     Cell,
     Method,
@@ -70,13 +71,18 @@ def tasks(parts: Sequence[str] = tuple(PLACES), seeds: Sequence[int] = SEEDS) ->
     >>> len(tasks()), tasks(("headline",))[1]
     (340, Task(backbone='seeing', learnability='noisier', strength=0.98, steps=400, environment='length', seed=1))
     """
+    known = PLACES | SUBSETS
+    return list(dict.fromkeys(task for part in parts for task in tasks_at(known[part], seeds)))
+
+
+def tasks_at(places: Sequence[Place], seeds: Sequence[int]) -> list[Task]:
+    """The tasks of places and of their ceilings, each once, seed by seed."""
     found: dict[Task, None] = {}
-    for part in parts:
-        for seed in seeds:
-            for place in PLACES[part]:
-                found[no_cue(place, seed)] = None
-                for environment in ENVIRONMENTS:
-                    found[Task(*place, environment, seed)] = None
+    for seed in seeds:
+        for place in places:
+            found[no_cue(place, seed)] = None
+            for environment in ENVIRONMENTS:
+                found[Task(*place, environment, seed)] = None
     return list(found)
 
 
@@ -103,11 +109,22 @@ def path_of(folder: Path, cell: Cell) -> Path:
     return folder / "cells" / f"{cell.key}.npz"
 
 
-def missing(folder: Path, task: Task) -> list[str]:
-    """Names of the methods of a task, and of its proxy, that are not there yet."""
-    proxy = [] if task.environment == NO_CUE else [TEXT_ONLY]
-    names = [*proxy, *(method.name for method in methods_of(task))]
-    return [name for name in names if not path_of(folder, task.cell(name)).is_file()]
+def runs_of(task: Task, only: Sequence[str] = ()) -> list[str]:
+    """Names of a task's runs: its proxy and its methods.
+
+    Args:
+        task: The task.
+        only: Leave out other methods but plain training, which every one is compared with; empty leaves out none.
+    """
+    if task.environment == NO_CUE:
+        return ["plain"]
+    names = [method.name for method in methods_of(task)]
+    return [TEXT_ONLY, *(name for name in names if not only or name in ("plain", *only))]
+
+
+def missing(folder: Path, task: Task, only: Sequence[str] = ()) -> list[str]:
+    """Names of a task's runs that are not there yet; `only` as in `runs_of`."""
+    return [name for name in runs_of(task, only) if not path_of(folder, task.cell(name)).is_file()]
 
 
 def read_cell(folder: Path, cell: Cell) -> Stored:
@@ -130,14 +147,14 @@ def read_cell(folder: Path, cell: Cell) -> Stored:
         raise InputError(f"{path} cannot be read ({error}): run the study again with --resume") from error
 
 
-def run_task(folder: Path, task: Task, sizes: Sizes) -> list[str]:
-    """Make the missing runs of a task; returns the methods made."""
+def run_task(folder: Path, task: Task, sizes: Sizes, only: Sequence[str] = ()) -> list[str]:
+    """Make the missing runs of a task; returns the methods made. `only` as in `runs_of`."""
     import torch
 
     from rewardmodels.model import RewardModel
     from studies.shortcuts.runs import RunResult, prepare, prepare_without_cue, train_method, train_proxy
 
-    left = missing(folder, task)
+    left = missing(folder, task, only)
     if not left:
         return []
     torch.set_num_threads(1)
@@ -164,20 +181,21 @@ def run_task(folder: Path, task: Task, sizes: Sizes) -> list[str]:
     return left
 
 
-def run_tasks(folder: Path, todo: Sequence[Task], sizes: Sizes, workers: int) -> Iterator[tuple[Task, list[str]]]:
-    """Run tasks by several processes, and yield each when it is done."""
+def run_tasks(
+    folder: Path, todo: Sequence[Task], sizes: Sizes, workers: int, only: Sequence[str] = ()
+) -> Iterator[tuple[Task, list[str]]]:
+    """Run tasks by several processes, and yield each when it is done. `only` as in `runs_of`."""
     if workers == 1:
         for task in todo:
-            yield task, run_task(folder, task, sizes)
+            yield task, run_task(folder, task, sizes, only)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, maxtasksperchild=8) as pool:
-        yield from pool.imap_unordered(_run_one, [(folder, task, sizes) for task in todo])
+        yield from pool.imap_unordered(_run_one, [(folder, task, sizes, only) for task in todo])
 
 
-def _run_one(arguments: tuple[Path, Task, Sizes]) -> tuple[Task, list[str]]:
-    folder, task, sizes = arguments
-    return task, run_task(folder, task, sizes)
+def _run_one(arguments: tuple[Path, Task, Sizes, Sequence[str]]) -> tuple[Task, list[str]]:
+    return arguments[1], run_task(*arguments)
 
 
 def _write(folder: Path, cell: Cell, result: Any, data: Any) -> None:

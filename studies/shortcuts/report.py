@@ -1,23 +1,26 @@
-"""The study's numbers as a file and as a table: every method in every place of the map whose runs are all there.
+"""The study's numbers as a file and as a table: in every place of the map each method whose runs are all there.
 
 Computes nothing of its own; see `studies.shortcuts.summary`. No torch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from probes.estimates import Estimate
 from probes.files import without_nan, write_json
-from studies.shortcuts.grid import Task, methods_of, missing, no_cue
+from studies.shortcuts.grid import Task, missing, no_cue, runs_of
 from studies.shortcuts.settings import (
+    ENVIRONMENTS,
     GAIN_BAR,
+    HEADLINE,
     LARGEST_LOSS_CHOSEN,
     LARGEST_LOSS_PUBLISHED,
     NO_CUE,
     STOPS,
     TEXT_ONLY,
+    Place,
 )
 from studies.shortcuts.summary import Condition, Summary, summarise
 from studies.shortcuts.verdict import Verdict, gain, verdict
@@ -25,36 +28,46 @@ from studies.shortcuts.verdict import Verdict, gain, verdict
 METRICS = "metrics.json"
 
 
-def complete(folder: Path, tasks: Sequence[Task]) -> dict[Condition, tuple[int, ...]]:
-    """The places of the map, measured at the end of training, and the seeds of which every run is there."""
-    whole = {task: not missing(folder, task) for task in tasks}
-    seeds: dict[Condition, dict[int, bool]] = {}
-    for task, there in whole.items():
+def complete(folder: Path, tasks: Sequence[Task]) -> dict[Condition, dict[str, tuple[int, ...]]]:
+    """The places of the map, measured at the end of training, and for each method the seeds that can be summed up.
+
+    A seed can where the method's runs in every environment are there, and those of the text alone, of plain training
+    and of the ceiling. Methods without one, and places without a method, are left out.
+    """
+    asked: dict[Place, dict[int, list[Task]]] = {}
+    for task in tasks:
         if task.environment != NO_CUE:
-            found = seeds.setdefault(Condition(*task.place), {})
-            ceiling = whole.get(no_cue(task.place, task.seed), False)
-            found[task.seed] = found.get(task.seed, True) and there and ceiling
-    done = {place: tuple(seed for seed, there in found.items() if there) for place, found in seeds.items()}
-    return {place: found for place, found in done.items() if found}
+            asked.setdefault(task.place, {}).setdefault(task.seed, []).append(task)
+    found = {Condition(*place): _complete_methods(folder, seeds) for place, seeds in asked.items()}
+    return {condition: methods for condition, methods in found.items() if methods}
 
 
-def methods_in(condition: Condition) -> list[str]:
-    """The proxy and the methods that a place of the map compares."""
-    task = Task(*condition.place, "", 0)
-    return [TEXT_ONLY, *(method.name for method in methods_of(task))]
+def _complete_methods(folder: Path, tasks_of: Mapping[int, Sequence[Task]]) -> dict[str, tuple[int, ...]]:
+    done: dict[str, list[int]] = {}
+    for seed, tasks in tasks_of.items():
+        left = {name for task in tasks for name in missing(folder, task)}
+        if left & {TEXT_ONLY, "plain"} or missing(folder, no_cue(tasks[0].place, seed)):
+            continue
+        for name in runs_of(tasks[0]):
+            if name not in left:
+                done.setdefault(name, []).append(seed)
+    return {name: tuple(seeds) for name, seeds in done.items()}
 
 
-def write_metrics(folder: Path, tasks: Sequence[Task]) -> tuple[list[Summary], Verdict | None]:
+def write_metrics(
+    folder: Path, tasks: Sequence[Task], headline: Place = HEADLINE
+) -> tuple[list[Summary], Verdict | None]:
     """Write `metrics.json`, and return the summaries at the end of training and the verdict.
 
     Args:
         folder: The run folder.
-        tasks: What was asked for; places without one complete seed are left out, and named in the file.
+        tasks: What was asked for; what has not every seed of them is named in the file, by place.
+        headline: The place that is judged.
     """
     there = complete(folder, tasks)
     rows, last = [], []
-    for condition, seeds in there.items():
-        for name in methods_in(condition):
+    for condition, methods in there.items():
+        for name, seeds in methods.items():
             for stop in STOPS:
                 at = replace(condition, stop=stop)
                 found, change = summarise(folder, at, name, seeds), gain(folder, at, name, seeds)
@@ -62,15 +75,27 @@ def write_metrics(folder: Path, tasks: Sequence[Task]) -> tuple[list[Summary], V
                 rows.append({**_plain(found), **gains})
                 if stop == 1.0:
                     last.append(found)
-    judged = verdict(folder, there)
-    unfinished = sorted({Condition(*task.place).label for task in tasks if task.environment != NO_CUE} - _labels(there))
-    content = {"rows": rows, "headline": judged.to_dict() if judged else None, "unfinished": unfinished}
+    judged = verdict(folder, there, headline)
+    content = {
+        "rows": rows,
+        "headline": judged.to_dict() if judged else None,
+        "unfinished": unfinished(there, tasks),
+    }
     write_json(folder / METRICS, without_nan(content))
     return last, judged
 
 
-def _labels(conditions: Iterable[Condition]) -> set[str]:
-    return {condition.label for condition in conditions}
+def unfinished(there: Mapping[Condition, Mapping[str, Sequence[int]]], tasks: Sequence[Task]) -> dict[str, list[str]]:
+    """By place, the methods that the study compares there and that have not every seed of the tasks."""
+    asked: dict[Condition, set[int]] = {}
+    for task in tasks:
+        if task.environment != NO_CUE:
+            asked.setdefault(Condition(*task.place), set()).add(task.seed)
+    left = {}
+    for condition, seeds in asked.items():
+        names = runs_of(Task(*condition.place, ENVIRONMENTS[0], 0))
+        left[condition.label] = [name for name in names if seeds - set(there.get(condition, {}).get(name, ()))]
+    return {label: names for label, names in left.items() if names}
 
 
 def print_summaries(summaries: Sequence[Summary]) -> None:
@@ -98,14 +123,16 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
 
 def print_verdict(judged: Verdict) -> None:
     """Print the headline, and the share of the map's places where it holds."""
-    for change, bar in ((judged.published, LARGEST_LOSS_PUBLISHED), (judged.chosen, LARGEST_LOSS_CHOSEN)):
-        reached = "reached" if change.reaches(bar) else "not reached"
-        print(
-            f"{change.method} against plain: o.o.d. {percent(change.ood)}, i.i.d. {percent(change.iid)} points; "
-            f"bars (+{100 * GAIN_BAR:.0f} at the lower end, -{100 * bar:.0f}) {reached}"
-        )
+    here = judged.headline
+    for change, bar in ((here.published, LARGEST_LOSS_PUBLISHED), (here.chosen, LARGEST_LOSS_CHOSEN)):
+        if change is not None:
+            reached = "reached" if change.reaches(bar) else "not reached"
+            print(
+                f"{change.method} against plain: o.o.d. {percent(change.ood)}, i.i.d. {percent(change.iid)} points; "
+                f"bars (+{100 * GAIN_BAR:.0f} at the lower end, -{100 * bar:.0f}) {reached}"
+            )
     print(
-        f"SFD {judged.degradation_plain.value:.1f} plain, {judged.degradation_published.value:.1f} SFC. SFC helps in "
+        f"SFD {here.degradation_plain.value:.1f} plain, {here.degradation_published.value:.1f} SFC. SFC helps in "
         f"{sum(judged.helping.values())} of {len(judged.helping)} places measured, and reaches the bars in "
         f"{sum(judged.reaching.values())}"
     )

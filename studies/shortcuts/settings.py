@@ -53,9 +53,13 @@ class Learnability(NamedTuple):
 LEARNABILITIES: tuple[Learnability, ...] = (Learnability("clearer", 0.5), Learnability("noisier", 0.9))
 
 
+NOISIEST = Learnability("noisiest", 1.1)
+"""On no place of the map; see `ATTEMPTS`."""
+
+
 def noise_of(learnability: str) -> float:
     """The noise of a learnability, by its name."""
-    return next(each.noise for each in LEARNABILITIES if each.name == learnability)
+    return next(each.noise for each in (*LEARNABILITIES, NOISIEST) if each.name == learnability)
 
 
 STRENGTHS: tuple[float, ...] = (0.95, 0.98, 1.0)
@@ -162,6 +166,39 @@ PLACES: dict[str, tuple[Place, ...]] = {
     ),
 }
 """The parts of the study; places of an earlier part are in the map as well."""
+SUBSETS: dict[str, tuple[Place, ...]] = {
+    "lengths": (HEADLINE._replace(steps=800), HEADLINE._replace(steps=200)),
+}
+"""Places of the map that can be asked for by themselves; they fix nothing."""
+
+
+class Attempt(NamedTuple):
+    """One place and its sizes, tried because the headline missed a bar.
+
+    Attributes:
+        place: Where it is trained.
+        sizes: How much data and work a run takes.
+        why: What it changes, and why that may reach the bar.
+    """
+
+    place: Place
+    sizes: Sizes
+    why: str
+
+
+ATTEMPTS: dict[str, Attempt] = {
+    "faster": Attempt(
+        HEADLINE,
+        Sizes(learning_rate=4e-3),
+        "twice the learning rate, so that plain training comes nearer to the weight of the cue that is best at home",
+    ),
+    "scarcer": Attempt(
+        HEADLINE._replace(learnability=NOISIEST.name, steps=200),
+        Sizes(train_pairs=1600),
+        "half the pairs, half the steps and more noise, so that the cue is learned well before the picture",
+    ),
+}
+"""Not fixed before the first run, so no headline: each has a run folder of its own, with a digest of its own."""
 
 
 class Cell(NamedTuple):

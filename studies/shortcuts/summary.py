@@ -113,15 +113,15 @@ def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[i
 
 
 def compare(
-    folder: Path, condition: Condition, method: str, other: str, seeds: Sequence[int]
+    folder: Path, one: tuple[Condition, str], other: tuple[Condition, str], seeds: Sequence[int]
 ) -> tuple[Estimate, Estimate]:
-    """A method minus another at home and elsewhere, paired by seed.
+    """A method in a condition minus another, at home and elsewhere, paired by seed.
 
     Raises:
         InputError: If a run is missing.
     """
-    first = [_Seed(folder, condition, method, seed) for seed in seeds]
-    second = [_Seed(folder, condition, other, seed) for seed in seeds]
+    first = [_Seed(folder, *one, seed) for seed in seeds]
+    second = [_Seed(folder, *other, seed) for seed in seeds]
     return (
         difference([run.iid for run in first], [run.iid for run in second]),
         difference([run.ood for run in first], [run.ood for run in second]),

@@ -4,7 +4,7 @@ The rule for the exponent and the bars are fixed in `studies.shortcuts.settings`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,15 @@ from studies.shortcuts.settings import (
     LARGEST_DEV_LOSS,
     LARGEST_LOSS_CHOSEN,
     LARGEST_LOSS_PUBLISHED,
+    STOPS,
+    Place,
 )
 from studies.shortcuts.summary import Condition, compare, summarise
 
 PLAIN, PUBLISHED = "plain", "SFC"
+STOPPED = "plain, stopped early"
+Done = Mapping[str, Sequence[int]]
+"""The seeds of which a method's runs are all there, by method."""
 
 
 @dataclass(frozen=True)
@@ -45,31 +50,58 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The headline's gains, and the places of the map where they hold too."""
+class PlaceVerdict:
+    """What shortcut-aware learning does in one place."""
 
     published: Gain
-    chosen: Gain
-    """The exponent that dev pictures choose; ours."""
+    chosen: Gain | None
+    """The exponent that dev pictures choose, ours; None where an exponent was not run."""
     degradation_plain: Estimate
     degradation_published: Estimate
-    helping: Mapping[str, bool]
-    """Per complete place with a cue that sometimes fails: whether SFC as published helps at all."""
-    reaching: Mapping[str, bool]
-    """Whether it reaches the headline's bars."""
+
+    @property
+    def halves(self) -> bool:
+        """Whether SFC as published at least halves shortcut-failure degradation."""
+        return self.degradation_published.value <= self.degradation_plain.value / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        chosen = self.chosen
+        return {
+            "published": {**self.published.to_dict(), "reaches": self.published.reaches(LARGEST_LOSS_PUBLISHED)},
+            "chosen": chosen and {**chosen.to_dict(), "reaches": chosen.reaches(LARGEST_LOSS_CHOSEN)},
+            "degradation": {
+                PLAIN: self.degradation_plain.to_dict(),
+                PUBLISHED: self.degradation_published.to_dict(),
+                "halved": self.halves,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The headline, and every place where it could hold: a backbone that sees, and a cue that sometimes fails."""
+
+    headline: PlaceVerdict
+    places: Mapping[Condition, PlaceVerdict]
+
+    @property
+    def helping(self) -> dict[str, bool]:
+        """Per place, whether SFC as published helps at all."""
+        return {each.label: found.published.helps for each, found in self.places.items()}
+
+    @property
+    def reaching(self) -> dict[str, bool]:
+        """Per place, whether it reaches the headline's bars."""
+        return {each.label: found.published.reaches(LARGEST_LOSS_PUBLISHED) for each, found in self.places.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "published": {**self.published.to_dict(), "reaches": self.published.reaches(LARGEST_LOSS_PUBLISHED)},
-            "chosen": {**self.chosen.to_dict(), "reaches": self.chosen.reaches(LARGEST_LOSS_CHOSEN)},
-            "degradation": {
-                PLAIN: self.degradation_plain.to_dict(),
-                PUBLISHED: self.degradation_published.to_dict(),
-                "halved": self.degradation_published.value <= self.degradation_plain.value / 2,
-            },
-            "helping": dict(self.helping),
-            "reaching": dict(self.reaching),
+            **self.headline.to_dict(),
+            "helping": self.helping,
+            "reaching": self.reaching,
+            "places": {each.label: found.to_dict() for each, found in self.places.items()},
         }
 
 
@@ -91,30 +123,41 @@ def gain(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) 
     Raises:
         InputError: If a run is missing.
     """
-    return Gain(method, *compare(folder, condition, method, PLAIN, seeds))
+    return Gain(method, *compare(folder, (condition, method), (condition, PLAIN), seeds))
 
 
-def verdict(folder: Path, there: Mapping[Condition, Sequence[int]]) -> Verdict | None:
+def gain_of_stopping(folder: Path, condition: Condition, seeds: Sequence[int]) -> Gain:
+    """What it changes to stop plain training early, against going on to its end.
+
+    Raises:
+        InputError: If a run is missing.
+    """
+    early = replace(condition, stop=STOPS[0])
+    return Gain(STOPPED, *compare(folder, (early, PLAIN), (condition, PLAIN), seeds))
+
+
+def verdict(folder: Path, there: Mapping[Condition, Done], headline: Place = HEADLINE) -> Verdict | None:
     """Judge the headline.
 
     Args:
         folder: The run folder.
-        there: Complete places, measured at the end of training, with their seeds.
+        there: Places, measured at the end of training, with the seeds of each method.
+        headline: The place that is judged.
 
     Returns:
-        None where the headline has no complete seed yet.
+        None where SFC as published has no complete seed at the headline.
     """
-    headline = Condition(*HEADLINE)
-    if headline not in there:
-        return None
-    seeds = there[headline]
     comparable = [each for each in there if each.backbone == "seeing" and each.strength < 1.0]
-    gains = {each: gain(folder, each, PUBLISHED, there[each]) for each in comparable}
-    return Verdict(
-        gains[headline],
-        gain(folder, headline, chosen_exponent(folder, headline, seeds), seeds),
-        summarise(folder, headline, PLAIN, seeds).degradation,
-        summarise(folder, headline, PUBLISHED, seeds).degradation,
-        {each.label: found.helps for each, found in gains.items()},
-        {each.label: found.reaches(LARGEST_LOSS_PUBLISHED) for each, found in gains.items()},
+    judged = {each: _judge(folder, each, there[each]) for each in comparable if there[each].get(PUBLISHED)}
+    return Verdict(judged[Condition(*headline)], judged) if Condition(*headline) in judged else None
+
+
+def _judge(folder: Path, condition: Condition, done: Done) -> PlaceVerdict:
+    seeds = done[PUBLISHED]
+    together = [seed for seed in seeds if all(seed in done.get(name, ()) for name in EXPONENTS)]
+    return PlaceVerdict(
+        gain(folder, condition, PUBLISHED, seeds),
+        gain(folder, condition, chosen_exponent(folder, condition, together), together) if together else None,
+        summarise(folder, condition, PLAIN, seeds).degradation,
+        summarise(folder, condition, PUBLISHED, seeds).degradation,
     )

@@ -274,7 +274,7 @@ def test_summaries_are_what_a_loop_over_the_cells_gives(tmp_path: Path) -> None:
     assert transfer(tmp_path, condition, "plain", (1, 2)).shape == (2, 3, 3)
     shorter = summarise(tmp_path, replace(condition, stop=0.25), "plain", (1, 2))
     assert shorter.iid.value != found.iid.value
-    at_home, elsewhere = summary.compare(tmp_path, condition, "plain", "plain", (1, 2))
+    at_home, elsewhere = summary.compare(tmp_path, (condition, "plain"), (condition, "plain"), (1, 2))
     assert at_home.value == elsewhere.value == 0
 
 
@@ -315,14 +315,17 @@ def test_the_report_holds_complete_places_and_names_the_others(
     found, judged = write_metrics(tmp_path, wanted)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert len(content["rows"]) == 2 * len(found) == 2 * 2 * 6
-    assert content["unfinished"] == [Condition(*unfinished).label]
+    every = [TEXT_ONLY, "plain", "SFC", *EXPONENTS]
+    assert set(content["unfinished"]) == {Condition(*unfinished).label, Condition(*other).label}
+    assert set(content["unfinished"][Condition(*unfinished).label]) == set(every)
     rows = [row for row in content["rows"] if row["method"] == "plain" and row["stop"] == 1.0]
     assert [row["seeds"] for row in rows] == [[1, 2], [1]]
     assert all(row["ood_gain"]["value"] == 0 for row in rows)
     assert judged is not None and set(judged.helping) == {Condition(*HEADLINE).label, Condition(*other).label}
-    assert judged.published.ood.value > 0.05
+    assert judged.headline.published.ood.value > 0.05
     drawn = write_figures(tmp_path, found)
     assert sorted(path.name for path in drawn) == [
+        "map.png",
         "seeing-noisier-0.95-400.png",
         "seeing-noisier-0.98-400.png",
         "transfer-SFC.png",
@@ -337,7 +340,7 @@ def test_the_report_holds_complete_places_and_names_the_others(
 
 
 def test_without_the_headline_there_is_no_verdict(tmp_path: Path) -> None:
-    assert verdict(tmp_path, {Condition(*HEADLINE._replace(strength=0.95)): (1,)}) is None
+    assert verdict(tmp_path, {Condition(*HEADLINE._replace(strength=0.95)): {"SFC": ()}}) is None
 
 
 def test_each_place_has_its_ceiling_and_every_run_is_asked_for_once() -> None:

@@ -23,6 +23,8 @@ STYLES = ["concise", "detailed", "markdown"]
 RNG = np.random.default_rng(0)
 LENGTHS = np.exp(RNG.normal(5, 0.8, (2, 60))).round().clip(1)
 REWARDS = np.log(LENGTHS) + RNG.normal(0, 1, (2, 60)) + [[0.5], [0.0]]
+GAINS = RNG.normal(0.03, 0.06, (3, 3, 2, 1)) + np.array([0.0, -0.04, 0.05])
+GAINS[:, 2, 1] = np.nan
 EVERY: dict[str, dict[str, Any]] = {
     "transfer_matrix": {"environments": NAMES, "value": TABLE, "low": TABLE - 0.04, "high": TABLE},
     "style_matrix": {
@@ -38,6 +40,14 @@ EVERY: dict[str, dict[str, Any]] = {
         "home": np.linspace(0.99, 0.9, 9)[:, None] + np.array([0.0, -0.01, 0.005]),
         "elsewhere": np.linspace(0.7, 0.9, 9)[:, None] + np.array([0.0, -0.03, 0.02]),
         "frontier": (np.linspace(0.9, 1.0, 50), np.linspace(0.92, 0.6, 50)),
+    },
+    "gain_map": {
+        "methods": ["SFC", "chosen exponent", "plain, stopped early"],
+        "rows": ["clearer, cue right on 95 %", "noisier, cue right on 95 %", "blind, cue right on 98 %"],
+        "columns": ["200", "400"],
+        "elsewhere": GAINS,
+        "home": GAINS[..., 0] * -0.4,
+        "across": "steps",
     },
     "rulers": {
         "names": ["reward model", "longer", "shorter", "random"],
@@ -143,6 +153,11 @@ def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str, title: str) 
         ("home_and_elsewhere", {"elsewhere": np.full((9, 3), np.nan)}),
         ("home_and_elsewhere", {"home": np.tile([0.9, 0.95, 1.0], (9, 1))}),
         ("home_and_elsewhere", {"frontier": ([0.9, 1.0], [0.5])}),
+        ("gain_map", {"home": GAINS[..., 0][:2]}),
+        ("gain_map", {"elsewhere": GAINS * np.nan}),
+        ("gain_map", {"elsewhere": GAINS[..., ::-1]}),
+        ("gain_map", {"home": GAINS[..., 0] * np.nan}),
+        ("gain_map", {"elsewhere": GAINS + np.array([0.0, 0.0, np.nan])}),
         ("style_matrix", {"chosen": [1.0, 2.0]}),
         ("rulers", {"value": [0.1, 0.2]}),
         ("rulers", {"scored": 9}),
@@ -191,6 +206,22 @@ def test_points_lie_where_the_accuracies_are_and_ninth_methods_are_hollow() -> N
         assert across[:, 0].tolist() == pytest.approx(given["home"][place, 1:])
         assert up[:, 1].tolist() == pytest.approx(given["elsewhere"][place, 1:])
     assert len(axes.containers) == 9
+
+
+def test_a_map_holds_each_places_gain_interval_and_price_and_leaves_what_was_not_run() -> None:
+    figure = drawn("gain_map")
+    assert [axes.get_title() for axes in figure.axes[:3]] == EVERY["gain_map"]["methods"]
+    for panel, axes in enumerate(figure.axes[:3]):
+        said = {(text.get_position()[0], round(text.get_position()[1], 2)): text.get_text() for text in axes.texts}
+        for row, column in ((0, 0), (1, 1), (2, 0)):
+            value, low, high = 100 * GAINS[panel, row, column]
+            assert said[column, row - 0.24] == f"{value:+.1f}"
+            assert said[column, row + 0.05] == f"[{low:.1f}, {high:.1f}]"
+            assert said[column, row + 0.3] == f"{-0.4 * value:+.1f}"
+        assert len(said) == 3 * 5 and not any(column == 1 and row > 1.5 for column, row in said)
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    alone = drawn("gain_map", elsewhere=GAINS * np.array([1.0, np.nan, np.nan])).axes[0]
+    assert "one run" in [text.get_text() for text in alone.texts]
 
 
 def test_bars_are_as_long_as_the_accuracies_and_only_rulers_are_hatched() -> None:
