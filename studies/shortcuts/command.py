@@ -31,7 +31,8 @@ class ShortcutsConfig:
     workers: int = 1
     """Processes, each on one thread."""
     parts: tuple[str, ...] = tuple(settings.PLACES)
-    """Parts of the study, in the order of the work: headline, controls, start, map; or lengths, a piece of the map."""
+    """Parts of the study, in the order of the work: headline, controls, start, map; or of the map only lengths (the
+    headline's place trained for longer and shorter) or fallible (where the cue sometimes fails)."""
     methods: tuple[str, ...] = ()
     """Run only these methods, and plain training and the text alone, which each is compared with; by default all."""
     attempt: str = ""

@@ -168,6 +168,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
 """The parts of the study; places of an earlier part are in the map as well."""
 SUBSETS: dict[str, tuple[Place, ...]] = {
     "lengths": (HEADLINE._replace(steps=800), HEADLINE._replace(steps=200)),
+    "fallible": tuple(place for place in PLACES["map"] if place.strength < 1.0),
 }
 """Places of the map that can be asked for by themselves; they fix nothing."""
 
