@@ -80,7 +80,7 @@ class PairCollator:
     Args:
         reward: The model, for its chat template and processor.
         pairs: What the places point at.
-        view: What a proxy sees in place of the images, one of `rewardmodels.views.VIEWS`; None without a proxy.
+        view: What a proxy sees in place of the images, one of `rewardmodels.views.PROXY_VIEWS`; None without a proxy.
         seed: Draws whose images are shown where they are shuffled.
         contrast: Whether every pair is to be read with another one's images as well.
         groups: Names of the groups by their numbers, where an objective has them; by default those of `pairs`, sorted.

@@ -33,7 +33,8 @@ class ShortcutAware(BradleyTerry):
     exponent: float = 1.0
     """Power of the coefficient; other values than 1 are ours."""
     normalize: bool = False
-    """Divide coefficients by their mean over the batch of all processes; ours."""
+    """Divide coefficients by their mean over the batch of all processes; ours. Where gradients are accumulated, over
+    each part of the step by itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -288,6 +288,12 @@ def _check(
         raise InputError("there is no pair to train on")
     if objective.needs_text and branches is None and not brings_text_margins:
         raise InputError(f"the objective {objective.name!r} weighs pairs by a text-only proxy: give branches")
+    frozen = isinstance(objective, BradleyTerry) and not objective.learn_text
+    if branches is not None and branches.trains_proxy and frozen:
+        raise InputError(
+            "the branches train a proxy that the objective does not teach: give the objective learn_text=True, or "
+            "branches of a proxy that stays as it is"
+        )
     if branches is not None and branches.shared and args.gradient_checkpointing:
         raise InputError(
             "gradient checkpointing runs layers again when gradients are taken, by whichever adapter is active then: "

@@ -22,6 +22,12 @@ VIEWS: tuple[str, ...] = get_args(View)
 """
 PAPER_BLANK = (224, 224)
 """Side lengths of the white image in the shortcut-aware reward model paper's released code."""
+PAPER_VIEW = "blank-224"
+PROXY_VIEWS = (*VIEWS, PAPER_VIEW)
+"""What a proxy may see: the views, and white images of `PAPER_BLANK`, whatever the size of those they stand for.
+
+Where an image's size decides how many tokens it takes, the proxy's sequences then differ in length from the model's.
+"""
 
 _MARK = re.compile(rf"\s*(?:{re.escape(IMAGE_MARK)}\s*)+")
 
@@ -120,16 +126,17 @@ def viewed(
     Args:
         prompts: All prompts.
         clusters: What each was made from; see `partners`.
-        view: One of `VIEWS`.
+        view: One of `PROXY_VIEWS`.
         seed: Draws whose images are shown where they are shuffled.
 
     Raises:
         InputError: If the view is unknown, or prompts have images and no partner to change them with.
     """
-    if view not in VIEWS:
-        raise InputError(f"the view is {view!r}: there are {', '.join(VIEWS)}")
-    if view == "blank":
-        return lambda place: blanked(prompts[place])
+    if view not in PROXY_VIEWS:
+        raise InputError(f"the view is {view!r}: there are {', '.join(PROXY_VIEWS)}")
+    if view in ("blank", PAPER_VIEW):
+        size = PAPER_BLANK if view == PAPER_VIEW else None
+        return lambda place: blanked(prompts[place], size)
     if view == "removed":
         return lambda place: without_images(prompts[place])
     counts = [sum(len(turn.images) for turn in prompt) for prompt in prompts]

@@ -67,7 +67,7 @@ def with_branches(config: "TrainConfig", reward: "RewardModel") -> "Branches | N
     if config.proxy == "none":
         return None
     branches = copied_branches(reward.model, _pretrained(config, reward), not config.proxy_frozen)
-    # Turning the gradients of a copy on has turned on those of its frozen part too.
+    # A proxy that was trained before comes with all its parts to be trained.
     _freeze(branches.proxy_classifier(), frozen)
     return branches
 

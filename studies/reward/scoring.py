@@ -36,7 +36,7 @@ def score_pairs(
         pairs: At least one.
         batch_size: Pairs in a forward pass.
         label: What the bar says.
-        view: What is seen in place of the images, one of `rewardmodels.proxies.VIEWS`; None leaves them.
+        view: What is seen in place of the images, one of `rewardmodels.views.PROXY_VIEWS`; None leaves them.
 
     Raises:
         InputError: As `RewardModel.get_scores`.

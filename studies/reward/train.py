@@ -72,8 +72,9 @@ class TrainConfig:
     """Strength of the pull of the scores' mean towards 0."""
     proxy: Literal["none", "copy", "lora"] = "none"
     """The text-only proxy: none, a full copy as in the paper, or a LoRA branch beside the model's own (with --lora)."""
-    proxy_sees: Literal["blank", "removed", "shuffled"] = "blank"
-    """What the proxy sees in place of the images."""
+    proxy_sees: Literal["blank", "removed", "shuffled", "blank-224"] = "blank"
+    """What the proxy sees in place of the images: white ones of their sizes, none, another pair's, or white ones of
+    224 x 224 as in the paper's code."""
     proxy_model: str | None = None
     """A reward model that was trained before, as the copy to start from."""
     proxy_frozen: bool = False

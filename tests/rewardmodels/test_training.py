@@ -478,6 +478,14 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
             objective=make_objective("shortcut-aware"),
             branches=branches,
         )
+    with pytest.raises(InputError, match="does not teach"):
+        RewardTrainer(
+            tuned,
+            pairs,
+            settings(tmp_path),
+            objective=make_objective("shortcut-aware", learn_text=False),
+            branches=branches,
+        )
     run = trainer(tmp_path / "run", "plain", 5)
     run.train()
     other = trainer(tmp_path / "other", "groups", 5)

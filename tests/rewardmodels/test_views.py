@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from probes.inputs import InputError, Turn
 from rewardmodels.batching import PairCollator
 from rewardmodels.model import as_turns
-from rewardmodels.views import PAPER_BLANK, blanked, partners, viewed, with_images_of, without_images
+from rewardmodels.views import PAPER_BLANK, PAPER_VIEW, blanked, partners, viewed, with_images_of, without_images
 from tests.probes.hooked import picture
 from tests.rewardmodels.drawn import drawn_pairs
 from tests.rewardmodels.small import reward_model, three_prompts
@@ -25,6 +25,16 @@ def test_blank_images_are_white_and_of_the_same_size() -> None:
         assert [image.shape for image in images(blank)] == [image.shape for image in images(prompt)]
         assert all((image == 255).all() for image in images(blank))
     assert images(blanked(three_prompts()[0], PAPER_BLANK))[0].shape == (224, 224, 3)
+
+
+def test_the_papers_white_image_has_its_size_whatever_it_stands_for() -> None:
+    prompts = three_prompts()
+    paper, own = (viewed(prompts, ["a", "b", "c"], view) for view in (PAPER_VIEW, "blank"))
+    for place, prompt in enumerate(prompts):
+        shown = images(paper(place))
+        assert [image.shape for image in shown] == [(224, 224, 3)] * len(images(prompt))
+        assert all((image == 255).all() for image in shown)
+        assert [image.shape for image in images(own(place))] == [image.shape for image in images(prompt)]
 
 
 def test_removed_images_leave_no_marks_and_other_words_alone() -> None:

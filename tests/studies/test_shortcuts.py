@@ -23,9 +23,9 @@ from rewardmodels.objectives import make_objective
 from rewardmodels.proxies import copied_branches
 from rewardmodels.training import RewardTrainer
 from rewardmodels.views import partners
-from studies.shortcuts import grid, summary
+from studies.shortcuts import grid, settings, summary
 from studies.shortcuts.backbone import Teaching, copy_backbones, taught, untaught
-from studies.shortcuts.command import ShortcutsConfig, run, settings_digest
+from studies.shortcuts.command import ShortcutsConfig, run, settings_digest, wanted
 from studies.shortcuts.environments import make_pairs, strengths
 from studies.shortcuts.figures import write_figures
 from studies.shortcuts.frontier import below_frontier, two_cue_accuracies
@@ -33,6 +33,7 @@ from studies.shortcuts.grid import Task, methods_of, missing, no_cue, path_of, r
 from studies.shortcuts.pictures import image_of, named_pictures, split_pictures
 from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
 from studies.shortcuts.quick import run_quick
+from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
 from studies.shortcuts.runs import TEST_SETS, _settings, prepare, train_method, train_proxy
 from studies.shortcuts.settings import (
     BACKBONES,
@@ -303,16 +304,14 @@ def test_the_verdict_holds_gains_against_the_bars() -> None:
 def test_the_report_holds_complete_places_and_names_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
-
     other = HEADLINE._replace(strength=0.95)
     made_cells(tmp_path)
     made_cells(tmp_path, other, (1,))
     monkeypatch.setattr(grid, "METHODS", tuple(method(name) for name in ("plain", "SFC", *EXPONENTS)))
     unfinished = HEADLINE._replace(strength=0.95, steps=800)
     monkeypatch.setattr(grid, "PLACES", {"headline": (HEADLINE,), "map": (other, unfinished)})
-    wanted = tasks(("headline", "map"), (1, 2))
-    found, judged = write_metrics(tmp_path, wanted)
+    asked = tasks(("headline", "map"), (1, 2))
+    found, judged = write_metrics(tmp_path, asked)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert len(content["rows"]) == 2 * len(found) == 2 * 2 * 6
     every = [TEXT_ONLY, "plain", "SFC", *EXPONENTS]
@@ -356,6 +355,32 @@ def test_each_place_has_its_ceiling_and_every_run_is_asked_for_once() -> None:
     assert [each.name for each in methods_of(Task("unaligned", "clearer", 0.98, 800, "length", 1))] == list(
         STARTING_METHODS
     )
+
+
+def test_chosen_methods_alone_are_run_with_what_they_are_compared_with() -> None:
+    task = Task(*HEADLINE, "length", 1)
+    assert grid.runs_of(task, ("SFC^0.5",)) == [TEXT_ONLY, "plain", "SFC^0.5"]
+    assert grid.runs_of(task) == [TEXT_ONLY, *(each.name for each in METHODS)]
+    assert grid.runs_of(no_cue(HEADLINE, 1), ("SFC",)) == ["plain"]
+    assert grid.runs_of(task._replace(backbone="blind"), ("image contrast",)) == [TEXT_ONLY, "plain"]
+    assert {each.place for each in tasks(("lengths",)) if each.environment != NO_CUE} < set(PLACES["map"])
+    assert all(each.strength < 1 for each in tasks(("fallible",)))
+
+
+def test_an_attempt_is_one_place_with_sizes_of_its_own_and_shares_no_folder(tmp_path: Path) -> None:
+    faster, scarcer = settings.ATTEMPTS["faster"], settings.ATTEMPTS["scarcer"]
+    assert len({settings_digest(), settings_digest(faster), settings_digest(scarcer)}) == 3
+    found = wanted(ShortcutsConfig(tmp_path, seeds=2, attempt="scarcer"))
+    assert {task.place for task in found if task.environment != NO_CUE} == {scarcer.place}
+    assert {task.seed for task in found} == {1, 2} and len(found) == 2 * (len(ENVIRONMENTS) + 1)
+    made_cells(tmp_path, scarcer.place)
+    _, judged = write_metrics(tmp_path, found, scarcer.place)
+    assert judged is not None and list(judged.places) == [Condition(*scarcer.place)]
+    assert write_metrics(tmp_path, found)[1] is None
+    with pytest.raises(InputError, match="there are faster, scarcer"):
+        run(ShortcutsConfig(tmp_path / "new", attempt="better"))
+    with pytest.raises(InputError, match="'sfc': there are 'plain'"):
+        run(ShortcutsConfig(tmp_path / "new", methods=("sfc",)))
 
 
 def test_a_task_leaves_whole_runs_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
