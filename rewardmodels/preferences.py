@@ -134,6 +134,7 @@ def read_preferences(
 
     Every row becomes a record or a ``BadRecord``: nothing is dropped. Responses that a source rates with no number,
     and ties, are counted. Where ids come twice, the later record gets another one and is clustered with the first.
+    Records that ask about one image are clustered with each other.
 
     Args:
         path_or_id: a file (.jsonl, .json, .tsv, .csv, .parquet), a folder of them, or a hub id ``owner/name``.
@@ -165,8 +166,10 @@ def read_preferences(
         records, bad, renamed = _read(left, KNOWN[name])
     if keep_images_in is not None:
         records = [_spilled(record, Path(keep_images_in)) for record in records]
+    records, shared = _clustered_by_image(records)
     read = Preferences(tuple(records), tuple(bad), name, "")
-    told = f"{origin}; {why}{note}{substitutions(shortened)}{_missing(missing)}{_renamed(renamed)}{_counts(read)}"
+    told = f"{origin}; {why}{note}{substitutions(shortened)}{_missing(missing)}{_renamed(renamed)}{_shared(shared)}"
+    told += _counts(read)
     return replace(read, why=told)
 
 
@@ -215,6 +218,23 @@ def _read(left: list[RawRow], form: Format[Preference]) -> tuple[list[Preference
     return list(records.values()), bad, renamed
 
 
+def _clustered_by_image(records: Iterable[Preference]) -> tuple[list[Preference], int]:
+    """Cluster records with the first one of the same first image, where they are not clustered yet; and how many.
+
+    An image is known by its path or its bytes: files are not opened for it.
+    """
+    first: dict[ImageRef, str] = {}
+    found, changed = [], 0
+    for record in records:
+        image = next((image for turn in record.prompt for image in turn.images), None)
+        if image is not None:
+            cluster = first.setdefault(image, record.cluster)
+            if record.base is None and cluster != record.id:
+                record, changed = replace(record, base=cluster), changed + 1
+        found.append(record)
+    return found, changed
+
+
 def _with_index(rows: Sequence[RawRow]) -> Callable[[RawRow], Preference]:
     indexed = by_index(rows)
     return lambda raw: vl_rewardbench.read_tsv(raw, indexed)
@@ -229,6 +249,13 @@ def _renamed(renamed: Sequence[str]) -> str:
     if not renamed:
         return ""
     return f"; {len(renamed)} rows repeat an id, such as {renamed[0]}, and get ~2, ~3, …, clustered with the first"
+
+
+def _shared(shared: int) -> str:
+    if not shared:
+        return ""
+    asks, them = ("record asks", "is") if shared == 1 else ("records ask", "are")
+    return f"; {shared} {asks} about an image of an earlier one, and {them} clustered with it"
 
 
 def _counts(read: Preferences) -> str:

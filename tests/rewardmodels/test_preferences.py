@@ -146,6 +146,20 @@ def test_an_id_that_a_later_row_takes_by_name(tmp_path: Path) -> None:
     assert [(record.id, record.cluster) for record in read] == [("a", "a"), ("b", "b"), ("a~2", "a"), ("a~2~2", "a")]
 
 
+def test_records_about_one_image_are_clustered_with_the_first(tmp_path: Path) -> None:
+    save_images(tmp_path, "red", "blue")
+    images = ("red.png", "blue.png", "red.png", None, "red.png", None)
+    rows = [
+        {"id": name, "prompt": f"Say {name}", "images": [image] if image else [], "responses": ["x", name]}
+        for name, image in zip("abcdef", images, strict=True)
+    ]
+    rows[4] |= {"base": "g"}
+    read = read_preferences(write_lines(tmp_path / "a.jsonl", [{**row, "ranks": [0, 1]} for row in rows]))
+    assert [record.cluster for record in read] == ["a", "b", "a", "d", "g", "f"]
+    assert {pair.cluster for pair in read.pairs() if pair.record == "c"} == {"a"}
+    assert "1 record asks about an image of an earlier one" in read.why
+
+
 def test_the_documented_table_is_the_table_of_formats() -> None:
     page = (ROOT / "docs" / "preferences.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([^`]+)` \| [^|]+ \| ([^|]+) \|", page, flags=re.MULTILINE)
