@@ -78,6 +78,8 @@ def trainer_settings(config: "TrainConfig", prepared: "Prepared", processes: "Pr
         bf16=config.dtype != "float32",
         gradient_checkpointing=config.gradient_checkpointing,
         report_to="trackio" if config.log_to == "trackio" else "none",
+        project="sightcheck",
+        run_name=config.out.name,
         disable_tqdm=True,
         use_cpu=config.device == "cpu",
         ddp_find_unused_parameters=idle,
