@@ -18,6 +18,7 @@ from studies.shortcuts.settings import (
     CONTRAST_ALONE,
     CONTROL_METHODS,
     ENVIRONMENTS,
+    FINER,
     METHODS,
     NO_CUE,
     PLACES,
@@ -91,8 +92,22 @@ def no_cue(place: Place, seed: int) -> Task:
     return Task(place.backbone, place.learnability, 0.5, place.steps, NO_CUE, seed)
 
 
-def methods_of(task: Task) -> tuple[Method, ...]:
-    """The methods that a task compares; its proxy comes on top, but where no cue tells anything."""
+def methods_of(task: Task, only: Sequence[str] = ()) -> tuple[Method, ...]:
+    """The methods that a task compares; its proxy comes on top, but where no cue tells anything.
+
+    Args:
+        task: The task.
+        only: Leave out other methods but plain training, which every one is compared with; exponents between those
+            that were fixed are compared if they are among these. Empty leaves out none that was fixed.
+    """
+    fixed = _fixed_methods(task)
+    if not only or task.environment == NO_CUE:
+        return fixed
+    finer = FINER if fixed == METHODS else ()
+    return tuple(method for method in (*fixed, *finer) if method.name in ("plain", *only))
+
+
+def _fixed_methods(task: Task) -> tuple[Method, ...]:
     if task.environment == NO_CUE:
         names: Sequence[str] = ("plain",)
     elif task.backbone == "unaligned":
@@ -110,20 +125,13 @@ def path_of(folder: Path, cell: Cell) -> Path:
 
 
 def runs_of(task: Task, only: Sequence[str] = ()) -> list[str]:
-    """Names of a task's runs: its proxy and its methods.
-
-    Args:
-        task: The task.
-        only: Leave out other methods but plain training, which every one is compared with; empty leaves out none.
-    """
-    if task.environment == NO_CUE:
-        return ["plain"]
-    names = [method.name for method in methods_of(task)]
-    return [TEXT_ONLY, *(name for name in names if not only or name in ("plain", *only))]
+    """Names of a task's runs: its proxy and its methods; `only` as in `methods_of`."""
+    names = [method.name for method in methods_of(task, only)]
+    return names if task.environment == NO_CUE else [TEXT_ONLY, *names]
 
 
 def missing(folder: Path, task: Task, only: Sequence[str] = ()) -> list[str]:
-    """Names of a task's runs that are not there yet; `only` as in `runs_of`."""
+    """Names of a task's runs that are not there yet; `only` as in `methods_of`."""
     return [name for name in runs_of(task, only) if not path_of(folder, task.cell(name)).is_file()]
 
 
@@ -148,7 +156,7 @@ def read_cell(folder: Path, cell: Cell) -> Stored:
 
 
 def run_task(folder: Path, task: Task, sizes: Sizes, only: Sequence[str] = ()) -> list[str]:
-    """Make the missing runs of a task; returns the methods made. `only` as in `runs_of`."""
+    """Make the missing runs of a task; returns the methods made. `only` as in `methods_of`."""
     import torch
 
     from rewardmodels.model import RewardModel
@@ -170,7 +178,7 @@ def run_task(folder: Path, task: Task, sizes: Sizes, only: Sequence[str] = ()) -
     proxy: RunResult = train_proxy(start, data, task.seed, sizes, task.steps)
     if TEXT_ONLY in left:
         _write(folder, task.cell(TEXT_ONLY), proxy, data)
-    for method in methods_of(task):
+    for method in methods_of(task, only):
         if method.name in left:
             _write(
                 folder,
@@ -184,7 +192,7 @@ def run_task(folder: Path, task: Task, sizes: Sizes, only: Sequence[str] = ()) -
 def run_tasks(
     folder: Path, todo: Sequence[Task], sizes: Sizes, workers: int, only: Sequence[str] = ()
 ) -> Iterator[tuple[Task, list[str]]]:
-    """Run tasks by several processes, and yield each when it is done. `only` as in `runs_of`."""
+    """Run tasks by several processes, and yield each when it is done. `only` as in `methods_of`."""
     if workers == 1:
         for task in todo:
             yield task, run_task(folder, task, sizes, only)

@@ -12,11 +12,14 @@ from probes.estimates import Estimate
 from probes.files import without_nan, write_json
 from studies.shortcuts.grid import Task, missing, no_cue, runs_of
 from studies.shortcuts.settings import (
+    CONTRAST_ALONE,
     ENVIRONMENTS,
+    FINER,
     GAIN_BAR,
     HEADLINE,
     LARGEST_LOSS_CHOSEN,
     LARGEST_LOSS_PUBLISHED,
+    METHODS,
     NO_CUE,
     STOPS,
     TEXT_ONLY,
@@ -44,11 +47,12 @@ def complete(folder: Path, tasks: Sequence[Task]) -> dict[Condition, dict[str, t
 
 def _complete_methods(folder: Path, tasks_of: Mapping[int, Sequence[Task]]) -> dict[str, tuple[int, ...]]:
     done: dict[str, list[int]] = {}
+    names = tuple(method.name for method in (*METHODS, CONTRAST_ALONE, *FINER))
     for seed, tasks in tasks_of.items():
-        left = {name for task in tasks for name in missing(folder, task)}
+        left = {name for task in tasks for name in missing(folder, task, names)}
         if left & {TEXT_ONLY, "plain"} or missing(folder, no_cue(tasks[0].place, seed)):
             continue
-        for name in runs_of(tasks[0]):
+        for name in runs_of(tasks[0], names):
             if name not in left:
                 done.setdefault(name, []).append(seed)
     return {name: tuple(seeds) for name, seeds in done.items()}
@@ -124,7 +128,12 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
 def print_verdict(judged: Verdict) -> None:
     """Print the headline, and the share of the map's places where it holds."""
     here = judged.headline
-    for change, bar in ((here.published, LARGEST_LOSS_PUBLISHED), (here.chosen, LARGEST_LOSS_CHOSEN)):
+    judged_by = (
+        (here.published, LARGEST_LOSS_PUBLISHED),
+        (here.chosen, LARGEST_LOSS_CHOSEN),
+        (here.chosen_finer, LARGEST_LOSS_CHOSEN),
+    )
+    for change, bar in judged_by:
         if change is not None:
             reached = "reached" if change.reaches(bar) else "not reached"
             print(

@@ -11,6 +11,7 @@ from typing import Any
 from probes.estimates import Estimate
 from studies.shortcuts.settings import (
     EXPONENTS,
+    FINER_EXPONENTS,
     GAIN_BAR,
     HEADLINE,
     LARGEST_DEV_LOSS,
@@ -56,6 +57,8 @@ class PlaceVerdict:
     published: Gain
     chosen: Gain | None
     """The exponent that dev pictures choose, ours; None where an exponent was not run."""
+    chosen_finer: Gain | None
+    """The same, with exponents between those that were fixed; None where one of them was not run."""
     degradation_plain: Estimate
     degradation_published: Estimate
 
@@ -66,10 +69,13 @@ class PlaceVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        chosen = self.chosen
+        chosen = {"chosen": self.chosen, "chosen_finer": self.chosen_finer}
         return {
             "published": {**self.published.to_dict(), "reaches": self.published.reaches(LARGEST_LOSS_PUBLISHED)},
-            "chosen": chosen and {**chosen.to_dict(), "reaches": chosen.reaches(LARGEST_LOSS_CHOSEN)},
+            **{
+                name: found and {**found.to_dict(), "reaches": found.reaches(LARGEST_LOSS_CHOSEN)}
+                for name, found in chosen.items()
+            },
             "degradation": {
                 PLAIN: self.degradation_plain.to_dict(),
                 PUBLISHED: self.degradation_published.to_dict(),
@@ -105,16 +111,24 @@ class Verdict:
         }
 
 
-def chosen_exponent(folder: Path, condition: Condition, seeds: Sequence[int]) -> str:
+def chosen_exponent(
+    folder: Path, condition: Condition, seeds: Sequence[int], exponents: Sequence[str] = EXPONENTS
+) -> str:
     """The method with the largest exponent that costs little enough i.i.d. accuracy on dev pictures.
+
+    Args:
+        folder: The run folder.
+        condition: The place.
+        seeds: Complete ones.
+        exponents: Methods, by rising exponent.
 
     Raises:
         InputError: If a run is missing.
     """
     plain = summarise(folder, condition, PLAIN, seeds).dev.value
-    losses = {name: plain - summarise(folder, condition, name, seeds).dev.value for name in EXPONENTS}
-    fitting = [name for name in EXPONENTS if losses[name] <= LARGEST_DEV_LOSS]
-    return fitting[-1] if fitting else EXPONENTS[0]
+    losses = {name: plain - summarise(folder, condition, name, seeds).dev.value for name in exponents}
+    fitting = [name for name in exponents if losses[name] <= LARGEST_DEV_LOSS]
+    return fitting[-1] if fitting else exponents[0]
 
 
 def gain(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Gain:
@@ -154,10 +168,17 @@ def verdict(folder: Path, there: Mapping[Condition, Done], headline: Place = HEA
 
 def _judge(folder: Path, condition: Condition, done: Done) -> PlaceVerdict:
     seeds = done[PUBLISHED]
-    together = [seed for seed in seeds if all(seed in done.get(name, ()) for name in EXPONENTS)]
+
+    def chosen(exponents: Sequence[str]) -> Gain | None:
+        together = [seed for seed in seeds if all(seed in done.get(name, ()) for name in exponents)]
+        if not together:
+            return None
+        return gain(folder, condition, chosen_exponent(folder, condition, together, exponents), together)
+
     return PlaceVerdict(
         gain(folder, condition, PUBLISHED, seeds),
-        gain(folder, condition, chosen_exponent(folder, condition, together), together) if together else None,
+        chosen(EXPONENTS),
+        chosen(FINER_EXPONENTS),
         summarise(folder, condition, PLAIN, seeds).degradation,
         summarise(folder, condition, PUBLISHED, seeds).degradation,
     )

@@ -33,7 +33,7 @@ from studies.shortcuts.grid import Task, methods_of, missing, no_cue, path_of, r
 from studies.shortcuts.pictures import image_of, named_pictures, split_pictures
 from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
 from studies.shortcuts.quick import run_quick
-from studies.shortcuts.report import print_summaries, print_verdict, write_metrics
+from studies.shortcuts.report import complete, print_summaries, print_verdict, write_metrics
 from studies.shortcuts.runs import TEST_SETS, _settings, prepare, train_method, train_proxy
 from studies.shortcuts.settings import (
     BACKBONES,
@@ -53,7 +53,7 @@ from studies.shortcuts.settings import (
     Sizes,
 )
 from studies.shortcuts.summary import Condition, summarise, transfer
-from studies.shortcuts.verdict import Gain, chosen_exponent, verdict
+from studies.shortcuts.verdict import Gain, chosen_exponent, gain, verdict
 
 SMALL = Sizes(train_pairs=48, dev_pairs=20, test_pairs=24, batch=8)
 STEPS = 24
@@ -291,6 +291,23 @@ def test_the_exponent_is_the_largest_that_dev_pictures_allow(tmp_path: Path, mon
         assert chosen_exponent(tmp_path, condition, seeds) == (fitting or EXPONENTS)[-1 if fitting else 0]
 
 
+def test_exponents_between_are_chosen_among_once_all_were_run(tmp_path: Path) -> None:
+    made_cells(tmp_path)
+    asked, here = tasks(("headline",), (1, 2)), Condition(*HEADLINE)
+    before = verdict(tmp_path, complete(tmp_path, asked))
+    assert before is not None and before.headline.chosen_finer is None and before.headline.chosen is not None
+    rng = np.random.default_rng(1)
+    for name in ("SFC^0.55", "SFC^0.6", "SFC^0.65"):
+        for task in asked:
+            if task.environment != NO_CUE:
+                write_made(tmp_path, task, name, {test: rng.normal(0.5, 1, (2, 30)) for test in TEST_SETS})
+    found = verdict(tmp_path, complete(tmp_path, asked))
+    assert found is not None and found.headline.chosen_finer is not None
+    assert found.headline.chosen == before.headline.chosen
+    best = chosen_exponent(tmp_path, here, (1, 2), settings.FINER_EXPONENTS)
+    assert found.headline.chosen_finer == gain(tmp_path, here, best, (1, 2))
+
+
 def test_the_verdict_holds_gains_against_the_bars() -> None:
     def change(home: float, low: float) -> Gain:
         return Gain("SFC", Estimate(home, 5, home - 0.01, home + 0.01), Estimate(low + 0.02, 5, low, low + 0.04))
@@ -362,6 +379,9 @@ def test_chosen_methods_alone_are_run_with_what_they_are_compared_with() -> None
     assert grid.runs_of(task, ("SFC^0.5",)) == [TEXT_ONLY, "plain", "SFC^0.5"]
     assert grid.runs_of(task) == [TEXT_ONLY, *(each.name for each in METHODS)]
     assert grid.runs_of(no_cue(HEADLINE, 1), ("SFC",)) == ["plain"]
+    assert grid.runs_of(task, ("SFC^0.6",)) == [TEXT_ONLY, "plain", "SFC^0.6"]
+    assert grid.runs_of(task._replace(strength=1.0), ("SFC^0.6",)) == [TEXT_ONLY, "plain"]
+    assert "SFC^0.6" not in grid.runs_of(task)
     assert grid.runs_of(task._replace(backbone="blind"), ("image contrast",)) == [TEXT_ONLY, "plain"]
     assert {each.place for each in tasks(("lengths",)) if each.environment != NO_CUE} < set(PLACES["map"])
     assert all(each.strength < 1 for each in tasks(("fallible",)))
