@@ -17,11 +17,6 @@ from studies.run_folder.manifest import Manifest
 if TYPE_CHECKING:
     from studies.reward.evaluate import EvalConfig
 
-NOTES = (
-    "The file holds scores and no texts: lengths, images and domains are not known, so styles stand in for length.",
-    "Accuracies are over items; RM-Bench's own average is over domains. Ties count 0, as in RM-Bench.",
-)
-
 
 def holds_style_scores(path: Path) -> bool:
     """Whether a file's first readable row has the scores of an RM-Bench item and none of its texts.
@@ -47,6 +42,7 @@ def evaluate_styles(config: "EvalConfig") -> int:
     scores = read_style_scores(config.scores)
     found = style_matrix(scores.chosen, scores.rejected, ties=0.0)
     entries = [*style_entries(found), _correlation(scores, config.seed)]
+    notes = _notes(scores)
     name = config.scores.name
     manifest = Manifest(
         config={"study": STUDY, "scores": str(config.scores)},
@@ -59,16 +55,25 @@ def evaluate_styles(config: "EvalConfig") -> int:
         content = {
             "scorer": name,
             "data": "RM-Bench, scores only",
-            "notes": list(NOTES),
+            "notes": list(notes),
             "summary": [entry.to_dict("RM-Bench") for entry in entries],
             "styles": found.to_dict(),
         }
         write_json(config.out / METRICS, without_nan(content))
         save(config.out, "styles", styles(found))
         folder.finish()
-    print_table(f"{name}: styles of {len(scores.chosen):,} RM-Bench items", entries, NOTES, {})
+    print_table(f"{name}: styles of {len(scores.chosen):,} RM-Bench items", entries, notes, {})
     print(f"Written: {config.out}")
     return 0
+
+
+def _notes(scores: StyleScores) -> tuple[str, str]:
+    unknown = "lengths and images" if scores.domains else "lengths, images and domains"
+    by_domain = "; sightcheck reward published gives that" if scores.domains else ""
+    return (
+        f"The file holds scores and no texts: {unknown} are not known, so styles stand in for length.",
+        f"Accuracies are over items; RM-Bench's own average is over domains{by_domain}. Ties count 0, as in RM-Bench.",
+    )
 
 
 def _correlation(scores: StyleScores, seed: int) -> Entry:
