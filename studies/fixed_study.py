@@ -5,7 +5,7 @@ Knows a run folder's manifest and the options that every such study has; nothing
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,21 @@ def open_study(
     found = read_json(path)
     if found.get("study") != study or found.get("digest") != digest:
         raise InputError(f"{out} was made with other settings: give another --out")
+
+
+def hold_inputs(out: Path, found: Mapping[str, str]) -> None:
+    """Note in the manifest the digests of what a study's runs are made from, or hold them against those noted before.
+
+    Raises:
+        InputError: If one differs: earlier runs were made from something else.
+    """
+    manifest = read_json(out / MANIFEST)
+    noted = manifest.get("inputs", {})
+    changed = [name for name, digest in found.items() if noted.get(name, digest) != digest]
+    if changed:
+        raise InputError(f"{out} holds runs from other {' and '.join(changed)}: give another --out")
+    if noted != {**noted, **found}:
+        write_json(out / MANIFEST, {**manifest, "inputs": {**noted, **found}})
 
 
 def finish_study(out: Path) -> None:

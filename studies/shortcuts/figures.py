@@ -11,11 +11,13 @@ import numpy as np
 
 from probes.estimates import Estimate, mean
 from studies.shortcuts.frontier import frontier
-from studies.shortcuts.settings import ENVIRONMENTS, HEADLINE, STOPS, TEXT_ONLY, Place
+from studies.shortcuts.settings import CONTRAST_ALONE, ENVIRONMENTS, HEADLINE, METHODS, STOPS, TEXT_ONLY, Place
 from studies.shortcuts.summary import Condition, Summary, summarise, transfer
-from studies.shortcuts.verdict import STOPPED, gain, gain_of_stopping
+from studies.shortcuts.verdict import HALF_RATE, PLAIN, gain, gain_of_stopping, stopped
 
-MAPPED = (STOPPED, "half rate", "SFC", "SFC^0.5", "SFC^0.7", "SFC, normalised", "1 - p", "image contrast")
+EARLY = (PLAIN, HALF_RATE)
+"""Methods that are also shown as they were when they had been trained for a share of the steps."""
+MAPPED = (*map(stopped, EARLY), *(method.name for method in (*METHODS, CONTRAST_ALONE) if method.name != PLAIN))
 """What the map shows, of what was run in more places than one."""
 
 
@@ -34,9 +36,7 @@ def write_figures(folder: Path, summaries: Sequence[Summary], headline: Place = 
     written = []
     for condition in dict.fromkeys(each.condition for each in summaries):
         here = [each for each in summaries if each.condition == condition and each.method != TEXT_ONLY]
-        early = replace(condition, stop=STOPS[0])
-        stopped = summarise(folder, early, "plain", here[0].seeds)
-        written.append(_draw_place(folder, condition, here, stopped))
+        written.append(_draw_place(folder, condition, here))
     judged = [each for each in summaries if each.condition == Condition(*headline)]
     written += [_draw_transfer(folder, each) for each in judged if each.method in ("plain", "SFC", "SFC^0.7")]
     if len({each.condition for each in summaries}) > 1:
@@ -49,9 +49,10 @@ def _draw_map(folder: Path, summaries: Sequence[Summary]) -> Path:
 
     gains = {}
     for each in summaries:
-        if each.method == "plain":
-            gains[each.condition, STOPPED] = gain_of_stopping(folder, each.condition, each.seeds)
-        elif each.method in MAPPED:
+        if each.method in EARLY:
+            early = gain_of_stopping(folder, each.condition, each.method, each.seeds)
+            gains[each.condition, stopped(each.method)] = early
+        if each.method in MAPPED:
             gains[each.condition, each.method] = gain(folder, each.condition, each.method, each.seeds)
     places = sorted({condition for condition, _ in gains}, key=_map_order)
     rows = list(dict.fromkeys(map(_row, places)))
@@ -76,10 +77,13 @@ def _row(condition: Condition) -> str:
     return f"{condition.backbone}, {condition.learnability},\ncue right on {condition.strength:.0%}"
 
 
-def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary], stopped: Summary) -> Path:
+def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary]) -> Path:
     from viz import papers, rewards
 
-    shown = [(STOPPED, stopped), *((each.method, each) for each in here)]
+    early = [each for each in here if each.method in EARLY]
+    shown = [(stopped(each.method), _when_stopped(folder, each)) for each in early]
+    shown += [(each.method, each) for each in here]
+    seeds = sorted({len(each.seeds) for each in here})
     seen = here[0].below_frontier is not None
     line = frontier(here[0].ceiling.value, condition.strength) if seen else None
     figure = rewards.home_and_elsewhere(
@@ -87,10 +91,14 @@ def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary], sto
         [_ends(each.iid) for _, each in shown],
         [_ends(each.ood) for _, each in shown],
         line,
-        title=f"{condition.label}; n = {len(here[0].seeds)} seeds",
+        title=f"{condition.label}; n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds",
     )
     path = folder / "figures" / f"{'-'.join(map(str, condition.place))}.png"
     return papers.save(figure, path)
+
+
+def _when_stopped(folder: Path, summary: Summary) -> Summary:
+    return summarise(folder, replace(summary.condition, stop=STOPS[0]), summary.method, summary.seeds)
 
 
 def _draw_transfer(folder: Path, summary: Summary) -> Path:

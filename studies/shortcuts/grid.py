@@ -4,8 +4,10 @@ One task holds the runs of one backbone, learnability, strength, length, environ
 and their proxy. Every run is written by itself, whole or not at all, so an interrupted grid loses one run a process.
 """
 
+import hashlib
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,9 @@ from studies.shortcuts.settings import (
     Sizes,
     noise_of,
 )
+
+SOURCE = Path(__file__).parents[2]
+EVERY_METHOD = (*METHODS, CONTRAST_ALONE, *FINER)
 
 
 class Task(NamedTuple):
@@ -97,14 +102,12 @@ def methods_of(task: Task, only: Sequence[str] = ()) -> tuple[Method, ...]:
 
     Args:
         task: The task.
-        only: Leave out other methods but plain training, which every one is compared with; exponents between those
-            that were fixed are compared if they are among these. Empty leaves out none that was fixed.
+        only: These, also where they were not fixed beforehand, and plain training, which every one is compared with.
+            Empty is what was fixed for the place.
     """
-    fixed = _fixed_methods(task)
     if not only or task.environment == NO_CUE:
-        return fixed
-    finer = FINER if fixed == METHODS else ()
-    return tuple(method for method in (*fixed, *finer) if method.name in ("plain", *only))
+        return _fixed_methods(task)
+    return tuple(method for method in EVERY_METHOD if method.name in ("plain", *only))
 
 
 def _fixed_methods(task: Task) -> tuple[Method, ...]:
@@ -116,7 +119,7 @@ def _fixed_methods(task: Task) -> tuple[Method, ...]:
         names = CONTROL_METHODS
     else:
         return METHODS
-    return tuple(method for method in (*METHODS, CONTRAST_ALONE) if method.name in names)
+    return tuple(method for method in EVERY_METHOD if method.name in names)
 
 
 def path_of(folder: Path, cell: Cell) -> Path:
@@ -192,18 +195,36 @@ def run_task(folder: Path, task: Task, sizes: Sizes, only: Sequence[str] = ()) -
 def run_tasks(
     folder: Path, todo: Sequence[Task], sizes: Sizes, workers: int, only: Sequence[str] = ()
 ) -> Iterator[tuple[Task, list[str]]]:
-    """Run tasks by several processes, and yield each when it is done. `only` as in `methods_of`."""
+    """Run tasks by several processes, and yield each when it is done. `only` as in `methods_of`.
+
+    Raises:
+        InputError: If the code has changed since the start: new processes would run other code than old ones.
+    """
     if workers == 1:
         for task in todo:
             yield task, run_task(folder, task, sizes, only)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, maxtasksperchild=8) as pool:
-        yield from pool.imap_unordered(_run_one, [(folder, task, sizes, only) for task in todo])
+        code = code_digest()
+        yield from pool.imap_unordered(_run_one, [(code, folder, task, sizes, only) for task in todo])
 
 
-def _run_one(arguments: tuple[Path, Task, Sizes, Sequence[str]]) -> tuple[Task, list[str]]:
-    return arguments[1], run_task(*arguments)
+def _run_one(arguments: tuple[str, Path, Task, Sizes, Sequence[str]]) -> tuple[Task, list[str]]:
+    code, folder, task, sizes, only = arguments
+    if code != code_digest():
+        raise InputError("the study's code has changed while it ran: go on with --resume, and leave the code alone")
+    return task, run_task(folder, task, sizes, only)
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the source that decides a run, as it was when this process first asked."""
+    total = hashlib.sha256()
+    files = [*SOURCE.glob("rewardmodels/**/*.py"), *SOURCE.glob("studies/shortcuts/*.py")]
+    for path in (*sorted(files), SOURCE / "studies" / "short_training.py"):
+        total.update(path.read_bytes())
+    return total.hexdigest()
 
 
 def _write(folder: Path, cell: Cell, result: Any, data: Any) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from probes.estimates import Estimate, proportion
 from probes.files import now, write_json
 from studies.bundled import BUNDLED_BACKBONES
-from studies.shortcuts.report import percent
+from studies.shortcuts.printing import percent
 from studies.shortcuts.settings import METHODS, TEXT_ONLY, Sizes, noise_of
 
 RESULT = "quick.json"

@@ -1,6 +1,7 @@
 """What the study fixes before its first reward run: environments, strengths, learnability, methods, seeds, sizes.
 
-A run folder holds a digest of this file's values, so results of other settings cannot be mixed in. No torch.
+A run folder holds a digest of what decides a run, so results of other settings cannot be mixed in. What was tried after
+the headline was known, `ATTEMPTS` and `FINER`, stands apart. No torch.
 """
 
 from dataclasses import dataclass
@@ -161,6 +162,8 @@ LARGEST_LOSS_PUBLISHED = 0.05
 """What SFC as published may cost at home."""
 LARGEST_LOSS_CHOSEN = 0.02
 """What the chosen exponent may cost at home."""
+LARGEST_CONTROL_CHANGE = 0.03
+"""How much a method may change at home or elsewhere where none can help: a cue that is never wrong, or no sight."""
 PLACES: dict[str, tuple[Place, ...]] = {
     "headline": (HEADLINE,),
     "controls": (HEADLINE._replace(strength=1.0), HEADLINE._replace(backbone="blind")),

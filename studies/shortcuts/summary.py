@@ -65,11 +65,13 @@ class Summary:
     neutral: Estimate
     """With every cue right on half."""
     degradation: ShortcutFailureDegradation
-    """Over the other environments' pairs of all seeds, clustered by picture."""
+    """Over the other environments' pairs, in points; the sizes of its sides are those of all seeds together."""
     ceiling: Estimate
     """See `ceiling_of`."""
     below_frontier: Estimate | None
-    """Distance to the two-cue frontier; None from a backbone that does not see, which has no evidence to weigh."""
+    """Distance to the two-cue frontier of each seed's own ceiling; None from a backbone that does not see, which has
+    no evidence to weigh.
+    """
     pairs: int
     """Test pairs behind each accuracy at home; twice as many behind those elsewhere."""
 
@@ -80,8 +82,7 @@ def ceiling_of(folder: Path, condition: Condition, seeds: Sequence[int]) -> Esti
     Raises:
         InputError: If a run is missing.
     """
-    found = [_cell(folder, no_cue(condition.place, seed).cell("plain")).tests["neutral"][-1] for seed in seeds]
-    return mean([float(_ranked_right(margins).mean()) for margins in found], bounds=(0.0, 1.0))
+    return mean(_ceilings(folder, condition, seeds), bounds=(0.0, 1.0))
 
 
 def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Summary:
@@ -93,8 +94,7 @@ def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[i
     runs = [_Seed(folder, condition, method, seed) for seed in seeds]
     bounds = (0.0, 1.0)
     iid, ood = (np.array([getattr(run, name) for run in runs]) for name in ("iid", "ood"))
-    ceiling = ceiling_of(folder, condition, seeds)
-    correct, by_text, clusters = (np.concatenate(parts) for parts in zip(*(run.elsewhere for run in runs), strict=True))
+    ceilings = _ceilings(folder, condition, seeds)
     return Summary(
         condition,
         method,
@@ -105,9 +105,9 @@ def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[i
         reversed=mean([run.share("reversed") for run in runs], bounds=bounds),
         blank=mean([run.iid - run.share("blank") for run in runs], bounds=(-1.0, 1.0)),
         neutral=mean([run.share("neutral") for run in runs], bounds=bounds),
-        degradation=shortcut_failure_degradation(correct, by_text, clusters),
-        ceiling=ceiling,
-        below_frontier=_below(ceiling, condition, iid, ood),
+        degradation=_over_seeds([run.degradation for run in runs]),
+        ceiling=mean(ceilings, bounds=bounds),
+        below_frontier=_below(ceilings, condition, iid, ood),
         pairs=sum(run.pairs for run in runs),
     )
 
@@ -126,6 +126,15 @@ def compare(
         difference([run.iid for run in first], [run.iid for run in second]),
         difference([run.ood for run in first], [run.ood for run in second]),
     )
+
+
+def degradations(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> FloatArray:
+    """(seeds,) shortcut-failure degradation elsewhere, in points.
+
+    Raises:
+        InputError: If a run is missing.
+    """
+    return np.array([_Seed(folder, condition, method, seed).degradation.value for seed in seeds])
 
 
 def transfer(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> FloatArray:
@@ -176,16 +185,15 @@ class _Seed:
         return float(np.mean([self._right(self._cells[name], test).mean() for name in ENVIRONMENTS]))
 
     @property
-    def elsewhere(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.str_]]:
-        """Of the other environments' pairs: ranked right, ranked right by the text alone, and the picture of each."""
-        right, by_text, clusters = [], [], []
+    def degradation(self) -> ShortcutFailureDegradation:
+        """Over the other environments' pairs."""
+        right, by_text = [], []
         for train in ENVIRONMENTS:
             for test in ENVIRONMENTS:
                 if test != train:
                     right.append(self._right(self._cells[train], test) > 0.5)
                     by_text.append(self._right(self._text[train], test) > 0.5)
-                    clusters.append(self._cells[train].clusters[test])
-        return np.concatenate(right), np.concatenate(by_text), np.concatenate(clusters)
+        return shortcut_failure_degradation(np.concatenate(right), np.concatenate(by_text))
 
 
 def _stored(folder: Path, condition: Condition, method: str, environment: str, seed: int) -> Stored:
@@ -204,7 +212,21 @@ def _ranked_right(margins: npt.NDArray[np.float32]) -> FloatArray:
     return right
 
 
-def _below(ceiling: Estimate, condition: Condition, iid: FloatArray, ood: FloatArray) -> Estimate | None:
-    if condition.backbone != "seeing" or not 0.5 < ceiling.value < 1.0:
+def _over_seeds(found: Sequence[ShortcutFailureDegradation]) -> ShortcutFailureDegradation:
+    over = mean([each.value for each in found], bounds=(-100.0, 100.0))
+    plus, minus = sum(each.n_plus for each in found), sum(each.n_minus for each in found)
+    return ShortcutFailureDegradation(over.value, over.n, over.low, over.high, over.clusters, plus, minus)
+
+
+def _ceilings(folder: Path, condition: Condition, seeds: Sequence[int]) -> FloatArray:
+    """(seeds,) accuracy where no cue tells anything, after the same share of the training."""
+    runs = [_cell(folder, no_cue(condition.place, seed).cell("plain")) for seed in seeds]
+    margins = [run.tests["neutral"][run.stops.index(condition.stop)] for run in runs]
+    return np.array([_ranked_right(each).mean() for each in margins])
+
+
+def _below(ceilings: FloatArray, condition: Condition, iid: FloatArray, ood: FloatArray) -> Estimate | None:
+    if condition.backbone != "seeing" or (ceilings <= 0.5).any() or (ceilings >= 1.0).any():
         return None
-    return mean(below_frontier(ceiling.value, condition.strength, iid, ood))
+    own = zip(ceilings, iid, ood, strict=True)
+    return mean([float(below_frontier(ceiling, condition.strength, home, away)) for ceiling, home, away in own])

@@ -1,4 +1,4 @@
-"""What the study claims: the exponent that dev pictures choose, the gain over plain training, and where it holds.
+"""What the study claims: the exponent that dev pictures choose, gains over plain training, and no change elsewhere.
 
 The rule for the exponent and the bars are fixed in `studies.shortcuts.settings`, before the first run. No torch.
 """
@@ -8,38 +8,50 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from probes.estimates import Estimate
+from probes.estimates import Estimate, mean
 from studies.shortcuts.settings import (
     EXPONENTS,
     FINER_EXPONENTS,
     GAIN_BAR,
     HEADLINE,
+    LARGEST_CONTROL_CHANGE,
     LARGEST_DEV_LOSS,
     LARGEST_LOSS_CHOSEN,
     LARGEST_LOSS_PUBLISHED,
     STOPS,
+    TEXT_ONLY,
     Place,
 )
-from studies.shortcuts.summary import Condition, compare, summarise
+from studies.shortcuts.summary import Condition, compare, degradations, summarise
 
-PLAIN, PUBLISHED = "plain", "SFC"
-STOPPED = "plain, stopped early"
+PLAIN, HALF_RATE, PUBLISHED = "plain", "half rate", "SFC"
 Done = Mapping[str, Sequence[int]]
 """The seeds of which a method's runs are all there, by method."""
 
 
+def stopped(method: str) -> str:
+    """How a method is called where its training was stopped early."""
+    return f"{method}, stopped early"
+
+
 @dataclass(frozen=True)
 class Gain:
-    """What a method changes against plain training, paired by seed; shares."""
+    """What a method changes against another, by default plain training, paired by seed; shares."""
 
     method: str
     iid: Estimate
     ood: Estimate
+    against: str = PLAIN
 
     @property
     def helps(self) -> bool:
         """Whether accuracy elsewhere rises, at the lower end of its interval."""
         return self.ood.low > 0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it changes as little as it must where no method can help."""
+        return max(abs(self.iid.value), abs(self.ood.value)) < LARGEST_CONTROL_CHANGE
 
     def reaches(self, largest_loss: float) -> bool:
         """Whether accuracy elsewhere rises by the bar at the lower end, for no larger loss at home."""
@@ -47,7 +59,7 @@ class Gain:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"method": self.method, "iid": self.iid.to_dict(), "ood": self.ood.to_dict()}
+        return {"method": self.method, "against": self.against, "iid": self.iid.to_dict(), "ood": self.ood.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -56,16 +68,20 @@ class PlaceVerdict:
 
     published: Gain
     chosen: Gain | None
-    """The exponent that dev pictures choose, ours; None where an exponent was not run."""
+    """The exponent that dev pictures choose, ours; None where an exponent was not run, or none costs little enough."""
     chosen_finer: Gain | None
-    """The same, with exponents between those that were fixed; None where one of them was not run."""
+    """The same, with exponents between those that were fixed."""
+    against_stopped: tuple[Gain, ...]
+    """SFC as published against trainings that were stopped early, and know no proxy."""
     degradation_plain: Estimate
     degradation_published: Estimate
+    beyond_half: Estimate
+    """Shortcut-failure degradation of SFC as published, minus half of plain training's, paired by seed; in points."""
 
     @property
     def halves(self) -> bool:
-        """Whether SFC as published at least halves shortcut-failure degradation."""
-        return self.degradation_published.value <= self.degradation_plain.value / 2
+        """Whether SFC as published at least halves shortcut-failure degradation, at the upper end of the interval."""
+        return self.beyond_half.high <= 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -76,9 +92,11 @@ class PlaceVerdict:
                 name: found and {**found.to_dict(), "reaches": found.reaches(LARGEST_LOSS_CHOSEN)}
                 for name, found in chosen.items()
             },
+            "against_stopped": [each.to_dict() for each in self.against_stopped],
             "degradation": {
                 PLAIN: self.degradation_plain.to_dict(),
                 PUBLISHED: self.degradation_published.to_dict(),
+                "beyond_half": self.beyond_half.to_dict(),
                 "halved": self.halves,
             },
         }
@@ -90,6 +108,7 @@ class Verdict:
 
     headline: PlaceVerdict
     places: Mapping[Condition, PlaceVerdict]
+    """Those with two seeds or more, as one has no interval."""
 
     @property
     def helping(self) -> dict[str, bool]:
@@ -113,8 +132,8 @@ class Verdict:
 
 def chosen_exponent(
     folder: Path, condition: Condition, seeds: Sequence[int], exponents: Sequence[str] = EXPONENTS
-) -> str:
-    """The method with the largest exponent that costs little enough i.i.d. accuracy on dev pictures.
+) -> str | None:
+    """The method with the largest exponent that costs little enough i.i.d. accuracy on dev pictures; None if none does.
 
     Args:
         folder: The run folder.
@@ -128,7 +147,7 @@ def chosen_exponent(
     plain = summarise(folder, condition, PLAIN, seeds).dev.value
     losses = {name: plain - summarise(folder, condition, name, seeds).dev.value for name in exponents}
     fitting = [name for name in exponents if losses[name] <= LARGEST_DEV_LOSS]
-    return fitting[-1] if fitting else exponents[0]
+    return fitting[-1] if fitting else None
 
 
 def gain(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Gain:
@@ -140,14 +159,23 @@ def gain(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) 
     return Gain(method, *compare(folder, (condition, method), (condition, PLAIN), seeds))
 
 
-def gain_of_stopping(folder: Path, condition: Condition, seeds: Sequence[int]) -> Gain:
-    """What it changes to stop plain training early, against going on to its end.
+def gain_of_stopping(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Gain:
+    """What a method that is stopped early changes against plain training to its end.
 
     Raises:
         InputError: If a run is missing.
     """
     early = replace(condition, stop=STOPS[0])
-    return Gain(STOPPED, *compare(folder, (early, PLAIN), (condition, PLAIN), seeds))
+    return Gain(stopped(method), *compare(folder, (early, method), (condition, PLAIN), seeds))
+
+
+def controls(folder: Path, there: Mapping[Condition, Done]) -> dict[Condition, tuple[Gain, ...]]:
+    """What methods change where none can help: from a backbone that does not see, or with a cue that is never wrong."""
+    return {
+        each: tuple(gain(folder, each, name, seeds) for name, seeds in done.items() if name not in (PLAIN, TEXT_ONLY))
+        for each, done in there.items()
+        if each.backbone == "blind" or each.strength == 1.0
+    }
 
 
 def verdict(folder: Path, there: Mapping[Condition, Done], headline: Place = HEADLINE) -> Verdict | None:
@@ -159,10 +187,10 @@ def verdict(folder: Path, there: Mapping[Condition, Done], headline: Place = HEA
         headline: The place that is judged.
 
     Returns:
-        None where SFC as published has no complete seed at the headline.
+        None where SFC as published has fewer than two seeds at the headline.
     """
     comparable = [each for each in there if each.backbone == "seeing" and each.strength < 1.0]
-    judged = {each: _judge(folder, each, there[each]) for each in comparable if there[each].get(PUBLISHED)}
+    judged = {each: _judge(folder, each, there[each]) for each in comparable if len(there[each].get(PUBLISHED, ())) > 1}
     return Verdict(judged[Condition(*headline)], judged) if Condition(*headline) in judged else None
 
 
@@ -171,14 +199,22 @@ def _judge(folder: Path, condition: Condition, done: Done) -> PlaceVerdict:
 
     def chosen(exponents: Sequence[str]) -> Gain | None:
         together = [seed for seed in seeds if all(seed in done.get(name, ()) for name in exponents)]
-        if not together:
-            return None
-        return gain(folder, condition, chosen_exponent(folder, condition, together, exponents), together)
+        name = chosen_exponent(folder, condition, together, exponents) if together else None
+        return gain(folder, condition, name, together) if name else None
 
+    plain, published = (degradations(folder, condition, name, seeds) for name in (PLAIN, PUBLISHED))
     return PlaceVerdict(
         gain(folder, condition, PUBLISHED, seeds),
         chosen(EXPONENTS),
         chosen(FINER_EXPONENTS),
+        tuple(_against_stopped(folder, condition, name, done) for name in (PLAIN, HALF_RATE) if name in done),
         summarise(folder, condition, PLAIN, seeds).degradation,
         summarise(folder, condition, PUBLISHED, seeds).degradation,
+        mean(published - plain / 2, bounds=(-150.0, 150.0)),
     )
+
+
+def _against_stopped(folder: Path, condition: Condition, name: str, done: Done) -> Gain:
+    early = replace(condition, stop=STOPS[0])
+    seeds = [seed for seed in done[PUBLISHED] if seed in done[name]]
+    return Gain(PUBLISHED, *compare(folder, (condition, PUBLISHED), (early, name), seeds), against=stopped(name))

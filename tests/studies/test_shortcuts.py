@@ -1,7 +1,6 @@
 """The study's machinery on seconds of it: pairs as set out, the recorded proxy, the frontier, what the numbers mean."""
 
 import json
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from trl import RewardConfig
 
-from probes.estimates import Estimate
 from probes.inputs import InputError
 from rewardmodels.loading import draw_head
 from rewardmodels.model import RewardModel
@@ -23,24 +21,21 @@ from rewardmodels.objectives import make_objective
 from rewardmodels.proxies import copied_branches
 from rewardmodels.training import RewardTrainer
 from rewardmodels.views import partners
-from studies.shortcuts import grid, settings, summary
+from studies.shortcuts import grid
 from studies.shortcuts.backbone import Teaching, copy_backbones, taught, untaught
-from studies.shortcuts.command import ShortcutsConfig, run, settings_digest, wanted
+from studies.shortcuts.command import ShortcutsConfig, run, settings_digest
 from studies.shortcuts.environments import make_pairs, strengths
-from studies.shortcuts.figures import write_figures
 from studies.shortcuts.frontier import below_frontier, two_cue_accuracies
 from studies.shortcuts.grid import Task, methods_of, missing, no_cue, path_of, read_cell, run_task, tasks
 from studies.shortcuts.pictures import image_of, named_pictures, split_pictures
 from studies.shortcuts.preparing import PreparedPairs, margins, without_tower
 from studies.shortcuts.quick import run_quick
-from studies.shortcuts.report import complete, print_summaries, print_verdict, write_metrics
 from studies.shortcuts.runs import TEST_SETS, _settings, prepare, train_method, train_proxy
 from studies.shortcuts.settings import (
     BACKBONES,
     CONTROL_METHODS,
     CUES,
     ENVIRONMENTS,
-    EXPONENTS,
     HEADLINE,
     LEARNABILITIES,
     METHODS,
@@ -49,11 +44,8 @@ from studies.shortcuts.settings import (
     SEEDS,
     STARTING_METHODS,
     TEXT_ONLY,
-    Place,
     Sizes,
 )
-from studies.shortcuts.summary import Condition, summarise, transfer
-from studies.shortcuts.verdict import Gain, chosen_exponent, gain, verdict
 
 SMALL = Sizes(train_pairs=48, dev_pairs=20, test_pairs=24, batch=8)
 STEPS = 24
@@ -142,15 +134,13 @@ def test_the_recorded_proxy_gives_the_losses_of_training_both_at_once(
     start: RewardModel, tmp_path: Path, name: str
 ) -> None:
     data = prepare(start, "length", 0.95, 0.0, 0, SMALL)
-    proxy = train_proxy(start, data, 0, SMALL, STEPS)
-    recorded = train_method(start, data, method(name), 0, SMALL, proxy, STEPS)
     reward = RewardModel(deepcopy(start.model), start.processor)
     draw_head(reward.model, 0)
     reward.model.model.vision_tower.requires_grad_(False)
     branches = copied_branches(reward.model)
     branches.proxy_classifier().model.vision_tower.requires_grad_(False)
     settings: RewardConfig = _settings(tmp_path, method(name), 0, SMALL, STEPS)
-    # Each branch's gradients were clipped by their own norm.
+    # A recorded proxy and its model are clipped each by their own norm, a joint one together with it.
     settings.max_grad_norm = 0.0
 
     whole = PreparedPairs(start, data.train.pairs)
@@ -214,151 +204,6 @@ def test_a_point_on_the_frontier_is_at_no_distance_and_one_below_it_is() -> None
         two_cue_accuracies(1.0, 0.98, 0.0)
 
 
-def made_cells(folder: Path, place: Place = HEADLINE, seeds: Sequence[int] = (1, 2)) -> None:
-    """Cells with known margins: the methods differ by how far their margins lie above 0."""
-    rng = np.random.default_rng(0)
-    shift = {TEXT_ONLY: 0.4, "plain": 0.4, "SFC": 1.0, "SFC, normalised": 1.0, "SFC^0.7": 0.5, "SFC^0.5": 0.45}
-    for task in tasks(("headline",), seeds):
-        there = task._replace(
-            backbone=place.backbone, learnability=place.learnability, strength=place.strength, steps=place.steps
-        )
-        if task.environment == NO_CUE:
-            write_made(folder, no_cue(place, task.seed), "plain", {"neutral": rng.normal(1.5, 1, (2, 90))})
-            continue
-        for name, above in shift.items():
-            tests = {test: rng.normal(above, 1, (2, 30)) for test in TEST_SETS}
-            write_made(folder, there, name, tests)
-
-
-def write_made(folder: Path, task: Task, name: str, tests: dict[str, Any]) -> None:
-    arrays: dict[str, Any] = {"stops": np.array([0.25, 1.0]), "loss": np.zeros(2)}
-    arrays |= {f"margins.{key}": value.astype(np.float32) for key, value in tests.items()}
-    arrays |= {
-        f"clusters.{key}": np.array([f"p{at % 7}" for at in range(value.shape[1])]) for key, value in tests.items()
-    }
-    path = path_of(folder, task.cell(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
-
-
-def test_summaries_are_what_a_loop_over_the_cells_gives(tmp_path: Path) -> None:
-    made_cells(tmp_path)
-    condition = Condition(*HEADLINE)
-    found = summarise(tmp_path, condition, "plain", (1, 2))
-    home: list[float] = []
-    away: list[float] = []
-    right: list[bool] = []
-    by_text: list[bool] = []
-    ceilings = []
-    for seed in (1, 2):
-        ceilings.append(np.mean(read_cell(tmp_path, no_cue(HEADLINE, seed).cell("plain")).tests["neutral"][1] > 0))
-        for train in ENVIRONMENTS:
-            task = Task(*HEADLINE, train, seed)
-            stored = read_cell(tmp_path, task.cell("plain")).tests
-            text = read_cell(tmp_path, task.cell(TEXT_ONLY)).tests
-            for test in ENVIRONMENTS:
-                hits = stored[test][1] > 0
-                (home if test == train else away).append(hits.mean())
-                if test != train:
-                    right += list(hits)
-                    by_text += list(text[test][1] > 0)
-    assert found.iid.value == pytest.approx(np.mean(home))
-    assert found.ood.value == pytest.approx(np.mean(away))
-    assert found.ceiling.value == pytest.approx(np.mean(ceilings))
-    gap = 100 * (
-        np.mean([r for r, t in zip(right, by_text, strict=True) if t])
-        - np.mean([r for r, t in zip(right, by_text, strict=True) if not t])
-    )
-    assert found.degradation.value == pytest.approx(gap)
-    assert found.degradation.n_plus == sum(by_text)
-    assert found.pairs == 2 * 3 * 30
-    assert transfer(tmp_path, condition, "plain", (1, 2)).shape == (2, 3, 3)
-    shorter = summarise(tmp_path, replace(condition, stop=0.25), "plain", (1, 2))
-    assert shorter.iid.value != found.iid.value
-    at_home, elsewhere = summary.compare(tmp_path, (condition, "plain"), (condition, "plain"), (1, 2))
-    assert at_home.value == elsewhere.value == 0
-
-
-def test_the_exponent_is_the_largest_that_dev_pictures_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made_cells(tmp_path)
-    condition, seeds = Condition(*HEADLINE), (1, 2)
-    plain = summarise(tmp_path, condition, "plain", seeds).dev.value
-    losses = [plain - summarise(tmp_path, condition, name, seeds).dev.value for name in EXPONENTS]
-    assert len(set(losses)) == 3
-    for allowed in (-1.0, *losses, 1.0):
-        monkeypatch.setattr("studies.shortcuts.verdict.LARGEST_DEV_LOSS", allowed)
-        fitting = [name for name, loss in zip(EXPONENTS, losses, strict=True) if loss <= allowed]
-        assert chosen_exponent(tmp_path, condition, seeds) == (fitting or EXPONENTS)[-1 if fitting else 0]
-
-
-def test_exponents_between_are_chosen_among_once_all_were_run(tmp_path: Path) -> None:
-    made_cells(tmp_path)
-    asked, here = tasks(("headline",), (1, 2)), Condition(*HEADLINE)
-    before = verdict(tmp_path, complete(tmp_path, asked))
-    assert before is not None and before.headline.chosen_finer is None and before.headline.chosen is not None
-    rng = np.random.default_rng(1)
-    for name in ("SFC^0.55", "SFC^0.6", "SFC^0.65"):
-        for task in asked:
-            if task.environment != NO_CUE:
-                write_made(tmp_path, task, name, {test: rng.normal(0.5, 1, (2, 30)) for test in TEST_SETS})
-    found = verdict(tmp_path, complete(tmp_path, asked))
-    assert found is not None and found.headline.chosen_finer is not None
-    assert found.headline.chosen == before.headline.chosen
-    best = chosen_exponent(tmp_path, here, (1, 2), settings.FINER_EXPONENTS)
-    assert found.headline.chosen_finer == gain(tmp_path, here, best, (1, 2))
-
-
-def test_the_verdict_holds_gains_against_the_bars() -> None:
-    def change(home: float, low: float) -> Gain:
-        return Gain("SFC", Estimate(home, 5, home - 0.01, home + 0.01), Estimate(low + 0.02, 5, low, low + 0.04))
-
-    assert change(-0.05, 0.1).reaches(0.05) and change(-0.05, 0.1).helps
-    assert not change(-0.051, 0.1).reaches(0.05)
-    assert not change(-0.01, 0.099).reaches(0.05)
-    assert not change(0.0, -0.01).helps
-
-
-def test_the_report_holds_complete_places_and_names_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = HEADLINE._replace(strength=0.95)
-    made_cells(tmp_path)
-    made_cells(tmp_path, other, (1,))
-    monkeypatch.setattr(grid, "METHODS", tuple(method(name) for name in ("plain", "SFC", *EXPONENTS)))
-    unfinished = HEADLINE._replace(strength=0.95, steps=800)
-    monkeypatch.setattr(grid, "PLACES", {"headline": (HEADLINE,), "map": (other, unfinished)})
-    asked = tasks(("headline", "map"), (1, 2))
-    found, judged = write_metrics(tmp_path, asked)
-    content = json.loads((tmp_path / "metrics.json").read_text())
-    assert len(content["rows"]) == 2 * len(found) == 2 * 2 * 6
-    every = [TEXT_ONLY, "plain", "SFC", *EXPONENTS]
-    assert set(content["unfinished"]) == {Condition(*unfinished).label, Condition(*other).label}
-    assert set(content["unfinished"][Condition(*unfinished).label]) == set(every)
-    rows = [row for row in content["rows"] if row["method"] == "plain" and row["stop"] == 1.0]
-    assert [row["seeds"] for row in rows] == [[1, 2], [1]]
-    assert all(row["ood_gain"]["value"] == 0 for row in rows)
-    assert judged is not None and set(judged.helping) == {Condition(*HEADLINE).label, Condition(*other).label}
-    assert judged.headline.published.ood.value > 0.05
-    drawn = write_figures(tmp_path, found)
-    assert sorted(path.name for path in drawn) == [
-        "map.png",
-        "seeing-noisier-0.95-400.png",
-        "seeing-noisier-0.98-400.png",
-        "transfer-SFC.png",
-        "transfer-SFC0.7.png",
-        "transfer-plain.png",
-    ]
-    assert all(path.stat().st_size > 5000 for path in drawn)
-    print_summaries(found)
-    print_verdict(judged)
-    said = capsys.readouterr().out
-    assert "o.o.d." in said and "of 2 places measured" in said
-
-
-def test_without_the_headline_there_is_no_verdict(tmp_path: Path) -> None:
-    assert verdict(tmp_path, {Condition(*HEADLINE._replace(strength=0.95)): {"SFC": ()}}) is None
-
-
 def test_each_place_has_its_ceiling_and_every_run_is_asked_for_once() -> None:
     every = tasks()
     assert len(every) == len(set(every))
@@ -380,27 +225,10 @@ def test_chosen_methods_alone_are_run_with_what_they_are_compared_with() -> None
     assert grid.runs_of(task) == [TEXT_ONLY, *(each.name for each in METHODS)]
     assert grid.runs_of(no_cue(HEADLINE, 1), ("SFC",)) == ["plain"]
     assert grid.runs_of(task, ("SFC^0.6",)) == [TEXT_ONLY, "plain", "SFC^0.6"]
-    assert grid.runs_of(task._replace(strength=1.0), ("SFC^0.6",)) == [TEXT_ONLY, "plain"]
     assert "SFC^0.6" not in grid.runs_of(task)
-    assert grid.runs_of(task._replace(backbone="blind"), ("image contrast",)) == [TEXT_ONLY, "plain"]
+    assert grid.runs_of(task._replace(backbone="blind"), ("image contrast",)) == [TEXT_ONLY, "plain", "image contrast"]
     assert {each.place for each in tasks(("lengths",)) if each.environment != NO_CUE} < set(PLACES["map"])
     assert all(each.strength < 1 for each in tasks(("fallible",)))
-
-
-def test_an_attempt_is_one_place_with_sizes_of_its_own_and_shares_no_folder(tmp_path: Path) -> None:
-    faster, scarcer = settings.ATTEMPTS["faster"], settings.ATTEMPTS["scarcer"]
-    assert len({settings_digest(), settings_digest(faster), settings_digest(scarcer)}) == 3
-    found = wanted(ShortcutsConfig(tmp_path, seeds=2, attempt="scarcer"))
-    assert {task.place for task in found if task.environment != NO_CUE} == {scarcer.place}
-    assert {task.seed for task in found} == {1, 2} and len(found) == 2 * (len(ENVIRONMENTS) + 1)
-    made_cells(tmp_path, scarcer.place)
-    _, judged = write_metrics(tmp_path, found, scarcer.place)
-    assert judged is not None and list(judged.places) == [Condition(*scarcer.place)]
-    assert write_metrics(tmp_path, found)[1] is None
-    with pytest.raises(InputError, match="there are faster, scarcer"):
-        run(ShortcutsConfig(tmp_path / "new", attempt="better"))
-    with pytest.raises(InputError, match="'sfc': there are 'plain'"):
-        run(ShortcutsConfig(tmp_path / "new", methods=("sfc",)))
 
 
 def test_a_task_leaves_whole_runs_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,6 +251,56 @@ def test_a_task_leaves_whole_runs_and_goes_on_where_it_stopped(tmp_path: Path, m
     path_of(tmp_path, task.cell("SFC")).write_bytes(b"half")
     with pytest.raises(InputError, match="run the study again with --resume"):
         read_cell(tmp_path, task.cell("SFC"))
+
+
+def test_test_sets_hold_what_they_are_called(start: RewardModel) -> None:
+    sizes = replace(SMALL, test_pairs=200)
+    data = prepare(start, "hedge", 0.9, 0.0, 3, sizes)
+    assert set(data.tests) == set(TEST_SETS)
+
+    def right(test: str, cue: str) -> float:
+        pairs = data.tests[test].pairs
+        return float(np.mean([_cue_is_right(pair, cue) for pair in pairs]))
+
+    for test, cue, share in (
+        ("hedge", "hedge", 0.9),
+        ("hedge", "length", 0.5),
+        ("length", "length", 0.9),
+        ("length", "hedge", 0.5),
+        ("opening", "opening", 0.9),
+        ("reversed", "hedge", 0.1),
+        ("neutral", "hedge", 0.5),
+        ("blank", "hedge", 0.9),
+    ):
+        assert right(test, cue) == pytest.approx(share, abs=0.1), (test, cue)
+    assert data.tests["blank"].pairs == data.tests["hedge"].pairs
+    shown = [data.tests[name].inputs(np.arange(3))["pixel_values"] for name in ("hedge", "blank")]
+    assert not torch.equal(*shown) and torch.equal(shown[1][0], shown[1][2])
+    drawings = [{pair.cluster for pair in data.tests[name].pairs} for name in ("dev", "hedge")]
+    assert not drawings[0] & drawings[1]
+
+
+def _cue_is_right(pair: Any, cue: str) -> bool:
+    words = next(each for each in CUES if each.name == cue)
+    holds = [words.words.lower() in response.text.lower() for response in (pair.chosen, pair.rejected)]
+    assert sum(holds) == 1, "one of the two carries the cue"
+    return holds[0] == words.good
+
+
+def test_code_that_changes_under_a_study_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("seeing", "noisier", 0.98, STEPS, "length", 0)
+    with pytest.raises(InputError, match="leave the code alone"):
+        grid._run_one(("other", tmp_path, task, SMALL, ()))
+    before = grid.code_digest()
+    grid.code_digest.cache_clear()
+    for name in ("rewardmodels", "studies/shortcuts"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "rewardmodels" / "one.py").write_text("1")
+    (tmp_path / "studies" / "short_training.py").write_text("1")
+    monkeypatch.setattr(grid, "SOURCE", tmp_path)
+    changed = grid.code_digest()
+    grid.code_digest.cache_clear()
+    assert changed != before
 
 
 def test_runs_without_the_tower_are_those_with_it(start: RewardModel) -> None:
@@ -490,12 +368,19 @@ def test_teaching_teaches() -> None:
 
 
 def test_the_command_refuses_what_the_study_does_not_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="--parts maps: there are headline"):
-        run(ShortcutsConfig(tmp_path / "a", parts=("maps",)))
     with pytest.raises(InputError, match="--seeds"):
         run(ShortcutsConfig(tmp_path / "a", seeds=9))
     with pytest.raises(InputError, match="nothing to resume"):
         run(ShortcutsConfig(tmp_path / "a", resume=True))
+    with pytest.raises(InputError, match="'sfc': there are 'plain'"):
+        run(ShortcutsConfig(tmp_path / "a", methods=("sfc",)))
+    with pytest.raises(InputError, match="leave --parts out"):
+        run(ShortcutsConfig(tmp_path / "a", attempt="faster", parts=("start",)))
+    with pytest.raises(InputError, match="--out alone"):
+        run(ShortcutsConfig(tmp_path / "a", quick=True, seeds=2))
+    (tmp_path / "c" / "backbones").mkdir(parents=True)
+    with pytest.raises(InputError, match="leave --teach out"):
+        run(ShortcutsConfig(tmp_path / "c", teach=True))
     from probes.files import write_json
 
     write_json(tmp_path / "b" / "manifest.json", {"study": "shortcuts", "digest": "other"})
