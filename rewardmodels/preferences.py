@@ -3,10 +3,13 @@
 Knows which formats there are; each is read in ``rewardmodels.readers``. No torch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from scipy.cluster.hierarchy import DisjointSet
 
 from probes.inputs import ImageRef, InputError
 from probes.reading.formats import (
@@ -166,7 +169,7 @@ def read_preferences(
         records, bad, renamed = _read(left, KNOWN[name])
     if keep_images_in is not None:
         records = [_spilled(record, Path(keep_images_in)) for record in records]
-    records, shared = _clustered_by_image(records)
+    records, shared = _clustered_by_image(records, renamed)
     read = Preferences(tuple(records), tuple(bad), name, "")
     told = f"{origin}; {why}{note}{substitutions(shortened)}{_missing(missing)}{_renamed(renamed)}{_shared(shared)}"
     told += _counts(read)
@@ -197,9 +200,9 @@ def _refuse_several_splits(source: Source, split: str | None, name: str) -> None
         raise InputError(f"{name} has the splits {', '.join(there)}: choose one")
 
 
-def _read(left: list[RawRow], form: Format[Preference]) -> tuple[list[Preference], list[BadRecord], list[str]]:
+def _read(left: list[RawRow], form: Format[Preference]) -> tuple[list[Preference], list[BadRecord], dict[str, str]]:
     records: dict[str, Preference] = {}
-    renamed: list[str] = []
+    renamed: dict[str, str] = {}
 
     def keep(record: Preference) -> None:
         taken, name = record.id, record.id
@@ -210,7 +213,7 @@ def _read(left: list[RawRow], form: Format[Preference]) -> tuple[list[Preference
             copies += 1
             name = f"{taken}~{copies}"
         if name != taken:
-            renamed.append(taken)
+            renamed[name] = taken
             record = replace(record, id=name, base=record.base or records[taken].cluster)
         records[name] = record
 
@@ -218,18 +221,32 @@ def _read(left: list[RawRow], form: Format[Preference]) -> tuple[list[Preference
     return list(records.values()), bad, renamed
 
 
-def _clustered_by_image(records: Iterable[Preference]) -> tuple[list[Preference], int]:
-    """Cluster records with the first one of the same first image, where they are not clustered yet; and how many.
+def _clustered_by_image(records: Sequence[Preference], repeated: Collection[str]) -> tuple[list[Preference], int]:
+    """Cluster records that show one image, with all that is clustered with them already; and how many that changes.
 
-    An image is known by its path or its bytes: files are not opened for it.
+    An image is known by its path or its bytes: files are not opened for it. Clusters that a source gives stay as they
+    are: benchmarks count by them.
+
+    Args:
+        records: With `base` where the source gives one, or where their id came before.
+        repeated: The ids of the latter.
     """
-    first: dict[ImageRef, str] = {}
+    given = {record.base for record in records if record.id not in repeated} - {None}
+    ours = [record for record in records if record.cluster not in given]
+    sets: Any = DisjointSet()
+    for record in ours:
+        sets.add(record.cluster)
+        for image in (image for turn in record.prompt for image in turn.images):
+            sets.add(image)
+            sets.merge(record.cluster, image)
+    first: dict[Any, str] = {}
+    for record in ours:
+        first.setdefault(sets[record.cluster], record.cluster)
     found, changed = [], 0
     for record in records:
-        image = next((image for turn in record.prompt for image in turn.images), None)
-        if image is not None:
-            cluster = first.setdefault(image, record.cluster)
-            if record.base is None and cluster != record.id:
+        if record.cluster not in given:
+            cluster = first[sets[record.cluster]]
+            if cluster != record.cluster:
                 record, changed = replace(record, base=cluster), changed + 1
         found.append(record)
     return found, changed
@@ -245,10 +262,11 @@ def _missing(missing: Sequence[str]) -> str:
     return f"; {count} {'image is' if count == 1 else 'images are'} not there and kept by name" if count else ""
 
 
-def _renamed(renamed: Sequence[str]) -> str:
+def _renamed(renamed: Mapping[str, str]) -> str:
     if not renamed:
         return ""
-    return f"; {len(renamed)} rows repeat an id, such as {renamed[0]}, and get ~2, ~3, …, clustered with the first"
+    one = next(iter(renamed.values()))
+    return f"; {len(renamed)} rows repeat an id, such as {one}, and get ~2, ~3, …, clustered with the first"
 
 
 def _shared(shared: int) -> str:

@@ -18,7 +18,7 @@ from studies.shortcuts.printing import print_controls, print_summaries, print_ve
 from studies.shortcuts.report import complete, unfinished, write_metrics
 from studies.shortcuts.verdict import controls
 
-Part = Literal["headline", "controls", "start", "map", "lengths", "shorter", "fallible"]
+Part = Literal["headline", "controls", "start", "map", "lengths", "shorter", "fallible", "never-wrong"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ShortcutsConfig:
     """Processes, each on one thread."""
     parts: tuple[Part, ...] = ()
     """Parts of the study, in the order of the work: headline, controls, start, map, which are the default; or of the
-    map only lengths (the headline's place trained for longer and shorter), shorter (only that) or fallible (where the
-    cue sometimes fails).
+    map only lengths (the headline's place trained for longer and shorter), shorter (only that), fallible (where the
+    cue sometimes fails) or never-wrong (the control).
     """
     methods: tuple[str, ...] = ()
     """Run only these methods, and plain training and the text alone, which each is compared with, such as SFC "1 - p"

@@ -179,6 +179,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
 SUBSETS: dict[str, tuple[Place, ...]] = {
     "lengths": (HEADLINE._replace(steps=800), HEADLINE._replace(steps=200)),
     "shorter": (HEADLINE._replace(steps=200),),
+    "never-wrong": (HEADLINE._replace(strength=1.0),),
     "fallible": tuple(place for place in PLACES["map"] if place.strength < 1.0),
 }
 """Places of the map that can be asked for by themselves; they fix nothing."""

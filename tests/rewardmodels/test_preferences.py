@@ -155,9 +155,27 @@ def test_records_about_one_image_are_clustered_with_the_first(tmp_path: Path) ->
     ]
     rows[4] |= {"base": "g"}
     read = read_preferences(write_lines(tmp_path / "a.jsonl", [{**row, "ranks": [0, 1]} for row in rows]))
-    assert [record.cluster for record in read] == ["a", "b", "a", "d", "g", "f"]
+    assert [record.cluster for record in read] == ["a", "b", "a", "d", "g", "f"], "what the source gives stays"
     assert {pair.cluster for pair in read.pairs() if pair.record == "c"} == {"a"}
     assert "1 record asks about an image of an earlier one" in read.why
+
+
+def test_ids_that_repeat_and_images_that_repeat_make_one_cluster(tmp_path: Path) -> None:
+    save_images(tmp_path, "red", "blue", "green")
+    shown = [
+        ("a", ["red"]),
+        ("b", ["red"]),
+        ("b", ["blue"]),
+        ("b", ["red"]),
+        ("c", ["green", "blue"]),
+        ("d", ["green"]),
+    ]
+    rows = [
+        {"id": name, "prompt": "Say it", "images": [f"{image}.png" for image in images], "responses": [str(at), "x"]}
+        for at, (name, images) in enumerate([*shown, ("e", [])])
+    ]
+    read = read_preferences(write_lines(tmp_path / "a.jsonl", [{**row, "ranks": [0, 1]} for row in rows]))
+    assert [record.cluster for record in read] == ["a"] * 6 + ["e"]
 
 
 def test_the_documented_table_is_the_table_of_formats() -> None:
