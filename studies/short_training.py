@@ -1,7 +1,8 @@
 """Short training runs by the shipped trainer, as studies make them by the hundred: their settings, and a known proxy.
 
 A jointly trained proxy learns by plain Bradley-Terry on inputs of its own, and no method changes what it learns. So it
-can be trained beforehand, once for many methods, and its margins stand in for the branch, step by step.
+can be trained beforehand, once for many methods, and its margins stand in for the branch, step by step. Gradients are
+then clipped by each model's own norm.
 """
 
 from collections.abc import Mapping

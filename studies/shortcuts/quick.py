@@ -14,6 +14,7 @@ from probes.files import now, write_json
 from studies.bundled import BUNDLED_BACKBONES
 from studies.shortcuts.printing import percent
 from studies.shortcuts.settings import METHODS, TEXT_ONLY, Sizes, noise_of
+from studies.shortcuts.summary import ranked_right
 
 RESULT = "quick.json"
 ENVIRONMENT, STRENGTH, STEPS, SEED = "length", 0.98, 120, 0
@@ -76,7 +77,7 @@ def run_quick(out: Path, sizes: Sizes = SIZES, steps: int = STEPS) -> int:
 
 
 def _accuracy(margins: npt.NDArray[np.float32], clusters: list[str]) -> Estimate:
-    return proportion(margins > 0, clusters)
+    return proportion(ranked_right(margins), clusters)
 
 
 def _print(found: dict[str, dict[str, Estimate]]) -> None:

@@ -1,8 +1,9 @@
 """One training run of the study: from a backbone through the shipped trainer, measured on the way.
 
 The proxy is trained once for each environment, strength and seed; its margins, step by step, stand in for the branch
-in every method that asks for one (`studies.short_training`). That gives the numbers of training both side by side, for
-half the work.
+in every method that asks for one (`studies.short_training`). Where gradients are not clipped that gives the numbers of
+training both side by side, for half the work; here each is clipped by its own norm, where the joint trainer clips both
+by their common one.
 """
 
 from collections.abc import Mapping, Sequence

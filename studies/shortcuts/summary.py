@@ -155,7 +155,7 @@ class _Seed:
         self._stop = condition.stop
 
     def _right(self, stored: Stored, test: str) -> FloatArray:
-        return _ranked_right(stored.tests[test][stored.stops.index(self._stop)])
+        return ranked_right(stored.tests[test][stored.stops.index(self._stop)])
 
     @property
     def matrix(self) -> FloatArray:
@@ -206,7 +206,7 @@ def _cell(folder: Path, cell: Cell) -> Stored:
     return read_cell(folder, cell)
 
 
-def _ranked_right(margins: npt.NDArray[np.float32]) -> FloatArray:
+def ranked_right(margins: npt.NDArray[np.float32]) -> FloatArray:
     """Which pairs are ranked right; ties count one half."""
     right: FloatArray = (np.sign(margins.astype(np.float64)) + 1) / 2
     return right
@@ -222,7 +222,7 @@ def _ceilings(folder: Path, condition: Condition, seeds: Sequence[int]) -> Float
     """(seeds,) accuracy where no cue tells anything, after the same share of the training."""
     runs = [_cell(folder, no_cue(condition.place, seed).cell("plain")) for seed in seeds]
     margins = [run.tests["neutral"][run.stops.index(condition.stop)] for run in runs]
-    return np.array([_ranked_right(each).mean() for each in margins])
+    return np.array([ranked_right(each).mean() for each in margins])
 
 
 def _below(ceilings: FloatArray, condition: Condition, iid: FloatArray, ood: FloatArray) -> Estimate | None:
