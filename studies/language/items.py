@@ -1,9 +1,14 @@
 """Questions with one right answer, composed offline by template, and answers to them in a short and a long form.
 
-Every answer is the right one to one question and the wrong one to another of its kind, so that the answer alone does
-not tell which it is. Knows no model. No torch.
+Questions come in pairs: the right answer to either is the wrong one to the other, and a pair is held out as a whole. So
+every answer is as often right as wrong among the items trained on, and among those held out, and whatever scores
+answers without their questions is right in half of the items of each pair. (Wrong answers taken round a longer circle
+would not do: split between training and test, they make an answer that was right in training wrong in the test, so that
+remembering answers costs accuracy; and an order of answers is right about all but one item of a whole circle.) Knows no
+model. No torch.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -53,8 +58,10 @@ _WORDS = (
 _ORDERED = (
     "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
     "January February March April May June July August September October November December",
-    "one two three four five six seven eight nine ten eleven twelve",
+    "one two three four five six seven eight nine ten eleven",
 )
+_ROUND = _ORDERED[1]
+"""Begins again after its last word, so that its questions can be paired."""
 LEADS = (
     "After thinking about it for a while, I would say that the answer is {}.",
     "That is a good question, and as far as I know the right answer is {}.",
@@ -62,6 +69,8 @@ LEADS = (
     "Let me see. There is not much doubt here, so I will go with {}.",
 )
 """Long forms of an answer: they say nothing more."""
+FORMS = ((True, False), (True, True), (False, False), (False, True))
+"""Right and short, right and long, wrong and short, wrong and long: the order of an item's four answers."""
 
 
 class Item(NamedTuple):
@@ -72,7 +81,8 @@ class Item(NamedTuple):
         kind: What is asked for.
         question: The user's words.
         right: The right answer, in its short form.
-        wrong: The right answer to another question of its kind.
+        wrong: The right answer to the other question of its pair.
+        pair: Number of the pair, among those of all kinds.
     """
 
     id: str
@@ -80,22 +90,22 @@ class Item(NamedTuple):
     question: str
     right: str
     wrong: str
+    pair: int
 
 
 class Facts(NamedTuple):
-    """Questions of one kind; answers of those in one circle are each other's wrong ones."""
+    """Questions of one kind with their answers; every two, from the first, are a pair."""
 
     kind: str
-    circle: str
     asked: tuple[tuple[str, str], ...]
 
 
 def facts() -> list[Facts]:
     """Everything that can be asked."""
     found = [
-        Facts("capital", "capital", tuple((f"What is the capital of {a}?", b) for a, b in _two(_CAPITALS))),
-        Facts("opposite", "opposite", tuple((f"What is the opposite of {a}?", b) for a, b in _two(_OPPOSITES))),
-        Facts("copy", "copy", tuple((f"Repeat this word: {word}", word) for word in _WORDS.split())),
+        Facts("capital", tuple((f"What is the capital of {a}?", b) for a, b in _two(_CAPITALS))),
+        Facts("opposite", tuple((f"What is the opposite of {a}?", b) for a, b in _two(_OPPOSITES))),
+        Facts("copy", tuple((f"Repeat this word: {word}", word) for word in _WORDS.split())),
     ]
     for what, (one, ones, other, others) in _CATEGORIES.items():
         asked = [
@@ -103,60 +113,72 @@ def facts() -> list[Facts]:
             for pair in zip(ones.split(), others.split(), strict=True)
             for word, name in zip(pair, (one, other), strict=True)
         ]
-        found.append(Facts("category", what, tuple(asked)))
+        found.append(Facts("category", tuple(asked)))
     for row in _ORDERED:
-        words = row.split()
+        words = [*row.split(), *row.split()[: row == _ROUND]]
         asked = [(f"What comes after {word}?", after) for word, after in pairwise(words)]
-        found.append(Facts("next", row, tuple(asked)))
+        # Half a row apart: the wrong answer to one of two neighbours would be the word that it asks about.
+        half = len(asked) // 2
+        paired = [each for pair in zip(asked[:half], asked[half:], strict=True) for each in pair]
+        found.append(Facts("next", tuple(paired)))
     return found
 
 
 def make_items() -> list[Item]:
-    """Every question with a wrong answer, the right one of the next question in its circle that has another.
+    """Every question, with the answer to the other of its pair as the wrong one.
 
-    >>> make_items()[0]
-    Item(id='capital-0', kind='capital', question='What is the capital of France?', right='Paris', wrong='Berlin')
+    Raises:
+        ValueError: If a question has no other, or both have one answer.
+
+    >>> make_items()[0].question, make_items()[0].right, make_items()[0].wrong
+    ('What is the capital of France?', 'Paris', 'Berlin')
+    >>> make_items()[1].question, make_items()[1].right, make_items()[1].wrong
+    ('What is the capital of Germany?', 'Berlin', 'Paris')
     """
     made: list[Item] = []
-    counts: dict[str, int] = {}
-    for kind, _, asked in facts():
-        for place, (question, right) in enumerate(asked):
-            others = (asked[(place + step) % len(asked)][1] for step in range(1, len(asked)))
-            number = counts.get(kind, 0)
-            counts[kind] = number + 1
-            made.append(Item(f"{kind}-{number}", kind, question, right, next(each for each in others if each != right)))
+    counts: Counter[str] = Counter()
+    for kind, asked in facts():
+        for one, other in zip(asked[::2], asked[1::2], strict=True):
+            if one[1] == other[1]:
+                raise ValueError(f"{one[0]!r} and {other[0]!r} are a pair with one answer: {one[1]!r}")
+            pair = len(made) // 2
+            for (question, right), (_, wrong) in ((one, other), (other, one)):
+                made.append(Item(f"{kind}-{counts[kind]}", kind, question, right, wrong, pair))
+                counts[kind] += 1
     return made
 
 
 def split_items(items: Sequence[Item], tests: int, seed: int) -> tuple[list[int], list[int]]:
-    """Places of training and test items; each kind is split alike.
+    """Places of training and test items; pairs stay together, and each kind is split alike.
 
     Args:
         items: All.
         tests: About how many are held out.
-        seed: Draws them.
+        seed: Draws their pairs.
 
     Raises:
         ValueError: If nothing would be left of a kind on one side.
     """
     rng = np.random.default_rng((seed, 1))
-    train: list[int] = []
-    test: list[int] = []
+    held: set[int] = set()
     for kind in dict.fromkeys(item.kind for item in items):
-        own = np.array([place for place, item in enumerate(items) if item.kind == kind])
-        held = round(tests * len(own) / len(items))
-        if not 0 < held < len(own):
-            raise ValueError(f"{tests} of {len(items)} items leave {held} of {len(own)} of the kind {kind!r} to test")
-        order = rng.permutation(own)
-        test += order[:held].tolist()
-        train += order[held:].tolist()
-    return sorted(train), sorted(test)
+        own = list(dict.fromkeys(item.pair for item in items if item.kind == kind))
+        count = round(tests * len(own) / len(items))
+        if not 0 < count < len(own):
+            raise ValueError(
+                f"{tests} of {len(items)} items leave {count} of {len(own)} pairs of the kind {kind!r} to test"
+            )
+        held.update(rng.permutation(own)[:count].tolist())
+    sides: tuple[list[int], list[int]] = ([], [])
+    for place, item in enumerate(items):
+        sides[item.pair in held].append(place)
+    return sides
 
 
-def form(item: Item, number: int, right: bool, long: bool) -> str:
-    """An answer to an item; the lead of the long form goes by the item's number, so that both sides share it."""
+def form(item: Item, right: bool, long: bool) -> str:
+    """An answer to an item; the lead of the long form goes by the pair, whose two items so share all their answers."""
     answer = item.right if right else item.wrong
-    return LEADS[number % len(LEADS)].format(answer) if long else f"{answer[0].upper()}{answer[1:]}."
+    return LEADS[item.pair % len(LEADS)].format(answer) if long else f"{answer[0].upper()}{answer[1:]}."
 
 
 def _two(text: str) -> list[tuple[str, str]]:

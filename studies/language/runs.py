@@ -23,13 +23,11 @@ from rewardmodels.objectives import make_objective
 from rewardmodels.records import PreferencePair, Response
 from rewardmodels.shortcut import pair_loss
 from studies.language.backbone import Halves, padded_states
-from studies.language.items import Item, form, split_items
-from studies.language.settings import Method, Sizes
+from studies.language.items import FORMS, Item, form, split_items
+from studies.language.settings import Method, Sizes, adapter_settings
 from studies.short_training import Margins, RecordedProxyTrainer, short_run
 
 FloatArray = npt.NDArray[np.float64]
-FORMS = ((True, False), (True, True), (False, False), (False, True))
-"""Right and short, right and long, wrong and short, wrong and long: the order of an item's four answers."""
 
 
 class Answers(NamedTuple):
@@ -67,7 +65,7 @@ class RunResult(NamedTuple):
 def compute_states(halves: Halves, items: Sequence[Item], advance: Any = None, batch: int = 16) -> Answers:
     """Run every answer with its question through the lower layers, texts of like length together."""
     tokenizer = halves.whole.processor
-    answers = [[form(item, number, *each) for each in FORMS] for number, item in enumerate(items)]
+    answers = [[form(item, *each) for each in FORMS] for item in items]
     texts = [
         halves.whole.writer.write((Turn("user", item.question),), each).text
         for item, own in zip(items, answers, strict=True)
@@ -224,15 +222,13 @@ def adapters(sizes: Sizes) -> Any:
     """The LoRA settings of every run."""
     from peft import LoraConfig
 
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
-    return LoraConfig(r=sizes.rank, lora_alpha=2 * sizes.rank, target_modules=targets, modules_to_save=["score"])
+    return LoraConfig(**adapter_settings(sizes))
 
 
 def pair_of(items: Sequence[Item], drawn: Drawn, place: int) -> PreferencePair:
     """A training pair as a record, as the trainer asks for them; what it reads are the hidden states."""
-    number, longer = int(drawn.items[place]), bool(drawn.longer_right[place])
-    item = items[number]
-    better, worse = (Response(form(item, number, right, longer is right)) for right in (True, False))
+    item, longer = items[int(drawn.items[place])], bool(drawn.longer_right[place])
+    better, worse = (Response(form(item, right, longer is right)) for right in (True, False))
     return PreferencePair(
         id=item.id,
         prompt=(Turn("user", item.question),),
@@ -241,7 +237,7 @@ def pair_of(items: Sequence[Item], drawn: Drawn, place: int) -> PreferencePair:
         record=item.id,
         group=item.kind,
         source="made",
-        cluster=item.id,
+        cluster=f"{item.kind}-pair-{item.pair}",
     )
 
 

@@ -1,6 +1,9 @@
 """What the study fixes before its first reward run: sizes, strength of the cue, methods, seeds. No torch.
 
-A run folder holds a digest of these values and of the items, so results of other settings cannot be mixed in.
+A run folder holds a digest of these values, of every text and of the weights, so that results of other settings cannot
+be mixed in. Which answer is the wrong one to a question is the same for all seeds, so that the lower layers' states are
+computed once; a seed draws which pairs of questions are held out, which answers are long, the head, the adapters and
+the order of batches.
 """
 
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ class Sizes:
     """Last layers that bear adapters; what is below them is computed once."""
     rank: int = 8
     tests: int = 96
-    """Items held out, about; the others are trained on, one pair each."""
+    """Items held out, about, by pairs of questions; the others are trained on, one pair of answers each."""
     batch: int = 8
     steps: int = 60
     learning_rate: float = 1e-3
@@ -32,6 +35,16 @@ class Sizes:
     clip: float = 1.0
     proxy_rate: float = 0.1
     """Learning rate of the proxy's one weight."""
+
+
+def adapter_settings(sizes: Sizes) -> dict[str, Any]:
+    """Of every run's `peft.LoraConfig`."""
+    return {
+        "r": sizes.rank,
+        "lora_alpha": 2 * sizes.rank,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
+        "modules_to_save": ["score"],
+    }
 
 
 class Method(NamedTuple):
@@ -60,7 +73,7 @@ PROXY = "length only"
 
 Ours: in the paper it is a model that sees text and no image. Here all is text, and what must not decide is how long an
 answer is. A model that reads the answers without their questions would learn the same and cost more, as every answer is
-as often right as wrong.
+as often right as wrong, on both sides of the split.
 """
 METHODS: tuple[Method, ...] = (
     Method("plain"),

@@ -64,7 +64,7 @@ class Summary:
     correlation: Estimate
     """Of score and log-length among the four answers to one item, right and wrong apart."""
     degradation: ShortcutFailureDegradation
-    """Over the o.o.d. pairs of all seeds, clustered by item: pairs whose longer answer is right, minus the others."""
+    """Of each seed's o.o.d. pairs, those whose longer answer is right minus the others; with the pairs of all seeds."""
     iid_gain: Estimate
     """Minus plain, paired by seed."""
     ood_gain: Estimate
@@ -108,7 +108,6 @@ def summarise(
     method: str,
     runs: Sequence[Scored],
     plain: Sequence[Scored],
-    names: Sequence[Sequence[str]],
 ) -> Summary:
     """Summarise a method over seeds.
 
@@ -116,7 +115,6 @@ def summarise(
         method: Its name.
         runs: Of each seed.
         plain: Plain training's, of the same seeds.
-        names: Of each seed, the ids of the test items.
     """
     found, base = ([numbers_of(run) for run in some] for some in (runs, plain))
 
@@ -135,11 +133,7 @@ def summarise(
         longer_right=over("longer_right"),
         shorter_right=over("shorter_right"),
         correlation=over("correlation", (-1.0, 1.0)),
-        degradation=shortcut_failure_degradation(
-            np.concatenate([_mixed(run) for run in runs]),
-            np.tile([True, False], sum(map(len, names))),
-            np.concatenate([np.repeat(list(own), 2) for own in names]),
-        ),
+        degradation=_degradation(runs),
         iid_gain=gain("iid"),
         ood_gain=gain("ood"),
         matched_gain=gain("matched"),
@@ -149,6 +143,13 @@ def summarise(
 def rulers() -> Mapping[str, Mapping[str, float]]:
     """What the longer answer gets: it needs no run."""
     return {"longer answer": {"iid": STRENGTH, "ood": 0.5, "reversed": round(1 - STRENGTH, 6), "matched": 0.5}}
+
+
+def _degradation(runs: Sequence[Scored]) -> ShortcutFailureDegradation:
+    each = [shortcut_failure_degradation(_mixed(run), np.tile([True, False], len(run.scores))) for run in runs]
+    over = mean([found.value for found in each], bounds=(-100.0, 100.0))
+    plus, minus = (sum(getattr(found, side) for found in each) for side in ("n_plus", "n_minus"))
+    return ShortcutFailureDegradation(over.value, over.n, over.low, over.high, None, plus, minus)
 
 
 def _mixed(run: Scored) -> npt.NDArray[np.bool_]:

@@ -1,7 +1,9 @@
 """The language study's machinery on a tiny model: items, the cut backbone, the proxy, a run, numbers, resuming."""
 
+import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
-from scipy import optimize
+from scipy import optimize, stats
 from transformers import PrinterCallback
 
 from probes.inputs import InputError, Turn
@@ -20,12 +22,13 @@ from rewardmodels.training import RewardTrainer
 from studies.cli import main
 from studies.language import backbone, command, runs, settings
 from studies.language.backbone import Halves, padded_states
-from studies.language.items import LEADS, Item, form, make_items, split_items
+from studies.language.items import FORMS, LEADS, Facts, Item, form, make_items, split_items
 from studies.language.runs import Drawn, compute_states, draw_pairs, fitted_margins, log_ratios, proxy_margins, train
 from studies.language.settings import METHODS, Method, Sizes
 from studies.language.summary import Scored, numbers_of, summarise
 from tests.rewardmodels.test_model import text_only
 
+LENGTHS = np.tile([[5, 60, 6, 61]], (3, 1))
 SMALL = Sizes(upper=1, rank=2, tests=40, batch=4, steps=5, warm_up=1)
 
 
@@ -55,30 +58,95 @@ def answers(halves: Halves, items: list[Item]) -> runs.Answers:
     return compute_states(halves, items)
 
 
-def test_every_answer_is_as_often_right_as_wrong(items: list[Item]) -> None:
-    right, wrong = (Counter((item.kind, getattr(item, side)) for item in items) for side in ("right", "wrong"))
-    assert right == wrong and len(items) > 200
-    assert all(item.right != item.wrong for item in items)
+def net_counts(items: list[Item], places: Iterable[int]) -> Counter[tuple[str, str]]:
+    """Of each kind's answers, how often right minus how often wrong."""
+    net: Counter[tuple[str, str]] = Counter()
+    for place in places:
+        net[items[place].kind, items[place].right] += 1
+        net[items[place].kind, items[place].wrong] -= 1
+    return net
+
+
+def remembered(items: list[Item], train_places: list[int], tests: list[int]) -> float:
+    """The share of test items that are answered right by who counts how often answers were right in training."""
+    net = net_counts(items, train_places)
+    gaps = [net[items[at].kind, items[at].right] - net[items[at].kind, items[at].wrong] for at in tests]
+    return float(np.mean([0.5 + 0.5 * np.sign(gap) for gap in gaps]))
+
+
+def test_two_questions_share_their_answers_and_nothing_else(items: list[Item]) -> None:
+    assert len(items) == 212
     assert len({item.id for item in items}) == len({item.question for item in items}) == len(items)
+    for one, other in zip(items[::2], items[1::2], strict=True):
+        assert (one.kind, one.right, one.wrong, one.pair) == (other.kind, other.wrong, other.right, other.pair)
+        assert one.right != one.wrong
+    assert len({item.pair for item in items}) == len(items) / 2
+    asked = [(item, item.question.rstrip("?").split()[-1]) for item in items if item.kind == "next"]
+    assert all(item.wrong != word for item, word in asked), "an answer that only repeats the question is no rival"
+
+
+@pytest.mark.parametrize("seed", settings.SEEDS)
+def test_answers_tell_nothing_on_either_side_of_the_split(items: list[Item], seed: int) -> None:
+    sides = split_items(items, Sizes().tests, seed)
+    for places in sides:
+        assert not any(net_counts(items, places).values())
+    train_places, tests = sides
+    for kind in {item.kind for item in items}:
+        assert remembered(items, train_places, [at for at in tests if items[at].kind == kind]) == 0.5
+
+
+@pytest.mark.parametrize("seed", settings.SEEDS)
+def test_no_score_of_answers_alone_is_better_or_worse_than_chance(items: list[Item], seed: int) -> None:
+    for places in split_items(items, Sizes().tests, seed):
+        rng = np.random.default_rng(seed)
+        scores: dict[tuple[str, str], float] = {}
+        for place in places:
+            for each in FORMS:
+                scores.setdefault((items[place].kind, form(items[place], *each)), rng.normal())
+        own = [[scores[items[at].kind, form(items[at], *each)] for each in FORMS] for at in places]
+        found = numbers_of(Scored(np.array(own), np.tile(LENGTHS[:1], (len(places), 1))))
+        assert found.matched == found.ood == 0.5
+
+
+def test_wrong_answers_round_a_circle_would_tell_in_reverse(items: list[Item]) -> None:
+    capitals = [item for item in items if item.kind == "capital"]
+    ahead = [*capitals[1:], capitals[0]]
+    circle = [
+        item._replace(wrong=after.right, pair=at) for at, (item, after) in enumerate(zip(capitals, ahead, strict=True))
+    ]
+    assert not any(net_counts(circle, range(len(circle))).values())
+    train_places, tests = split_items(circle, 20, 0)
+    assert any(net_counts(circle, tests).values()) and remembered(circle, train_places, tests) < 0.3
 
 
 def test_long_forms_differ_from_short_ones_in_the_lead_alone(items: list[Item]) -> None:
-    for number, item in enumerate(items[:8]):
-        right, wrong = (form(item, number, side, True) for side in (True, False))
-        lead = LEADS[number % len(LEADS)]
+    for item in items[:16]:
+        right, wrong = (form(item, side, True) for side in (True, False))
+        lead = LEADS[item.pair % len(LEADS)]
         assert right == lead.format(item.right) and wrong == lead.format(item.wrong)
-        assert form(item, number, True, False).lower() == f"{item.right.lower()}."
+        assert form(item, True, False).lower() == f"{item.right.lower()}."
 
 
-def test_items_are_split_by_item_and_kind(items: list[Item]) -> None:
+def test_items_are_split_by_pair_and_kind(items: list[Item]) -> None:
     train_places, tests = split_items(items, 96, 0)
-    assert not set(train_places) & set(tests) and len(train_places) + len(tests) == len(items)
+    assert sorted(train_places + tests) == list(range(len(items)))
+    assert not {items[place].pair for place in train_places} & {items[place].pair for place in tests}
     kinds = Counter(item.kind for item in items)
     held = Counter(items[place].kind for place in tests)
-    assert all(held[kind] == round(96 * count / len(items)) for kind, count in kinds.items())
-    assert split_items(items, 96, 1)[1] != tests
-    with pytest.raises(ValueError, match="of the kind"):
+    assert all(held[kind] == 2 * round(96 * count / 2 / len(items)) for kind, count in kinds.items())
+    assert split_items(items, 96, 1)[1] != tests and split_items(items, 96, 0)[1] == tests
+    with pytest.raises(ValueError, match="0 of 22 pairs of the kind 'capital'"):
         split_items(items, 1, 0)
+
+
+def test_two_questions_with_one_answer_are_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = (("What is the capital of France?", "Paris"), ("Where is the Louvre?", "Paris"))
+    monkeypatch.setattr("studies.language.items.facts", lambda: [Facts("capital", both)])
+    with pytest.raises(ValueError, match="'Where is the Louvre\\?' are a pair with one answer: 'Paris'"):
+        make_items()
+    monkeypatch.setattr("studies.language.items.facts", lambda: [Facts("capital", both[:1])])
+    with pytest.raises(ValueError, match="shorter"):
+        make_items()
 
 
 def test_the_two_halves_score_as_the_whole(whole: RewardModel, halves: Halves) -> None:
@@ -126,8 +194,8 @@ def test_adapters_on_the_upper_half_learn_what_they_learn_in_the_whole(
     trainer = RewardTrainer(model, pairs, runs._settings(tmp_path, 3, SMALL), collator=collate)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    prompts = [(Turn("user", items[place].question),) for place in tests[:5] for _ in runs.FORMS]
-    texts = [form(items[place], place, *each) for place in tests[:5] for each in runs.FORMS]
+    prompts = [(Turn("user", items[place].question),) for place in tests[:5] for _ in FORMS]
+    texts = [form(items[place], *each) for place in tests[:5] for each in FORMS]
     expected = np.array(model.get_scores(prompts, texts)).reshape(5, 4)
     model.model.unload()
     assert found.scores[:5] == pytest.approx(expected, abs=1e-4)
@@ -203,32 +271,57 @@ def test_a_batch_holds_right_answers_then_wrong_ones_of_the_other_length(answers
         assert torch.equal(row[mask.bool()], state)
 
 
-LENGTHS = np.tile([[5, 60, 6, 61]], (3, 1))
-
-
 def test_a_lover_of_length_and_a_knower_of_truth() -> None:
-    noise = np.random.default_rng(0).normal(0, 1e-3, (3, 4))
     long = numbers_of(Scored(np.tile([[0.0, 1.0, 0.0, 1.0]], (3, 1)), LENGTHS))
     assert long.iid == pytest.approx(0.95) and long.ood == long.matched == 0.5
     assert long.reversed == pytest.approx(0.05) and long.correlation > 0.99
-    true = numbers_of(Scored(np.tile([[1.0, 1.0, 0.0, 0.0]], (3, 1)) + noise, LENGTHS))
-    assert (true.iid, true.ood, true.reversed, true.matched) == (1, 1, 1, 1) and abs(true.correlation) < 0.9
+    truth, pull = np.tile([[1.0, 1.0, 0.0, 0.0]], (3, 1)), np.array([[-1e-3, 1e-3, -1e-3, 1e-3]])
+    # Length pulls one item's scores up, another's down alike.
+    true = numbers_of(Scored(truth + pull * [[1], [-1], [0]], LENGTHS))
+    assert (true.iid, true.ood, true.reversed, true.matched) == (1, 1, 1, 1)
+    assert true.correlation == pytest.approx(0, abs=1e-9)
+    for sign in (1, -1):
+        swayed = numbers_of(Scored(truth + sign * pull, LENGTHS))
+        assert swayed.ood == 1 and swayed.correlation == pytest.approx(sign, abs=1e-2)
     hand = numbers_of(Scored(np.array([[1.0, 4.0, 2.0, 0.5], [0.0, 1.0, 2.0, 3.0]]), LENGTHS[:2]))
     assert hand.longer_right == hand.shorter_right == 0.5 and hand.matched == pytest.approx(0.25)
 
 
+def test_the_correlation_is_that_of_residuals_by_least_squares() -> None:
+    rng = np.random.default_rng(1)
+    scores, lengths = rng.normal(size=(6, 4)), rng.integers(4, 90, (6, 4))
+    controls = np.column_stack([np.repeat(np.eye(6), 4, axis=0), np.tile([1.0, 1.0, 0.0, 0.0], 6)])
+
+    def rest(values: Any) -> Any:
+        return values - controls @ np.linalg.lstsq(controls, values)[0]
+
+    expected = np.corrcoef(rest(scores.ravel()), rest(np.log(lengths.ravel())))[0, 1]
+    assert numbers_of(Scored(scores, lengths)).correlation == pytest.approx(expected, abs=1e-9)
+    assert abs(expected - np.corrcoef(scores.ravel(), np.log(lengths.ravel()))[0, 1]) > 0.01
+
+
 def test_a_summary_is_over_seeds_and_pairs_them() -> None:
     rng = np.random.default_rng(0)
-    names = [["a", "b", "c"], ["d", "e", "f"]]
-    some, plain = ([Scored(rng.normal(size=(3, 4)), LENGTHS) for _ in names] for _ in range(2))
-    found = summarise("some", some, plain, names)
+    some, plain = ([Scored(rng.normal(size=(3, 4)), LENGTHS) for _ in range(3)] for _ in range(2))
+    found = summarise("some", some, plain)
     shares = [numbers_of(each).ood for each in some]
-    assert found.ood.value == pytest.approx(np.mean(shares)) and found.ood.n == 2
+    assert found.ood.value == pytest.approx(np.mean(shares)) and found.ood.n == 3
     assert found.ood_gain.value == pytest.approx(np.mean(shares) - np.mean([numbers_of(each).ood for each in plain]))
-    right = np.concatenate(
-        [[each.scores[:, 1] > each.scores[:, 2], each.scores[:, 0] > each.scores[:, 3]] for each in some], axis=1
-    )
-    assert found.degradation.value == pytest.approx(100 * (right[0].mean() - right[1].mean()))
+
+
+def test_degradation_is_of_each_seed_and_its_interval_over_seeds() -> None:
+    held, failed = [2.0, 1.0, 0.0, 0.0], [1.0, 2.0, 0.0, 1.5]
+    rows = {0.0: [held] * 4, 50.0: [held, held, failed, failed], 75.0: [held, failed, failed, failed]}
+    some = [Scored(np.array(each), np.tile(LENGTHS[:1], (4, 1))) for each in rows.values()]
+    found = summarise("some", some, some).degradation
+    gaps = np.array(list(rows))
+    width = stats.t.ppf(0.975, 2) * gaps.std(ddof=1) / np.sqrt(3)
+    assert found.value == pytest.approx(gaps.mean()) and found.n == 3
+    assert found.low == pytest.approx(gaps.mean() - width)
+    assert found.high == 100.0 < gaps.mean() + width, "cut at what it cannot pass"
+    assert (found.n_plus, found.n_minus) == (12, 12)
+    alone = summarise("some", some[1:2], some[1:2]).degradation
+    assert (alone.value, alone.low, alone.high) == (50.0, -100.0, 100.0), "one seed shows no spread"
 
 
 def test_runs_are_kept_gone_on_with_and_summarised(
@@ -272,7 +365,9 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_other_settings_and_wrong_options_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(backbone, "weights_file", lambda: Path())
+    weights = tmp_path / "weights.gguf"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(backbone, "weights_file", lambda: weights)
     for words, told in {
         ("--seeds", "6"): "the study fixes 5 seeds",
         ("--seeds", "0"): "at least 1",
@@ -281,12 +376,34 @@ def test_other_settings_and_wrong_options_are_refused(
         assert main(["language-shortcut", "--out", str(tmp_path / "out"), *words]) == 2
         assert told in capsys.readouterr().err
     config = command.LanguageConfig(tmp_path / "out")
-    command._open(config, settings.Sizes())
+    command._open(config, settings.Sizes(), "some weights")
     with pytest.raises(InputError, match="holds this study already"):
-        command._open(config, settings.Sizes())
-    command._open(replace(config, resume=True), settings.Sizes())
+        command._open(config, settings.Sizes(), "some weights")
+    again = replace(config, resume=True)
+    command._open(again, settings.Sizes(), "some weights")
     with pytest.raises(InputError, match="made with other settings"):
-        command._open(replace(config, resume=True), replace(settings.Sizes(), steps=61))
+        command._open(again, replace(settings.Sizes(), steps=61), "some weights")
+    with pytest.raises(InputError, match="made with other settings"):
+        command._open(again, settings.Sizes(), "others")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("studies.language.settings.SEEDS", (0, 1, 2, 3, 5)),
+        ("studies.language.settings.adapter_settings", lambda _: {"target_modules": ["q_proj"]}),
+        ("studies.language.items.LEADS", tuple(reversed(LEADS))),
+        ("studies.language.command.FORMS", ((True, False), (False, False))),
+    ],
+)
+def test_what_else_is_fixed_cannot_change_under_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    config = command.LanguageConfig(tmp_path)
+    command._open(config, settings.Sizes(), "weights")
+    monkeypatch.setattr(name, value)
+    with pytest.raises(InputError, match="made with other settings"):
+        command._open(replace(config, resume=True), settings.Sizes(), "weights")
 
 
 @pytest.mark.slow
@@ -300,7 +417,9 @@ def test_the_real_backbone_is_converted_and_knows_a_capital(tmp_path: Path, monk
 
     monkeypatch.setenv("SIGHTCHECK_CACHE", str(tmp_path))
     folder = backbone.backbone_folder()
-    assert folder.parent == tmp_path and "quantization_config" not in json.loads((folder / "config.json").read_text())
+    digest = hashlib.sha256(backbone.weights_file().read_bytes()).hexdigest()
+    assert folder.parent == tmp_path and folder.name.endswith(digest[:12])
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     assert sorted(path.suffix for path in folder.iterdir() if "model" in path.name) == [".safetensors"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
