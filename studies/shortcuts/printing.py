@@ -15,7 +15,8 @@ from studies.shortcuts.verdict import Gain, Verdict
 
 
 def print_summaries(summaries: Sequence[Summary]) -> None:
-    """Print a table for each place of the map; shares in percent, over seeds."""
+    """Print a table for each place of the map; shares in percent, over seeds. The file has every interval."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -23,20 +24,27 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
     for condition in dict.fromkeys(each.condition for each in summaries):
         here = [each for each in summaries if each.condition == condition]
         title = f"{condition.label}; image-only ceiling {percent(here[0].ceiling)}"
-        table = Table(title=title, title_justify="left")
-        headings = ("method", "i.i.d.", "o.o.d.", "cue reversed", "lost when blank", "SFD", "below frontier", "seeds")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        headings = ("method", "i.i.d.", "o.o.d.", "turned", "blank", "SFD", "below", "n")
         for heading in headings:
-            table.add_column(heading, justify="left" if heading == "method" else "right")
+            table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
         for each in here:
-            shares = (each.iid, each.ood, each.reversed, each.blank)
             table.add_row(
                 each.method,
-                *(percent(share) for share in shares),
-                points(each.degradation),
-                "-" if each.below_frontier is None else percent(each.below_frontier),
+                _give_or_take(each.iid),
+                _give_or_take(each.ood),
+                f"{100 * each.reversed.value:.1f}",
+                f"{100 * each.blank.value:.1f}",
+                f"{each.degradation.value:.1f}",
+                "-" if each.below_frontier is None else f"{100 * each.below_frontier.value:.1f}",
                 str(len(each.seeds)),
             )
         console.print(table)
+    if summaries:
+        print(
+            "o.o.d.: the cue tells nothing; turned: it is wrong as often as it was right; blank: i.i.d. points lost "
+            "without the image;\nbelow: o.o.d. points below the two-cue frontier; n: seeds"
+        )
 
 
 def print_verdict(judged: Verdict, attempt: str = "") -> None:
@@ -86,6 +94,11 @@ def points(estimate: Estimate) -> str:
 def percent(estimate: Estimate) -> str:
     """A share in percent, with its interval."""
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _give_or_take(estimate: Estimate) -> str:
+    reach = max(estimate.high - estimate.value, estimate.value - estimate.low)
+    return f"{100 * estimate.value:.1f} ± {100 * reach:.1f}"
 
 
 def _changes(change: Gain) -> str:
