@@ -153,7 +153,7 @@ def bench_machine() -> dict[str, Any]:
 
 def write_results(results: RewardResults, out: Path) -> None:
     """Write the results as JSON, whole or not at all; `passes` stays null until every planned cell is there."""
-    whole = len(results.cells) == len(results.config.kinds)
+    whole = set(results.config.kinds) <= {cell.kind for cell in results.cells}
     record = {
         "config": settings_of(results.config, _APART),
         "machine": results.machine,
@@ -182,10 +182,10 @@ def _read_cell(row: dict[str, Any]) -> RewardCell:
 
 
 def measured_before(config: RewardBench) -> list[RewardCell]:
-    """The cells that an interrupted bench left; those that failed for another reason than memory are left out.
+    """The cells that an interrupted bench left; those that failed and are asked for again are left out.
 
     Raises:
         InputError: As `cells_before`, or if the file holds other cells.
     """
     rows = cells_before("bench reward", config.out, settings_of(config, _APART), bench_machine())
-    return kept_cells("bench reward", config.out, rows, _read_cell)
+    return kept_cells("bench reward", config.out, rows, _read_cell, lambda cell: cell.kind in config.kinds)
