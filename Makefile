@@ -38,8 +38,8 @@ test: $(TEST_INSTALLED)
 test-all: $(TEST_INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The other tools come with the test extra. About forty minutes on two quiet cores; README, docs and figure are filled
-# from it.
+# Both benches with their defaults, on quiet cores; the other tools come with the test extra. README, docs and figure
+# are filled from it.
 bench: $(TEST_INSTALLED)
 	$(BIN)/sightcheck bench capture --out docs/bench/capture.json --overwrite || [ $$? -eq 1 ]
 	$(BIN)/python -m studies.capture.page

@@ -19,11 +19,22 @@ from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import PairJudge, Scorer, Verdict, is_pair_judge, name_of, verdicts
 from rewardmodels.scores import AS_IS, ScoreRow, Scores
 from rewardmodels.shards import digest_of_records, run_in_shards
-from rewardmodels.views import VIEWS, Turns, blanked, partners, with_images_of, without_images, without_marks
+from rewardmodels.views import (
+    PAPER_BLANK,
+    PAPER_VIEW,
+    PROXY_VIEWS,
+    VIEWS,
+    Turns,
+    blanked,
+    partners,
+    with_images_of,
+    without_images,
+    without_marks,
+)
 
 TEXT = "text alone"
 """The view without the images of the prompt and of the responses; "removed" takes those of the prompt only."""
-ALL_VIEWS = (AS_IS, *VIEWS, TEXT)
+ALL_VIEWS = (AS_IS, *PROXY_VIEWS, TEXT)
 
 
 class _Asked(NamedTuple):
@@ -184,8 +195,8 @@ def _shown(question: _Asked) -> _Shown:
     record, view = question.record, question.view
     places = (question.first,) if question.second is None else (question.first, question.second)
     responses = tuple(record.responses[place] for place in places)
-    if view == "blank":
-        return _Shown(blanked(record.prompt), responses)
+    if view in ("blank", PAPER_VIEW):
+        return _Shown(blanked(record.prompt, PAPER_BLANK if view == PAPER_VIEW else None), responses)
     if question.other is not None:
         return _Shown(with_images_of(record.prompt, question.other.prompt), responses)
     if view in ("removed", TEXT):

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -120,16 +120,41 @@ Cell = TypeVar("Cell", bound=Measured)
 
 
 def kept_cells(
-    bench: str, out: Path | None, rows: Sequence[Mapping[str, Any]], read: Callable[[dict[str, Any]], Cell]
+    bench: str,
+    out: Path | None,
+    rows: Sequence[Mapping[str, Any]],
+    read: Callable[[dict[str, Any]], Cell],
+    asked: Callable[[Cell], bool] = lambda _: True,
 ) -> list[Cell]:
-    """The cells of `cells_before` as the bench reads them; those that failed for another reason than memory left out.
+    """The cells of `cells_before` as the bench reads them, without those that are to be measured again.
+
+    Args:
+        bench: Its verb.
+        out: The file that it wrote.
+        rows: Of `cells_before`.
+        read: Makes a cell of one.
+        asked: Whether the bench that goes on measures this cell: it then does so again if the cell failed for another
+            reason than memory.
 
     Raises:
         InputError: If the file holds other cells.
     """
     with refusing_others(bench, out):
         cells = [read(dict(row)) for row in rows]
-    return [cell for cell in cells if cell.error is None or cell.out_of_memory]
+    return [cell for cell in cells if cell.error is None or cell.out_of_memory or not asked(cell)]
+
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+def in_order(cells: Mapping[Key, Value], order: Iterable[Key]) -> tuple[Value, ...]:
+    """The cells that are there, each once, in an order of their keys.
+
+    >>> in_order({"blank": 1, "text": 2}, ["text", "removed", "blank"])
+    (2, 1)
+    """
+    return tuple(cells[key] for key in dict.fromkeys(order) if key in cells)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from probes.files import write_json
 from probes.inputs import InputError
-from studies.bench_results import cells_before, check_out, settings_of, telling_how_to_go_on, this_machine
+from studies.bench_results import cells_before, check_out, in_order, settings_of, telling_how_to_go_on, this_machine
 from studies.bench_scale_process import GENERATED, GIVEN, ScaleBench, in_process, save_model, write_questions
 
 __all__ = ["ScaleBench", "ScaleCell", "print_scale", "run", "run_scale"]
@@ -67,23 +67,23 @@ def run_scale(config: ScaleBench, show: bool = True) -> list[ScaleCell]:
     """Measure every cell, the smallest first.
 
     Returns:
-        The cells, also written to `out` as JSON where one is given, anew after every cell.
+        The cells, also written to `out` as JSON where one is given, anew after every cell. Of a bench that is gone on
+        with, also the cells that it left and that are not asked for now.
 
     Raises:
         InputError: If there is no cell, a kind is unknown or a number below 1; if `out` or the folder is there; if
             there is nothing to resume, or it was measured with other settings.
     """
     _check(config)
-    done = _measured_before(config) if config.resume else {}
     plan = [(kind, rows) for rows in sorted(config.rows) for kind in config.kinds]
+    done = _measured_before(config, plan) if config.resume else {}
     cells: list[ScaleCell] = []
     for number, (kind, rows) in enumerate(plan, start=1):
-        cell = done.get((kind, rows))
-        if cell is None:
+        if (kind, rows) not in done:
             if show:
                 print(f"cell {number} of {len(plan)}: {rows:,} questions, answers {kind}", file=sys.stderr, flush=True)
-            cell = measure(config, kind, rows)
-        cells.append(cell)
+            done[kind, rows] = measure(config, kind, rows)
+        cells = list(in_order(done, sorted(done, key=lambda key: (key[1], key[0]))))
         if config.out is not None:
             write_json(config.out, _record(config, cells))
     if show:
@@ -187,11 +187,12 @@ def _record(config: ScaleBench, cells: Sequence[ScaleCell]) -> dict[str, Any]:
     }
 
 
-def _measured_before(config: ScaleBench) -> dict[tuple[str, int], ScaleCell]:
-    """The whole cells that an interrupted bench left; failed ones are measured again."""
+def _measured_before(config: ScaleBench, plan: Sequence[tuple[str, int]]) -> dict[tuple[str, int], ScaleCell]:
+    """The cells that an interrupted bench left; failed ones that are planned again are left out."""
     rows = cells_before("bench scale", config.out, settings_of(config, _APART), this_machine())
     try:
         cells = [ScaleCell(**row) for row in rows]
     except TypeError as error:
         raise InputError(f"{config.out} is no result of bench scale ({error}): choose another --out") from None
-    return {(cell.kind, cell.rows): cell for cell in cells if cell.error is None}
+    found = {(cell.kind, cell.rows): cell for cell in cells}
+    return {key: cell for key, cell in found.items() if cell.error is None or key not in plan}

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from probes.inputs import InputError
-from studies.bench_results import check_out
+from studies.bench_results import check_out, in_order
 from studies.capture.config import KINDS, CaptureBench, CellKey, label, plan, timed_pairs
 from studies.capture.process import Run, in_process
 from studies.capture.results import (
@@ -54,13 +54,12 @@ def run_capture(config: CaptureBench | None = None, show: bool = True, **setting
     plains: Plains = {}
     cells = plan(config)
     for number, key in enumerate(cells, start=1):
-        cell = done.get(key)
-        if cell is None:
+        if key not in done:
             if show:
                 about = f"{KINDS[key.kind].tool}, {label(key)}, {key.length} tokens"
                 print(f"cell {number} of {len(cells)}: {about}", file=sys.stderr, flush=True)
-            cell = _measure(config, key, plains)
-        results = replace(results, cells=(*results.cells, cell))
+            done[key] = _measure(config, key, plains)
+        results = replace(results, cells=in_order(done, cells))
         if config.out is not None:
             write_results(results, config.out)
     if show:

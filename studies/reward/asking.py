@@ -19,7 +19,7 @@ from rewardmodels.cards import CARD_FILE, FACTS_FILE
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import CallableScorer, PairJudge, Scorer
-from rewardmodels.views import without_images
+from rewardmodels.views import PAPER_VIEW, without_images
 from studies.options import Precision, refuse_below
 from studies.reward.data import judge_bad, read_records
 
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from rewardmodels.model import RewardModel
 
 View = Literal["blank", "shuffled", "removed", "text"]
-VIEW_NAMES: dict[str, str] = {"blank": "blank", "shuffled": "shuffled", "removed": "removed", "text": "text alone"}
+ProxyView = Literal["blank", "removed", "shuffled", "blank-224", "text"]
+"""What a proxy may have been trained on (`rewardmodels.views.PROXY_VIEWS`), or the text alone."""
+VIEW_NAMES: dict[str, str] = {
+    **{"blank": "blank", "shuffled": "shuffled", "removed": "removed", "text": "text alone"},
+    PAPER_VIEW: PAPER_VIEW,
+}
 """How each view is called in rows and reports."""
 SHARD, JUDGED_SHARD = 64, 16
 """Questions between two saves; of a judge, which is slow and may cost money, fewer."""

@@ -21,7 +21,13 @@ from rewardmodels.styles import StyleMatrix
 
 Unit = Literal["share", "difference", "points", "number"]
 """How a value is shown: in percent, in percentage points, in the points that it is in already, or as it is."""
-SEEN = {"blank": "blank images", "shuffled": "shuffled images", "removed": "removed images", "text alone": "text alone"}
+SEEN = {
+    "blank": "blank images",
+    "blank-224": "blank images of 224 x 224",
+    "shuffled": "shuffled images",
+    "removed": "removed images",
+    "text alone": "text alone",
+}
 
 
 @dataclass(frozen=True)

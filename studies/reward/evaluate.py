@@ -5,10 +5,10 @@ It knows options and the order of the work. Importing it loads no torch.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from studies.bundled import BUNDLED
-from studies.reward.asking import AskOptions, View
+from studies.reward.asking import AskOptions, ProxyView, View
 
 if TYPE_CHECKING:
     from rewardmodels.preferences import Preferences
@@ -39,8 +39,8 @@ class EvalConfig(AskOptions):
     proxy_model: str | None = None
     """A text-only reward model trained on the same source, for the shortcut-failure degradation; without one the model
     itself on blank images stands in for it."""
-    proxy_sees: Literal["blank", "removed", "text"] = "blank"
-    """What the proxy is shown, where it reads images."""
+    proxy_sees: ProxyView = "blank"
+    """What the proxy is shown, where it reads images: give what it was trained on (train --proxy-sees)."""
     proxy_scores: Path | None = None
     """Scores of the text-only model made elsewhere, instead of --proxy-model."""
     attention: int = 0

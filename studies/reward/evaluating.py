@@ -4,6 +4,7 @@ It knows the order of the work and the files; every number is computed in `rewar
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,7 @@ from rewardmodels.questioning import TEXT
 from rewardmodels.reports import Report, reward_report
 from rewardmodels.score_files import read_scores
 from rewardmodels.scorers import is_pair_judge
-from rewardmodels.scores import AS_IS, Scores
+from rewardmodels.scores import AS_IS, Scores, counted
 from studies.reward.asking import VIEW_NAMES, Asked
 from studies.reward.entries import Entry, best_of_n_entries, entries_of
 from studies.reward.score_folder import SCORES, SHARDS, collect, left_out
@@ -52,10 +53,11 @@ class Evaluated(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """The ranking by the text alone, and whose it is."""
+    """The ranking by the text alone, whose it is, and why records are not in it, counted."""
 
     scores: Scores | None
     whose: str
+    left_out: Mapping[str, int] = {}
 
 
 def evaluate(
@@ -123,7 +125,8 @@ def _text_alone(proxy: Asked | None, records: Preferences, scores: Scores, confi
         view = AS_IS if not seeing else VIEW_NAMES[config.proxy_sees] if proxy.reward.sees else TEXT
         found = collect(proxy, records, config, folder / SHARDS / "proxy", (view,), "scoring by the proxy")
         shown = {AS_IS: "no image there", TEXT: "text alone"}.get(view, f"images {view}")
-        return _Text(_under(found, view), f"the proxy {proxy.name}, {shown}")
+        missing = counted(record.error for record in found.left_out.get(view, ()))
+        return _Text(_under(found, view), f"the proxy {proxy.name}, {shown}", missing)
     if BLANK in scores.views:
         return _Text(_under(scores, BLANK), "no proxy given, so the model itself on blank images")
     return _Text(None, "")
@@ -146,6 +149,8 @@ def _notes(asked: Asked, records: Preferences, report: Report, config: "EvalConf
     for view, found in report.views.items():
         for reason, count in found.left_out.items():
             notes.append(f"{count:,} records cannot be shown {view}: {reason}.")
+    for reason, count in text.left_out.items():
+        notes.append(f"{count:,} records are not in the shortcut-failure degradation, as the proxy's view: {reason}.")
     if asked.scorer is None or not is_pair_judge(asked.scorer):
         notes.append("Position swap does not apply: answers are scored one at a time.")
     if text.scores is None:

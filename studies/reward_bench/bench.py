@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from probes.inputs import InputError
-from studies.bench_results import check_out
+from studies.bench_results import check_out, in_order
 from studies.capture.process import Run
 from studies.options import refuse_below
 from studies.reward_bench.config import KINDS, RewardBench
@@ -40,7 +40,8 @@ def run_reward(config: RewardBench | None = None, show: bool = True, **settings:
         **settings: Override single settings of the configuration.
 
     Returns:
-        The results, also written to `out` as JSON where one is given, anew after every cell.
+        The results, also written to `out` as JSON where one is given, anew after every cell. Of a bench that is gone
+        on with, they hold every cell that it left, also those that are not asked for now.
 
     Raises:
         InputError: If there is no comparison, or one is unknown; if a number is too small; if `out` is there and
@@ -54,12 +55,11 @@ def run_reward(config: RewardBench | None = None, show: bool = True, **settings:
     results = RewardResults(config, (), bench_machine())
     remembered: Remembered = {}
     for number, kind in enumerate(config.kinds, start=1):
-        cell = done.get(kind)
-        if cell is None:
+        if kind not in done:
             if show:
                 print(f"cell {number} of {len(config.kinds)}: {KINDS[kind].label}", file=sys.stderr, flush=True)
-            cell = _measure(config, kind, remembered)
-        results = replace(results, cells=(*results.cells, cell))
+            done[kind] = _measure(config, kind, remembered)
+        results = replace(results, cells=in_order(done, KINDS))
         if config.out is not None:
             write_results(results, config.out)
     if show:

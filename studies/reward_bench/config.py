@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-__all__ = ["ARMS", "KINDS", "PAPER", "Arm", "Kind", "RewardBench", "timed_pairs"]
+__all__ = ["ARMS", "KINDS", "PAPER", "Arm", "Kind", "KindName", "RewardBench", "timed_pairs"]
 
 
 class Arm(NamedTuple):
@@ -56,13 +56,14 @@ class Kind(NamedTuple):
     memory_bar: float | None = None
 
 
+KindName = Literal["text", "branch-removed", "branch-blank", "copy-removed", "copy-blank"]
 THROUGHPUT_BAR = 0.97
 """Least steps a second on text, over TRL's."""
 PAPER = "copy-blank"
 """The form of the shortcut-aware reward model paper's released code."""
 _PLAIN_LORA = "the same LoRA without a proxy"
 _PLAIN_WHOLE = "the same weights without a proxy"
-KINDS = {
+KINDS: dict[str, Kind] = {
     "text": Kind("Text only, whole model", "trl", "TRL's `RewardTrainer`", time_bar=1 / THROUGHPUT_BAR),
     "branch-removed": Kind("LoRA branch, images removed", "plain-lora", _PLAIN_LORA, 1.30, 1.15),
     "branch-blank": Kind("LoRA branch, blank images", "plain-lora", _PLAIN_LORA),
@@ -80,8 +81,8 @@ class RewardBench:
     peak memory is compared between processes that trained one way each. Results are written as JSON, cell by cell.
     """
 
-    kinds: tuple[str, ...] = tuple(KINDS)
-    """Comparisons: text, branch-removed, branch-blank, copy-removed, copy-blank."""
+    kinds: tuple[KindName, ...] = get_args(KindName)
+    """Comparisons: text beside TRL's trainer, and proxies (a branch or a copy) that see blank images or none."""
     pairs: int = 16
     """Timed pairs of steps for a comparison with a bar; on text twice as many, without a bar half."""
     warmup: int = 2

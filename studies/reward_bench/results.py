@@ -6,7 +6,7 @@ Knows nothing of processes, trainers or tables. No torch.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from probes.estimates import Estimate
 from probes.estimates import median as median_with_interval
@@ -33,6 +33,7 @@ __all__ = [
     "make_cell",
     "measured_before",
     "read_results",
+    "verdict",
     "write_results",
 ]
 
@@ -58,7 +59,7 @@ class RewardCell:
         increment: Median bytes beyond what was there before training.
         plain_increment: Of the other's.
         error: The first failure, None when all ran; `out of memory` is a result of its own.
-        passes: Whether the bars hold; None where there is none.
+        passes: Whether medians are within the bars; None where there is none. How sure that is says `verdict`.
         time_ratios: Every pair's ratio of wall clocks, so that their spread can be seen.
     """
 
@@ -92,7 +93,7 @@ class RewardCell:
 
 @dataclass(frozen=True)
 class RewardResults:
-    """Every cell, with the configuration and the machine it was measured on."""
+    """Cells in the order of `KINDS`, with the configuration and the machine that they were measured on."""
 
     config: RewardBench
     cells: tuple[RewardCell, ...]
@@ -100,7 +101,7 @@ class RewardResults:
 
     @property
     def passes(self) -> bool:
-        """Whether every cell that has a bar holds it, and none failed but by memory."""
+        """Whether every cell that has a bar is within it by its medians, and none failed but by memory."""
         return all(cell.passes is not False and (not cell.error or cell.out_of_memory) for cell in self.cells)
 
 
@@ -140,6 +141,21 @@ def make_cell(kind: str, timed: Run, ours: Sequence[Run], plain: Sequence[Run]) 
     )
 
 
+def verdict(time: Estimate, bar: float) -> Literal["holds", "missed", "undecided"]:
+    """Whether a ratio of time is within its bar, as far as its interval tells.
+
+    Args:
+        time: The ratio.
+        bar: The largest that is allowed.
+
+    >>> [verdict(Estimate(1.2, 9, low, high), 1.3) for low, high in ((1.1, 1.3), (1.1, 1.4), (1.31, 1.4))]
+    ['holds', 'undecided', 'missed']
+    """
+    if time.high <= bar:
+        return "holds"
+    return "missed" if time.low > bar else "undecided"
+
+
 def _passes(kind: str, error: str | None, time: float, peak: float) -> bool | None:
     bars = [(time, KINDS[kind].time_bar), (peak, KINDS[kind].memory_bar)]
     barred = [value <= bar for value, bar in bars if bar is not None]
@@ -153,7 +169,7 @@ def bench_machine() -> dict[str, Any]:
 
 def write_results(results: RewardResults, out: Path) -> None:
     """Write the results as JSON, whole or not at all; `passes` stays null until every planned cell is there."""
-    whole = len(results.cells) == len(results.config.kinds)
+    whole = set(results.config.kinds) <= {cell.kind for cell in results.cells}
     record = {
         "config": settings_of(results.config, _APART),
         "machine": results.machine,
@@ -182,10 +198,10 @@ def _read_cell(row: dict[str, Any]) -> RewardCell:
 
 
 def measured_before(config: RewardBench) -> list[RewardCell]:
-    """The cells that an interrupted bench left; those that failed for another reason than memory are left out.
+    """The cells that an interrupted bench left; those that failed and are asked for again are left out.
 
     Raises:
         InputError: As `cells_before`, or if the file holds other cells.
     """
     rows = cells_before("bench reward", config.out, settings_of(config, _APART), bench_machine())
-    return kept_cells("bench reward", config.out, rows, _read_cell)
+    return kept_cells("bench reward", config.out, rows, _read_cell, lambda cell: cell.kind in config.kinds)

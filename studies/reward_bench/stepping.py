@@ -24,7 +24,7 @@ class SteppedTrainer:
         self._trainer = trainer
         self._leave, self._rested = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._train, daemon=True)
-        self._ends = False
+        self._ends = self._done = False
         self._error: BaseException | None = None
         self._start = self._clocked = (0.0, 0.0)
         trainer.add_callback(_Rest(self))
@@ -45,11 +45,12 @@ class SteppedTrainer:
             Exception: What the trainer raised.
             RuntimeError: If it has ended its training already.
         """
-        self._leave.release()
-        self._rested.acquire()
+        if not self._done:
+            self._leave.release()
+            self._rested.acquire()
         if self._error is not None:
             raise self._error
-        if not self._thread.is_alive():
+        if self._done:
             raise RuntimeError("the trainer has no step left: give it more max_steps")
         return self._clocked
 
@@ -70,6 +71,8 @@ class SteppedTrainer:
                 self._trainer.train()
         except BaseException as error:
             self._error = error
+        # Before the release: whoever waits for it reads the flag, and the thread outlives it by a little.
+        self._done = True
         self._rested.release()
 
     def _wait(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from probes.estimates import Estimate
 from studies.reward_bench.config import ARMS, KINDS, THROUGHPUT_BAR, RewardBench
-from studies.reward_bench.results import RewardCell, RewardResults
+from studies.reward_bench.results import RewardCell, RewardResults, verdict
 
 __all__ = ["markdown", "print_reward"]
 
@@ -41,7 +41,7 @@ def print_reward(results: RewardResults) -> None:
             _with_interval(cell.time),
             *(f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio)),
             *(absolute if roomy else ()),
-            {True: "hold", False: "missed", None: ""}[cell.passes],
+            "\n".join(f"{name} {found}" for name, found in _verdicts(cell).items()),
         )
     console.print(table)
     for cell in results.cells:
@@ -57,7 +57,10 @@ def _failure(config: RewardBench, cell: RewardCell) -> str:
 
 def markdown(results: RewardResults) -> str:
     """The documentation's block: a row for each comparison, then what was trained, how, and on what."""
-    head = ["Training", "beside", "time [95 %]", "processor time", "peak memory", "beyond the loaded model", "bars"]
+    config = results.config
+    time = f"time, {_count(config.threads, 'thread')} [95 %]"
+    peak = f"peak memory, {_count(config.processes, 'process')} each"
+    head = ["Training", "beside", "pairs of steps", time, "processor time", peak, "beyond the loaded model", "bars"]
     lines = [_row(head), _row(["---"] * len(head)), *(_row(_columns(results.config, cell)) for cell in results.cells)]
     return "\n".join([*lines, "", _measured(results), "", _trained(results)])
 
@@ -65,23 +68,32 @@ def markdown(results: RewardResults) -> str:
 def _columns(config: RewardBench, cell: RewardCell) -> list[str]:
     kind = KINDS[cell.kind]
     if cell.error:
-        return [kind.label, kind.against, _failure(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
+        return [kind.label, kind.against, "–", _failure(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
     throughput = f"; steps a second {_with_interval(cell.throughput)}" if cell.kind == "text" else ""
     others = (f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio))
-    return [kind.label, kind.against, f"{_with_interval(cell.time)}{throughput}", *others, _bars(cell)]
+    time = f"{_with_interval(cell.time)}{throughput}"
+    return [kind.label, kind.against, str(cell.time.n), time, *others, _bars(cell)]
 
 
 def _bars(cell: RewardCell) -> str:
-    """The bars of a comparison and whether they hold; the interval's end is named where it lies beyond."""
+    """The bars of a comparison, and what became of each."""
     kind = KINDS[cell.kind]
-    if cell.passes is None:
-        return "none"
-    said = [
-        f"steps a second at least {THROUGHPUT_BAR}" if cell.kind == "text" else f"time {kind.time_bar:.2f}",
-        *([] if kind.memory_bar is None else [f"memory {kind.memory_bar:.2f}"]),
-    ]
-    unsure = cell.passes and kind.time_bar is not None and cell.time.high > kind.time_bar
-    return f"{', '.join(said)}: {'hold' if cell.passes else 'missed'}{', not by the whole interval' if unsure else ''}"
+    bars = {"time": kind.time_bar, "memory": kind.memory_bar}
+    names = {name: f"{name} {bar:.2f}" for name, bar in bars.items() if bar is not None}
+    if cell.kind == "text":
+        names["time"] = f"steps a second at least {THROUGHPUT_BAR}"
+    return "; ".join(f"{names[name]}: {found}" for name, found in _verdicts(cell).items()) or "none"
+
+
+def _verdicts(cell: RewardCell) -> dict[str, str]:
+    """What became of each bar: of time by its interval; of memory, which has none, by the ratio."""
+    kind = KINDS[cell.kind]
+    found: dict[str, str] = {}
+    if kind.time_bar is not None:
+        found["time"] = verdict(cell.time, kind.time_bar)
+    if kind.memory_bar is not None:
+        found["memory"] = "holds" if cell.peak_ratio <= kind.memory_bar else "missed"
+    return dict.fromkeys(found, "not measured") if cell.error else found
 
 
 def _with_interval(estimate: Estimate) -> str:
@@ -100,9 +112,11 @@ def _measured(results: RewardResults) -> str:
         "that alternated in one process, batches and logging included, with the exact interval of a median; of its "
         "processor time, which other work on the machine disturbs less; and of peak memory, of "
         f"{_count(results.config.processes, 'process')} a training, with and without the libraries and weights that "
-        f"are there before the first step. Steps beside it took {_range(steps, '.2f')} s in {results.config.dtype} on "
-        f"{machine.get('cores')} cores, {_count(results.config.threads, 'thread')} (device: {where}; {versions}). TRL "
-        "tokenizes before training, which is not timed; ours renders and tokenizes in every step, which is."
+        "are there before the first step. A bar of time holds where the whole interval is within it, is missed where "
+        "all of it is beyond, and is undecided otherwise; memory has no interval. Steps beside it took "
+        f"{_range(steps, '.2f')} s in {results.config.dtype} on {machine.get('cores')} cores, "
+        f"{_count(results.config.threads, 'thread')} (device: {where}; {versions}). TRL tokenizes before training, "
+        "which is not timed; ours renders and tokenizes in every step, which is."
     )
 
 

@@ -15,7 +15,7 @@ from rewardmodels.questioning import ALL_VIEWS, TEXT, question_count, score_pref
 from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import CallableScorer, Scorer, verdicts
 from rewardmodels.scores import AS_IS, Scores, counted, read_rows
-from rewardmodels.views import VIEWS, blanked, without_images
+from rewardmodels.views import PAPER_BLANK, PAPER_VIEW, VIEWS, blanked, without_images
 from tests.probes.hooked import picture
 from tests.rewardmodels.asked import FirstJudge, by_length, drawn_preferences, looking
 from tests.rewardmodels.small import reward_model
@@ -85,6 +85,17 @@ def test_views_show_what_they_say() -> None:
     assert {row.image_digests for row in again.rows} == {
         row.image_digests for row in found.rows if row.view == "shuffled"
     }
+
+
+def test_the_paper_s_blank_images_have_its_size() -> None:
+    data = drawn_preferences(3)
+    assert all(image.size() != PAPER_BLANK for record in data for image in record.images)
+    scorer = Counting()
+    found = score_preferences(scorer, data, [PAPER_VIEW])
+    assert len(found.under(PAPER_VIEW)) == 6 and not found.left_out
+    for prompt, _ in scorer.seen:
+        (image,) = [image for turn in prompt for image in turn.images]
+        assert image.size() == PAPER_BLANK and (np.asarray(image.open()) == 255).all()
 
 
 def test_what_cannot_be_shown_is_left_out_by_name() -> None:

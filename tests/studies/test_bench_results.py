@@ -9,7 +9,7 @@ import pytest
 
 from probes.inputs import InputError
 from studies import bench_results
-from studies.bench_results import cells_before, check_out, settings_of, telling_how_to_go_on, this_machine
+from studies.bench_results import cells_before, check_out, kept_cells, settings_of, telling_how_to_go_on, this_machine
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,33 @@ def test_what_is_no_result_is_not_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read as JSON"):
         cells_before("bench it", tmp_path / "text.json", {}, {})
+
+
+@dataclass(frozen=True)
+class Cell:
+    rows: int
+    error: str | None = None
+    out_of_memory: bool = False
+
+
+def test_cells_are_kept_unless_they_failed_and_are_asked_for_again() -> None:
+    rows: list[dict[str, Any]] = [
+        {"rows": 1},
+        {"rows": 2, "error": "boom"},
+        {"rows": 3, "error": "memory", "out_of_memory": True},
+    ]
+
+    def read(row: dict[str, Any]) -> Cell:
+        return Cell(**row)
+
+    def kept(**asked: Any) -> list[int]:
+        return [cell.rows for cell in kept_cells("bench it", None, rows, read, **asked)]
+
+    assert kept() == [1, 3]
+    assert kept(asked=lambda cell: cell.rows == 2) == [1, 3]
+    assert kept(asked=lambda cell: cell.rows != 2) == [1, 2, 3]
+    with pytest.raises(InputError, match="no result of bench it"):
+        kept_cells("bench it", None, [{"columns": 1}], read)
 
 
 def test_out_is_refused_before_anything_is_measured(tmp_path: Path) -> None:

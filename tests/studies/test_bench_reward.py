@@ -4,9 +4,14 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+import threading
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -19,7 +24,7 @@ from studies.reward_bench import bench, page, process
 from studies.reward_bench.arms import build_trainer
 from studies.reward_bench.bench import run_reward
 from studies.reward_bench.cli import run
-from studies.reward_bench.config import ARMS, KINDS, RewardBench, timed_pairs
+from studies.reward_bench.config import ARMS, KINDS, KindName, RewardBench, timed_pairs
 from studies.reward_bench.models import image_model
 from studies.reward_bench.results import RewardCell, RewardResults, make_cell, read_results
 from studies.reward_bench.stepping import SteppedTrainer
@@ -85,6 +90,71 @@ def test_what_a_trainer_raises_comes_out_of_its_step(tmp_path: Path) -> None:
         """One that is never asked for a step ends too."""
 
 
+class Pretended:
+    """A trainer of a few steps that trains nothing; what it raises, it raises before its first."""
+
+    def __init__(self, steps: int, error: Exception | None = None) -> None:
+        self.steps, self.error = steps, error
+
+    def add_callback(self, callback: Any) -> None:
+        self.callback = callback
+
+    def train(self) -> None:
+        if self.error is not None:
+            raise self.error
+        control = type("Control", (), {"should_training_stop": False})()
+        for _ in range(self.steps):
+            self.callback.on_step_end(None, None, control)
+            if control.should_training_stop:
+                return
+
+
+class Lingering(threading.Semaphore):
+    """Its release wakes who waits, and only then goes on."""
+
+    def release(self, n: int = 1) -> None:
+        super().release(n)
+        time.sleep(0.3)
+
+
+def raised_within(seconds: float, step: Callable[[], object]) -> BaseException | None:
+    """What a step raises; a step that waits for ever fails the test instead of hanging it."""
+    found: list[BaseException | None] = []
+
+    def take() -> None:
+        try:
+            step()
+            found.append(None)
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert found, "the step never came back"
+    return found[0]
+
+
+def test_no_step_is_made_up_while_the_thread_of_an_ended_training_still_lives() -> None:
+    stepped = SteppedTrainer(Pretended(1))
+    stepped._rested = Lingering(0)
+    with stepped:
+        stepped.step()
+        with pytest.raises(RuntimeError, match="no step left"):
+            stepped.step()
+
+
+def test_a_step_after_the_end_is_refused_and_does_not_wait() -> None:
+    error = ValueError("boom")
+    with SteppedTrainer(Pretended(3, error)) as failed:
+        assert [raised_within(10, failed.step) for _ in range(3)] == [error] * 3
+    with SteppedTrainer(Pretended(1)) as short:
+        short.step()
+        for _ in range(2):
+            assert "no step left" in str(raised_within(10, short.step))
+    assert "no step left" in str(raised_within(10, short.step))
+
+
 def test_images_take_three_quarters_of_a_conversation_and_are_gone_where_they_are_removed(tmp_path: Path) -> None:
     config = replace(SMALL, grid=14)
     reward = image_model(config)
@@ -121,7 +191,24 @@ def test_each_arm_trains_what_it_says(tmp_path: Path, arm: str) -> None:
     assert moved and moved <= trained and {name for name in trained if "lora_B" in name} <= moved
 
 
-def test_a_small_bench_runs_in_processes_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_bench_runs_and_writes_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One task in a process of its own; of a process, importing the libraries is nearly all that takes time."""
+    own = process.in_process
+    monkeypatch.setattr(process, "limit_training", lambda *_, **__: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "1")
+
+    def run_task(config: RewardBench, task: str, name: str) -> Run:
+        if task == "memory":
+            return own(config, task, name) if name == "branch-blank" else Run(peak=2.0**30, loaded=2.0**29)
+        with redirect_stdout(StringIO()) as said:
+            process.main(json.dumps({"config": {**asdict(config), "out": None}, "task": task, "name": name}))
+        return Run(**json.loads(said.getvalue().splitlines()[-1]))
+
+    monkeypatch.setattr(bench, "in_process", run_task)
     out = tmp_path / "new" / "reward.json"
     assert run(replace(SMALL, pairs=4, kinds=("branch-blank",), out=out)) == 0
     found = read_results(out)
@@ -133,7 +220,8 @@ def test_a_small_bench_runs_in_processes_and_writes_json(tmp_path: Path, capsys:
         None,
         None,
     )
-    assert cell.time.value > 0 and 0.5 < cell.peak_ratio < 2 and cell.increment > 0
+    assert cell.time.value > 0 and 0 < cell.increment < cell.peak
+    assert cell.peak_ratio == cell.peak / 2**30 and cell.increment_ratio == cell.increment / 2**29
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["reward.json"]
     written = json.loads(out.read_text())
     assert written["passes"] is True and "kinds" not in written["config"] and written["machine"]["trl"]
@@ -152,7 +240,7 @@ def test_a_training_over_its_memory_limit_is_a_printed_result(capsys: pytest.Cap
     assert results.passes
     print_reward(results)
     assert "LoRA branch, blank images: out of memory (0.000977 GiB allowed)" in capsys.readouterr().out
-    assert "| out of memory (0.000977 GiB allowed) | – | – | – | none |" in markdown(results)
+    assert "| – | out of memory (0.000977 GiB allowed) | – | – | – | none |" in markdown(results)
     barred = make_cell("text", Run(), [Run(1.0, 0.5)], [run_of])
     assert barred.out_of_memory and barred.passes is False and barred.error == f"trl: {OUT_OF_MEMORY}"
 
@@ -241,6 +329,50 @@ def test_an_interrupted_bench_goes_on_after_the_cells_it_left(tmp_path: Path, mo
     ]
 
 
+def left_behind(out: Path, monkeypatch: pytest.MonkeyPatch) -> RewardBench:
+    """A whole file, in which text and the branch that sees blank images failed."""
+    failed = {"text": "boom", "branch-blank": "boom"}
+    monkeypatch.setattr(bench, "_measure", lambda _, kind, __: cell_of(kind, 1.0, error=failed.get(kind)))
+    run_reward(replace(SMALL, out=out), show=False)
+    assert [cell.error for cell in read_results(out).cells] == ["boom", None, "boom", None, None]
+    return replace(SMALL, out=out, resume=True)
+
+
+def test_a_bench_that_is_interrupted_again_loses_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = left_behind(out := tmp_path / "reward.json", monkeypatch)
+    measured: list[str] = []
+
+    def measure(_: RewardBench, kind: str, __: Any) -> RewardCell:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(kind)
+        return cell_of(kind, 1.0)
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        run_reward(config, show=False)
+    assert measured == ["text"]
+    assert [cell.kind for cell in read_results(out).cells] == ["text", "branch-removed", "copy-removed", "copy-blank"]
+    assert json.loads(out.read_text())["passes"] is None
+    measured.clear()
+    assert [cell.kind for cell in run_reward(config, show=False).cells] == list(KINDS) and measured == ["branch-blank"]
+    assert json.loads(out.read_text())["passes"] is True
+
+
+def test_what_is_not_asked_for_stays_in_a_bench_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = left_behind(out := tmp_path / "reward.json", monkeypatch)
+    monkeypatch.setattr(bench, "_measure", lambda *_: pytest.fail("all that is asked for is there"))
+    before = out.read_bytes()
+    found = run_reward(config, show=False, kinds=("copy-blank",))
+    assert [cell.kind for cell in found.cells] == list(KINDS) and out.read_bytes() == before
+    assert not found.passes, "a failure that nobody asked to mend is still one"
+    monkeypatch.setattr(bench, "_measure", lambda _, kind, __: cell_of(kind, 1.0))
+    found = run_reward(config, show=False, kinds=("branch-blank", "copy-blank"))
+    assert [(cell.kind, cell.error) for cell in found.cells] == [
+        (kind, "boom" if kind == "text" else None) for kind in KINDS
+    ]
+
+
 def test_processes_of_what_is_measured_against_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[str, str]] = []
 
@@ -259,6 +391,14 @@ def test_processes_of_what_is_measured_against_are_shared(monkeypatch: pytest.Mo
     assert [name for task, name in started if task == "time"] == [kind for kind in KINDS if kind != "copy-removed"]
     assert [cell.time.n for cell in found.cells] == [4, 2, 1, 0, 1]
     assert not found.passes
+
+
+def test_the_choices_are_the_comparisons(capsys: pytest.CaptureFixture[str]) -> None:
+    assert get_args(KindName) == tuple(KINDS) == RewardBench().kinds
+    assert command(["bench", "reward", "--kinds", "branch"]) == 2
+    assert command(["bench", "reward", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(kind in shown for kind in KINDS)
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
@@ -286,6 +426,35 @@ def test_importing_the_bench_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
+@pytest.mark.parametrize(
+    ("ratio", "spread", "said"),
+    [(1.29, 0.001, "holds"), (1.2, 0.5, "undecided"), (1.4, 0.5, "undecided"), (1.4, 0.01, "missed")],
+)
+def test_a_bar_is_decided_by_the_whole_interval(
+    ratio: float,
+    spread: float,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cell = cell_of("branch-removed", ratio, 1.2, spread=spread)
+    sides = {value <= 1.3 for value in (cell.time.low, cell.time.high)}
+    assert said == {frozenset({True}): "holds", frozenset({False}): "missed"}.get(frozenset(sides), "undecided")
+    assert f"| time 1.30: {said}; memory 1.15: missed |" in markdown(RewardResults(RewardBench(), (cell,)))
+    monkeypatch.setenv("COLUMNS", "200")
+    print_reward(RewardResults(RewardBench(), (cell,)))
+    assert f"time {said}" in capsys.readouterr().out
+
+
+def test_few_pairs_decide_nothing() -> None:
+    seconds, ones = (0.1,) * 5, (1.0,) * 5
+    timed = Run(seconds=seconds, plain_seconds=ones, cpu_seconds=seconds, plain_cpu_seconds=ones)
+    cell = make_cell("text", timed, [Run(1.0, 0.5)], [Run(1.0, 0.5)])
+    assert cell.passes and "steps a second at least 0.97: undecided |" in markdown(
+        RewardResults(RewardBench(), (cell,))
+    )
+
+
 def test_the_page_says_what_held_and_what_did_not() -> None:
     machine = {"cores": 2, "torch": "2", "trl": "1"}
     cells = (
@@ -294,13 +463,13 @@ def test_the_page_says_what_held_and_what_did_not() -> None:
         cell_of("copy-removed", 1.5, error="a | b"),
     )
     written = markdown(RewardResults(RewardBench(), cells, machine))
-    assert "| 1.01 [1.00, 1.02]; steps a second 0.99 [0.99, 1.00] | 1.01 | 1.00 | 1.00 |" in written
-    assert "steps a second at least 0.97: hold |" in written
-    assert "time 1.30, memory 1.15: hold, not by the whole interval |" in written
-    assert "| a / b | – | – | – | none |" in written
-    assert "time 1.30, memory 1.15: missed |" in markdown(
-        RewardResults(RewardBench(), (cell_of("branch-removed", 1.4),), machine)
-    )
+    assert "| pairs of steps | time, 2 threads [95 %] | processor time | peak memory, 1 process each |" in written
+    assert "| 21 | 1.01 [1.00, 1.02]; steps a second 0.99 [0.99, 1.00] | 1.01 | 1.00 | 1.00 |" in written
+    assert "steps a second at least 0.97: holds |" in written
+    assert "time 1.30: undecided; memory 1.15: holds |" in written
+    assert "| – | a / b | – | – | – | none |" in written
+    failed = RewardResults(RewardBench(), (cell_of("branch-removed", 1.0, error="boom"),), machine)
+    assert "| – | boom | – | – | – | time 1.30: not measured; memory 1.15: not measured |" in markdown(failed)
     text = "<!-- reward table -->\nstale\n<!-- end -->\n"
     once = page.filled(text, RewardResults(RewardBench(), cells, machine))
     assert "stale" not in once

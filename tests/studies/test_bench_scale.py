@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,34 @@ def test_a_failed_cell_is_shown_and_measured_again(
     assert "20" in shown and "memory for each" not in shown
     print_scale([ScaleCell(GIVEN, rows, 2.0, 1.0, 2048.0 * rows) for rows in (10, 20)])
     assert "2.0 kB of memory for each further question" in capsys.readouterr().out
+
+
+def test_a_bench_that_goes_on_loses_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    config = replace(small(tmp_path), rows=(20, 30, 40), out=tmp_path / "scale.json")
+    measure: Any = fake(asked)
+    failing = {20, 30}
+
+    def failing_at_first(config: ScaleBench, kind: str, rows: int) -> ScaleCell:
+        if not failing and asked:
+            raise KeyboardInterrupt
+        cell: ScaleCell = measure(config, kind, rows)
+        return replace(cell, error="boom") if rows in failing else cell
+
+    def written() -> list[tuple[int, str | None]]:
+        return [(cell["rows"], cell["error"]) for cell in json.loads((tmp_path / "scale.json").read_text())["cells"]]
+
+    monkeypatch.setattr(bench_scale, "measure", failing_at_first)
+    run_scale(config, show=False)
+    whole = [(20, "boom"), (30, "boom"), (40, None)]
+    assert written() == whole
+    failing.clear()
+    run_scale(replace(config, rows=(40,), resume=True), show=False)
+    assert written() == whole
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_scale(replace(config, resume=True), show=False)
+    assert asked == [(GIVEN, 20)] and written() == [(20, None), (40, None)]
 
 
 def test_settings_that_make_no_sense(tmp_path: Path) -> None:

@@ -209,6 +209,31 @@ def test_an_interrupted_bench_goes_on_after_the_cells_it_left(
     assert json.loads((tmp_path / "bench.json").read_text())["passes"] is not None
 
 
+def test_a_bench_that_is_interrupted_again_loses_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = {3, 5}
+    measured: list[int] = []
+
+    def measure(config: CaptureBench, key: CellKey, _: Any) -> CaptureCell:
+        if len(measured) == 1 and not failing:
+            raise KeyboardInterrupt
+        measured.append(key.rows)
+        run = Run(1.0, 0.5, (1.0,), (1.0,), (1.0,), (1.0,), error="boom" if key.rows in failing else None)
+        return make_cell(config, key, [run], [run])
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    config = replace(SMALL, kinds=("rows",), rows=(3, 4, 5, 2), out=tmp_path / "bench.json")
+    run_capture(config, show=False)
+    failing.clear()
+    measured.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_capture(config, show=False, resume=True)
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert measured == [3] and [cell["rows"] for cell in written["cells"]] == [3, 4, 2] and written["passes"] is None
+    measured.clear()
+    assert [cell.rows for cell in run_capture(config, show=False, resume=True).cells] == [3, 4, 5, 2]
+    assert measured == [5] and json.loads((tmp_path / "bench.json").read_text())["passes"] is not None
+
+
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(SMALL, out=tmp_path / "bench.json", resume=True)
     with pytest.raises(InputError, match="nothing to resume"):

@@ -1,15 +1,19 @@
 """The verb `reward eval`: its numbers against independent ones, its files, its figures, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from rewardmodels.model import RewardModel
-from rewardmodels.preferences import read_preferences
+from rewardmodels.model import RewardModel, as_turns
+from rewardmodels.preferences import read_preferences, write_preferences
+from rewardmodels.views import PAPER_BLANK, blanked
 from studies.cli import command, main
+from studies.reward.scoring import score_pairs
 from tests.rewardmodels.judge_server import serving, texts_of
 from tests.rewardmodels.published import examples
 from tests.rewardmodels.shared_files import shared_file
@@ -165,6 +169,40 @@ def test_a_proxy_model_is_shown_no_images(home: Path, tmp_path: Path) -> None:
     name = "shortcut-failure degradation (points)"
     assert mine[name]["value"] == pytest.approx(others[name]["value"])
     assert "the proxy" in mine[name]["note"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("view", ["blank-224", "shuffled"])
+def test_a_proxy_is_shown_what_training_shows_it(home: Path, asked: Path, tmp_path: Path, view: str) -> None:
+    out = tmp_path / "out"
+    proxy = ["--proxy-model", str(home / "model"), "--proxy-sees", view, "--views"]
+    assert main(words(home, out, *model(home), *proxy)) == 0
+    reward = RewardModel.from_pretrained(home / "model", device="cpu")
+    text = score_pairs(reward, read_preferences(home / "pairs.jsonl").pairs(), 8, "as training measures it", view=view)
+    by_text, own = text.chosen > text.rejected, right(home, asked)
+    assert 0 < by_text.sum() < len(by_text)
+    found = summary_of(out)["shortcut-failure degradation (points)"]
+    assert found["value"] == pytest.approx(100 * (own[by_text].mean() - own[~by_text].mean()))
+    assert f"images {view}" in found["note"]
+    rows = pq.read_table(out / "shards" / "proxy" / "scores").to_pylist()
+    assert {row["view"] for row in rows} == {view}
+    records = read_preferences(home / "pairs.jsonl")
+    whites = {blanked(record.prompt, PAPER_BLANK)[0].images[0].digest for record in records}
+    shown = {digest for row in rows for digest in row["image_digests"]}
+    assert (shown == whites) == (view == "blank-224")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_the_proxy_cannot_be_shown_is_said(home: Path, tmp_path: Path) -> None:
+    records = list(read_preferences(home / "pairs.jsonl"))[:6]
+    two = replace(records[0], id="two", prompt=as_turns("Which?", [*records[0].images, *records[1].images]))
+    write_preferences(tmp_path / "mixed.jsonl", [*records, two])
+    out = tmp_path / "out"
+    proxy = ["--proxy-model", str(home / "model"), "--proxy-sees", "shuffled", "--views"]
+    given = ["reward", "eval", "--data", str(tmp_path / "mixed.jsonl"), "--out", str(out), *model(home), *proxy]
+    assert main(given) == 0
+    notes = json.loads((out / "metrics.json").read_text())["notes"]
+    assert any("1 records are not in the shortcut-failure degradation" in note for note in notes)
 
 
 @pytest.mark.usefixtures("undrawn")
