@@ -67,6 +67,8 @@ def open_study(
     found = read_json(path)
     if found.get("study") != study or found.get("digest") != digest:
         raise InputError(f"{out} was made with other settings: give another --out")
+    if found.pop("finished", None) is not None:
+        write_json(path, found)
 
 
 def hold_inputs(out: Path, found: Mapping[str, str]) -> None:

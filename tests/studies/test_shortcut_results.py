@@ -1,7 +1,6 @@
 """What the study's numbers mean: summaries by a loop over made cells, gains, choices, controls, report and figures."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from studies.shortcuts.command import ShortcutsConfig, inputs_of, settings_diges
 from studies.shortcuts.figures import MAPPED, write_figures
 from studies.shortcuts.frontier import below_frontier
 from studies.shortcuts.grid import Task, no_cue, path_of, read_cell, tasks
+from studies.shortcuts.packing import CELLS, publish, unpack
 from studies.shortcuts.printing import print_controls, print_summaries, print_verdict
 from studies.shortcuts.report import complete, unfinished, write_metrics
 from studies.shortcuts.runs import TEST_SETS
@@ -311,9 +311,36 @@ def test_runs_from_other_inputs_are_refused(tmp_path: Path) -> None:
         hold_inputs(tmp_path, inputs_of(tmp_path))
 
 
+def test_published_cells_keep_every_sign_and_every_number(tmp_path: Path) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    made_cells(run)
+    with pytest.raises(InputError, match=r"no metrics\.json and no manifest\.json"):
+        publish(run, tmp_path / "published")
+    (run / "manifest.json").write_text("{}")
+    asked = tasks(("headline",), (1, 2))
+    write_metrics(run, asked)
+    small = next((run / "cells").glob("*hedge-1-plain.npz"))
+    arrays = dict(np.load(small))
+    arrays["margins.dev"][1, :3] = [1e-12, -1e-12, 1e9]
+    np.savez(small, **arrays)
+    unpack(publish(run, tmp_path / "published"), again)
+    for path in (run / "cells").glob("*.npz"):
+        before, after = np.load(path), np.load(again / "cells" / path.name)
+        assert before.files == after.files
+        for name in before.files:
+            if name.startswith("margins."):
+                assert np.array_equal(np.sign(before[name]), np.sign(after[name]))
+                assert np.allclose(np.clip(before[name], -6e4, 6e4), after[name], rtol=1e-3, atol=1e-6)
+            else:
+                assert np.array_equal(before[name], after[name])
+    summary._cell.cache_clear()
+    write_metrics(again, asked)
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "published", again)]
+    assert metrics[0] == metrics[1]
+
+
 def test_committed_numbers_are_those_of_the_committed_margins(tmp_path: Path) -> None:
-    with zipfile.ZipFile(STUDY / "cells.zip") as packed:
-        packed.extractall(tmp_path)
+    unpack(STUDY / CELLS, tmp_path)
     summary._cell.cache_clear()
     rows = json.loads((STUDY / "metrics.json").read_text())["rows"]
     last = [row for row in rows if row["stop"] == 1.0]
