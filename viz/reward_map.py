@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from viz import shapes, style
 from viz.paper_parts import add_colorbar, add_title, dress, label_axes
 
+_MOST_COLUMNS = 9
+"""Of all panels in a row together."""
+
 
 def gain_map(
     methods: Sequence[str],
@@ -26,7 +29,7 @@ def gain_map(
     """Draw a table for each method: colour and number the change of o.o.d. accuracy, and below it the i.i.d. change.
 
     Args:
-        methods: names, one panel each.
+        methods: names, one panel each, as many in a row as fit.
         rows: names of places downwards, such as how strong the shortcut is.
         columns: names of places across, such as how long was trained.
         elsewhere: (methods, rows, columns, 3) value, low and high of the change of o.o.d. accuracy; shares. NaN where
@@ -42,9 +45,14 @@ def gain_map(
     gains, losses = shapes.numbers(elsewhere, "elsewhere"), shapes.numbers(home, "home")
     _check(gains, losses, shape)
     reach = float(np.nanmax(np.abs(gains[..., 0]))) or 1.0
-    size = (min(1.9 + 1.75 * len(methods), 1.5 * style.PAGE_WIDTH), 1.1 + 0.5 * len(rows))
+    wide = min(len(methods), max(1, _MOST_COLUMNS // len(columns)))
+    high = -(-len(methods) // wide)
+    size = (2.2 + 0.66 * wide * len(columns), 0.5 + high * (0.75 + 0.5 * len(rows)))
     figure = Figure(figsize=size, layout="constrained")
-    panels = list(figure.subplots(1, len(methods), squeeze=False, sharey=True)[0])
+    panels = list(figure.subplots(high, wide, squeeze=False, sharey=True).flat)
+    for axes in panels[len(methods) :]:
+        axes.remove()
+    panels = panels[: len(methods)]
     for axes, name, gain, loss in zip(panels, methods, gains, losses, strict=True):
         mesh = _panel(axes, gain, loss, reach)
         axes.set_title(name, fontsize=style.FONT_SIZE)
@@ -89,9 +97,14 @@ def _write(axes: Axes, row: int, column: int, gain: shapes.FloatArray, loss: flo
     red, green, blue, _ = colormaps[style.GAIN_MAP](0.5 + gain[0] / (2 * reach))
     ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
     lines = (
-        (-0.24, f"{value:+.1f}", style.FONT_SIZE),
+        (-0.24, f"{_unsigned_zero(value):+.1f}", style.FONT_SIZE),
         (0.05, f"[{low:.1f}, {high:.1f}]" if np.isfinite(low) else "one run", style.SMALL_FONT_SIZE - 2),
-        (0.3, f"{100 * loss:+.1f}", style.SMALL_FONT_SIZE - 1),
+        (0.3, f"{_unsigned_zero(100 * loss):+.1f}", style.SMALL_FONT_SIZE - 1),
     )
     for lift, text, points in lines:
         axes.text(column, row + lift, text, ha="center", va="center", fontsize=points, color=ink)
+
+
+def _unsigned_zero(points: float) -> float:
+    """A change that rounds to nothing, without the sign that would make it look like a loss."""
+    return round(points, 1) + 0.0

@@ -215,9 +215,9 @@ def test_a_map_holds_each_places_gain_interval_and_price_and_leaves_what_was_not
         said = {(text.get_position()[0], round(text.get_position()[1], 2)): text.get_text() for text in axes.texts}
         for row, column in ((0, 0), (1, 1), (2, 0)):
             value, low, high = 100 * GAINS[panel, row, column]
-            assert said[column, row - 0.24] == f"{value:+.1f}"
+            assert said[column, row - 0.24] == f"{round(value, 1) + 0.0:+.1f}"
             assert said[column, row + 0.05] == f"[{low:.1f}, {high:.1f}]"
-            assert said[column, row + 0.3] == f"{-0.4 * value:+.1f}"
+            assert said[column, row + 0.3] == f"{round(-0.4 * value, 1) + 0.0:+.1f}"
         assert len(said) == 3 * 5 and not any(column == 1 and row > 1.5 for column, row in said)
         assert axes.get_ylim()[0] > axes.get_ylim()[1]
     alone = drawn("gain_map", elsewhere=GAINS * np.array([1.0, np.nan, np.nan])).axes[0]
