@@ -25,6 +25,8 @@ from probes.decoder import decoder_layers, image_layers, last_logits
 from probes.encoding import Answer, Encoded, Encoder, to_device
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
+from probes.layer_kinds import LayerKinds
+from probes.layer_parts import layer_kinds
 from probes.loading import DeviceMap, check_pair, load
 from probes.prompts import Question
 from probes.recording import recorder_of
@@ -94,6 +96,11 @@ class HookedModel:
     def residual_layers(self) -> list[int]:
         """Decoder layers of every kind, true indices: where the residual stream can be read and replaced."""
         return list(decoder_layers(self.model))
+
+    @property
+    def layer_kinds(self) -> dict[int, LayerKinds]:
+        """What each decoder layer is made of, by true index; see `probes.layer_parts.layer_kinds`."""
+        return layer_kinds(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -27,6 +27,7 @@ WITHOUT_TORCH = (
     "probes.clips",
     "probes.frames",
     "probes.inputs",
+    "probes.layer_kinds",
     "probes.estimates",
     "probes.paired",
     "probes.instruments.arrays",
