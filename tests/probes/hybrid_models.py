@@ -18,6 +18,8 @@ from tests.probes.tiny_models import decoder_settings, enlarge_weights
 
 BIAS = 0.3
 """Standard deviation of the routers' biases."""
+EXPERT_GAIN = 2.0
+"""Gain of each expert's maps: with less, routed experts would hardly count beside shared ones."""
 
 _NEMOTRON: dict[str, Any] = {
     "hidden_size": 64,
@@ -128,11 +130,14 @@ def hooked(name: str, seed: int = 0) -> HookedModel:
 
 
 def enlarge(model: nn.Module) -> None:
-    """Enlarge weights, and draw the routers' biases."""
+    """Enlarge weights, those of stacked experts too, and draw the routers' biases."""
     enlarge_weights(model)
-    for name, buffer in model.named_buffers():
+    for name, parameter in model.named_parameters():
+        if ".experts." in name and parameter.dim() == 3:
+            torch.nn.init.normal_(parameter, 0, EXPERT_GAIN / parameter.shape[-1] ** 0.5)
+    for name, tensor in (*model.named_buffers(), *model.named_parameters()):
         if name.endswith("e_score_correction_bias"):
-            torch.nn.init.normal_(buffer, 0, BIAS)
+            torch.nn.init.normal_(tensor, 0, BIAS)
 
 
 def padded(batch: int = 3, longest: int = 17, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -112,9 +112,7 @@ def test_modules_that_are_not_what_the_configuration_says_are_refused() -> None:
     model = hybrid_models.build("nemotron")
     layers = model.model.layers
     layers[0].mixer, layers[5].mixer = layers[5].mixer, layers[0].mixer
-    with pytest.raises(
-        InputError, match="layer 0 holds mlp, and the configuration calls it 'linear_attention'"
-    ):
+    with pytest.raises(InputError, match="layer 0 holds mlp, and the configuration calls it 'linear_attention'"):
         layer_kinds(model)
     dense = hybrid_models.build("deepseek_v3")
     dense.config.mlp_layer_types = ["sparse", "sparse", "sparse"]
