@@ -17,7 +17,7 @@ from probes.inputs import InputError
 from probes.model import Question
 from probes.routing import LayerRouting, Routing, RoutingRecorder, record_routing
 from tests.probes import hybrid_models
-from tests.probes.experts_by_hand import mixture_output
+from tests.probes.experts.by_hand import mixture_output
 from tests.probes.hooked import picture, questions
 from tests.probes.hybrid_models import ROUTED, padded
 
