@@ -72,8 +72,9 @@ class ExpertHooks:
         self._handles: list[Any] = []
 
     def start(self) -> None:
-        """Put the hooks on."""
+        """Put the hooks on, for a new sequence."""
         self._thread = threading.get_ident()
+        self._places, self._silent = {}, set(self._layers)
         self._padding.start()
         for layer, mixture in self._layers.items():
             enter, leave = self._entering(mixture), self._routing(mixture)
@@ -89,6 +90,7 @@ class ExpertHooks:
         self._padding.stop()
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     def require_called(self) -> None:
         """Refuse layers whose router never ran.
