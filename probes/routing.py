@@ -18,7 +18,7 @@ from probes.attention_columns import runs_of
 from probes.experts.hearing import ExpertHooks, Place, Routed
 from probes.experts.layers import ExpertLayer, UnsupportedRouting, expert_layers
 from probes.experts.records import TEXT, LayerRouting, Routing, joined, stacked
-from probes.experts.rules import NO_GROUPS, FloatArray, Grouping, IntArray, RouterRule, unexplained
+from probes.experts.rules import FloatArray, IntArray, RouterRule, unexplained
 from probes.forwards import run_once
 from probes.inputs import InputError
 
@@ -110,7 +110,7 @@ class RoutingRecorder:
     def _hear(self, mixture: ExpertLayer, place: Place, routed: Routed) -> None:
         real = place.real.flatten()
         kept = real.to(routed.logits.device)
-        affinities = _affinities(mixture.rule, routed.logits)[kept]
+        affinities = mixture.affinities(routed.logits)[kept]
         call = _Call(
             indices=routed.indices[kept].long().cpu().numpy(),
             weights=_array(routed.weights[kept]),
@@ -150,40 +150,9 @@ def record_routing(
     return recorder.by_layer()
 
 
-def _affinities(rule: RouterRule, logits: Tensor) -> Tensor:
-    """(tokens, experts) in fp32."""
-    if rule.affinity == "softmax":
-        return logits.float().softmax(dim=-1)
-    return logits.float().sigmoid() if rule.affinity == "sigmoid" else logits.float()
-
-
-def _bias(mixture: ExpertLayer) -> FloatArray:
-    """(experts,) what is added to affinities for the choice; 0 where there is none."""
-    if mixture.rule.bias is None:
-        return np.zeros(mixture.count, dtype=np.float32)
-    found = getattr(mixture.router, mixture.rule.bias, None)
-    if not isinstance(found, Tensor) or found.numel() != mixture.count:
-        raise mixture.refuse(
-            f"it has no {mixture.rule.bias!r} of {mixture.count} numbers", "give a rule without this bias"
-        )
-    return _array(found.flatten())
-
-
-def _grouping(mixture: ExpertLayer) -> Grouping:
-    if mixture.rule.groups is None:
-        return NO_GROUPS
-    groups, kept = (getattr(mixture.router, name, None) for name in mixture.rule.groups)
-    if not isinstance(groups, int) or not isinstance(kept, int) or groups < 1 or mixture.count % groups:
-        raise mixture.refuse(
-            f"its {mixture.count} experts do not divide into {groups} groups of which {kept} are kept",
-            "give a rule without groups",
-        )
-    return Grouping(groups, kept, mixture.rule.best)
-
-
 def _check(mixture: ExpertLayer, call: _Call) -> None:
     """Refuse choices that the rule does not explain: scores made by it would be of another router."""
-    record = LayerRouting(call.indices, call.weights, call.affinities, _bias(mixture), _grouping(mixture))
+    record = LayerRouting(call.indices, call.weights, call.affinities, mixture.bias(), mixture.grouping())
     wrong = unexplained(record.scores, call.indices)
     if wrong.any():
         raise mixture.refuse(
@@ -199,8 +168,8 @@ def _layer_routing(mixture: ExpertLayer, calls: Sequence[_Call]) -> LayerRouting
         indices=np.concatenate([call.indices for call in calls])[order],
         weights=np.concatenate([call.weights for call in calls])[order],
         affinities=np.concatenate([call.affinities for call in calls])[order],
-        bias=_bias(mixture),
-        grouping=_grouping(mixture),
+        bias=mixture.bias(),
+        grouping=mixture.grouping(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Finds the mixtures of experts of a decoder: block, router, routed and shared experts, and the rule of the choice.
+"""Finds the mixtures of experts of a decoder: block, router, routed and shared experts, and how the router chooses.
 
 Goes by module identity inside the decoder's own layers. Knows nothing of what is recorded or changed.
 """
@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from probes.decoder import decoder_layers
-from probes.experts.rules import RULES, RouterRule
+from probes.experts.rules import NO_GROUPS, RULES, FloatArray, Grouping, RouterRule
 from probes.inputs import InputError
 from probes.layer_kinds import LayerKind, chosen_layers
 from probes.layer_parts import layer_kinds, routed_experts
@@ -41,6 +42,42 @@ class ExpertLayer:
     shared: Mapping[str, nn.Module]
     rule: RouterRule
     count: int
+
+    def affinities(self, logits: Tensor) -> Tensor:
+        """What the router makes of its logits, fp32 (tokens, experts)."""
+        if self.rule.affinity == "softmax":
+            return logits.float().softmax(dim=-1)
+        return logits.float().sigmoid() if self.rule.affinity == "sigmoid" else logits.float()
+
+    def bias(self) -> FloatArray:
+        """What is added to affinities for the choice alone, (experts,); 0 where the router has no bias.
+
+        Raises:
+            UnsupportedRouting: If the rule names a bias that the router has not.
+        """
+        if self.rule.bias is None:
+            return np.zeros(self.count, dtype=np.float32)
+        found = getattr(self.router, self.rule.bias, None)
+        if not isinstance(found, Tensor) or found.numel() != self.count:
+            raise self.refuse(f"it has no {self.rule.bias!r} of {self.count} numbers", "give a rule without this bias")
+        values: FloatArray = found.detach().flatten().float().cpu().numpy().copy()
+        return values
+
+    def grouping(self) -> Grouping:
+        """Groups of experts that the router shuts out.
+
+        Raises:
+            UnsupportedRouting: If the router's groups do not divide its experts.
+        """
+        if self.rule.groups is None:
+            return NO_GROUPS
+        groups, kept = (getattr(self.router, name, None) for name in self.rule.groups)
+        if not isinstance(groups, int) or not isinstance(kept, int) or groups < 1 or self.count % groups:
+            raise self.refuse(
+                f"its {self.count} experts do not divide into {groups} groups of which {kept} are kept",
+                "give a rule without groups",
+            )
+        return Grouping(groups, kept, self.rule.best)
 
     def refuse(self, reason: str, way: str) -> UnsupportedRouting:
         """The error that names this layer."""
