@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,17 @@ def test_padding_is_left_out_and_changes_nothing(name: str) -> None:
         np.testing.assert_allclose(
             np.sort(record.weights), np.sort(np.concatenate([each[layer].weights for each in alone])), atol=1e-4
         )
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_half_precision_is_recorded_as_the_experts_were_handed_it(name: str) -> None:
+    model, inputs = hybrid_models.build(name).to(torch.bfloat16), padded()
+    with handed(model) as found:
+        routing = record_routing(model, inputs)
+    real = inputs["attention_mask"].flatten().bool()
+    for layer, record in routing.items():
+        assert np.array_equal(record.indices, found[layer]["indices"][real].numpy())
+        assert np.array_equal(record.weights, found[layer]["weights"][real].float().numpy())
 
 
 @pytest.mark.parametrize("name", ["dots1", "latent", "mixtral"])
@@ -334,3 +346,11 @@ def test_records_whose_arrays_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="needs as many labels"):
         Routing(**(fields | {"images": found.images[1:]}))
     assert isinstance(found.layer(1), LayerRouting)
+
+
+def test_the_example_of_the_docs_runs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "experts.md").read_text()
+    names: dict[str, Any] = {"model": hybrid_models.hooked("dots1"), "questions": questions()}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    assert names["load"].shape == (2, 16)
+    assert names["found"].p_value.shape == (2,)
