@@ -15,16 +15,18 @@ from probes.experts.layers import UnsupportedRouting, expert_layers
 from probes.experts.records import TEXT, joined
 from probes.experts.rules import RouterRule, choose
 from probes.inputs import InputError
+from probes.layer_kinds import layers_with
 from probes.model import Question
 from probes.routing import LayerRouting, Routing, RoutingRecorder, record_routing
 from tests.probes import hybrid_models
 from tests.probes.experts.by_hand import mixture_output
-from tests.probes.hooked import picture, questions
+from tests.probes.hooked import hooked, picture, questions
 from tests.probes.hybrid_models import ROUTED, padded
 
 TOLERANCE = 1e-5
 BIASED = ("nemotron", "latent", "dots1", "deepseek_v3")
 UNDER_LLAVA = ("dots1", "nemotron", "latent")
+NATIVE = ("qwen3_vl_moe", "qwen3_5_moe", "glm4v_moe", "nemotron_h_omni", "dots3_note", "aria")
 ANSWER = [120, 121, 122]
 
 
@@ -162,6 +164,22 @@ def test_tokens_of_images_bear_their_images_number(name: str) -> None:
     is_image = encoded.inputs["input_ids"][mask] == model.model.config.image_token_id
     assert np.array_equal(routing.is_image, is_image.numpy())
     assert (routing.images[~routing.is_image] == TEXT).all()
+
+
+@pytest.mark.parametrize("family", NATIVE)
+def test_families_with_experts_of_their_own_are_read_with_their_images(family: str) -> None:
+    model = hooked(family)
+    encoded = model.encode(questions(), [ANSWER] * 3)
+    with handed(model.model) as found:
+        routing = model.routing(encoded)
+    real = encoded.inputs["attention_mask"].flatten().bool()
+    assert list(routing.layers) == layers_with(model.layer_kinds, "mixture of experts")
+    for at, layer in enumerate(routing.layers):
+        assert np.array_equal(routing.indices[at], found[layer]["indices"][real].numpy())
+    for row, spans in enumerate(encoded.spans):
+        for image, span in enumerate(spans):
+            own = (routing.samples == row) & (routing.images == image)
+            assert routing.columns[own].tolist() == list(span.tokens)
 
 
 @pytest.mark.parametrize("name", UNDER_LLAVA)
