@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from probes.attention import pairwise_factors as pairwise_factors
     from probes.clips import Video as Video
     from probes.estimates import Estimate as Estimate
+    from probes.experts.records import Routing as Routing
     from probes.frames import frame_attention as frame_attention
     from probes.inputs import ImageRef as ImageRef
     from probes.inputs import Turn as Turn
+    from probes.layer_kinds import LayerKind as LayerKind
     from probes.model import HookedModel as HookedModel
     from probes.model import Question as Question
     from probes.model import Trace as Trace
+    from probes.routing import record_routing as record_routing
     from probes.scores import attention_accuracy as attention_accuracy
     from probes.scores import focus as focus
     from probes.spans import ImageSpan as ImageSpan
@@ -30,7 +33,9 @@ _HOME = {
     "HookedModel": "model",
     "ImageRef": "inputs",
     "ImageSpan": "spans",
+    "LayerKind": "layer_kinds",
     "Question": "model",
+    "Routing": "experts.records",
     "Trace": "model",
     "Turn": "inputs",
     "Video": "clips",
@@ -43,6 +48,7 @@ _HOME = {
     "focus": "scores",
     "frame_attention": "frames",
     "pairwise_factors": "attention",
+    "record_routing": "routing",
 }
 __all__ = sorted(_HOME)
 

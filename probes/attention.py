@@ -6,7 +6,6 @@ in chunks of rows, and summed over each image's columns at once. Nothing of size
 or questions: token columns in, numbers out.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from probes.attention_calls import UnsupportedAttention
 from probes.attention_columns import ImageColumns, Runs
-from probes.decoder import attention_modules, shares_keys
+from probes.decoder import attention_modules
+from probes.forwards import run_once
 from probes.inputs import InputError
 from probes.recorder import AttentionRecorder
 
@@ -78,7 +78,8 @@ def attention_factors(
     if bare:
         raise InputError(f"batch rows {bare} have no query row outside their padding: choose rows of their own tokens")
     recorder = AttentionRecorder(model, image_spans, {"rows": rows}, per_head=per_head, cross_spans=cross_spans)
-    _run(model, inputs, recorder)
+    with recorder:
+        run_once(model, inputs)
     return recorder.factors("rows")
 
 
@@ -108,7 +109,8 @@ def pairwise_factors(model: nn.Module, inputs: Mapping[str, Any], image_spans: S
     """
     asked = pairwise_question(inputs, image_spans)
     recorder = AttentionRecorder(model, asked.columns, asked.row_sets)
-    _run(model, inputs, recorder)
+    with recorder:
+        run_once(model, inputs)
     return asked.answer({name: recorder.factors(name) for name in asked.row_sets})
 
 
@@ -221,13 +223,3 @@ def _as_array(query_rows: Any) -> npt.NDArray[Any]:
         return np.asarray(query_rows)
     except (TypeError, ValueError):
         raise InputError("query rows are ragged: give token indices, or a bool mask (batch, tokens)") from None
-
-
-def _run(model: nn.Module, inputs: Mapping[str, Any], recorder: AttentionRecorder) -> None:
-    """One forward without gradients or cache, and with no more logits than one row where the model allows it."""
-    accepted = inspect.signature(model.forward).parameters
-    extra: dict[str, Any] = {"use_cache": False}
-    if "logits_to_keep" in accepted and "labels" not in inputs and not shares_keys(model):
-        extra["logits_to_keep"] = 1
-    with torch.no_grad(), recorder:
-        model(**{**extra, **inputs})

@@ -13,11 +13,7 @@ from torch import Tensor, nn
 
 from probes.attention_calls import UnsupportedAttention, refusal
 from probes.cross_attention import is_cross_attention, is_merged
-
-_NOT_ATTENTION = frozenset(
-    {"linear_attention", "mamba", "mamba2", "conv", "recurrent", "moe", "mlp", "sparse", "dense"}
-)
-"""Kinds of `config.layer_types` without softmax attention."""
+from probes.layer_kinds import WITHOUT_ATTENTION
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
@@ -65,7 +61,7 @@ def _candidates(decoder: nn.Module) -> dict[int, list[nn.Module]]:
     found: dict[int, list[nn.Module]] = {}
     for module in decoder.modules():
         layer = getattr(module, "layer_idx", None)
-        if isinstance(layer, int) and _is_attention(module) and _has_attention(decoder, layer):
+        if isinstance(layer, int) and is_attention(module) and _has_attention(decoder, layer):
             found.setdefault(layer, []).append(module)
     return found
 
@@ -74,12 +70,19 @@ def _beside_own(candidates: dict[int, list[nn.Module]]) -> dict[int, nn.Module]:
     """The known cross-attentions by layer, where they stand beside attentions to the decoder's own tokens."""
     found, apart = {}, False
     for layer in sorted(candidates):
-        modules = [module for module in candidates[layer] if _calls_interface(module)]
+        modules = [module for module in candidates[layer] if calls_interface(module)]
         crossing = [module for module in modules if is_cross_attention(module)]
         if crossing:
             found[layer] = _only(layer, crossing)
             apart = apart or len(modules) > len(crossing) or is_merged(crossing[0])
     return found if apart else {}
+
+
+def _numbered(decoder: nn.Module) -> dict[int, nn.Module]:
+    """For every layer index one of the modules that carry it."""
+    return {
+        layer: module for module in decoder.modules() if isinstance(layer := getattr(module, "layer_idx", None), int)
+    }
 
 
 def image_layers(model: nn.Module) -> list[int]:
@@ -97,20 +100,22 @@ def decoder_layers(model: nn.Module) -> dict[int, nn.Module]:
     """The decoder's layers of every kind by true layer index, in order.
 
     They are the list in the decoder whose entries hold the attention modules of the same index; those to the decoder's
-    own tokens, where cross-attentions may stand in blocks of their own (Idefics).
+    own tokens, where cross-attentions may stand in blocks of their own (Idefics). Without any attention they are the
+    list whose entries hold the modules with the same layer index.
 
     Raises:
         UnsupportedAttention: If there is no such list; as `attention_modules`.
     """
-    decoder, attentions = find_decoder(model), attention_modules(model)
+    decoder, held = find_decoder(model), attention_modules(model)
     for layer, modules in _candidates(decoder).items():
-        own = [module for module in modules if _calls_interface(module) and not is_cross_attention(module)]
+        own = [module for module in modules if calls_interface(module) and not is_cross_attention(module)]
         if len(own) == 1:
-            attentions[layer] = own[0]
+            held[layer] = own[0]
+    held = held or _numbered(decoder)
     for module in decoder.modules():
-        if not isinstance(module, nn.ModuleList) or len(module) <= max(attentions, default=-1) or not attentions:
+        if not isinstance(module, nn.ModuleList) or len(module) <= max(held, default=-1) or not held:
             continue
-        if all(any(part is own for part in module[layer].modules()) for layer, own in attentions.items()):
+        if all(any(part is own for part in module[layer].modules()) for layer, own in held.items()):
             return dict(enumerate(module))
     raise UnsupportedAttention(
         f"{type(model).__name__}: no list of decoder layers is found that holds its attentions; knock out attention "
@@ -133,18 +138,20 @@ def shares_keys(model: nn.Module) -> bool:
     return bool(getattr(text, "num_kv_shared_layers", 0))
 
 
-def _is_attention(module: nn.Module) -> bool:
-    return "attention" in type(module).__name__.lower() or _calls_interface(module)
+def is_attention(module: nn.Module) -> bool:
+    """Whether a module is called an attention, or calls transformers' attention interface."""
+    return "attention" in type(module).__name__.lower() or calls_interface(module)
 
 
-def _kinds(decoder: nn.Module) -> list[str]:
+def named_kinds(decoder: nn.Module) -> list[str]:
+    """What the decoder's configuration calls its layers, one by one; empty where it does not."""
     config: Any = getattr(decoder, "config", None)
     return list(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or [])
 
 
 def _has_attention(decoder: nn.Module, layer: int) -> bool:
-    kinds = _kinds(decoder)
-    return layer >= len(kinds) or kinds[layer] not in _NOT_ATTENTION
+    kinds = named_kinds(decoder)
+    return layer >= len(kinds) or kinds[layer] not in WITHOUT_ATTENTION
 
 
 def _refuse_gaps(decoder: nn.Module, found: Collection[int]) -> None:
@@ -152,7 +159,7 @@ def _refuse_gaps(decoder: nn.Module, found: Collection[int]) -> None:
     config: Any = getattr(decoder, "config", None)
     count = getattr(config, "num_hidden_layers", None)
     # Without kinds and without any attention, as in Mamba, there is nothing to say that a layer should hold one.
-    if not isinstance(count, int) or not (found or _kinds(decoder)):
+    if not isinstance(count, int) or not (found or named_kinds(decoder)):
         return
     for layer in range(count):
         if layer in found or not _has_attention(decoder, layer):
@@ -168,7 +175,7 @@ def _refuse_gaps(decoder: nn.Module, found: Collection[int]) -> None:
 
 def _only(layer: int, modules: list[nn.Module]) -> nn.Module:
     if len(modules) > 1:
-        modules = [module for module in modules if _calls_interface(module)] or modules[:1]
+        modules = [module for module in modules if calls_interface(module)] or modules[:1]
     if len(modules) > 1:
         names = ", ".join(type(module).__name__ for module in modules)
         raise refusal(
@@ -177,6 +184,7 @@ def _only(layer: int, modules: list[nn.Module]) -> nn.Module:
     return modules[0]
 
 
-def _calls_interface(module: nn.Module) -> bool:
+def calls_interface(module: nn.Module) -> bool:
+    """Whether a module's forward goes through transformers' attention interface."""
     code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
     return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names

@@ -8,7 +8,7 @@ checkpoint's repetition penalty, and the bar on tokens that stand for images, ch
 This file holds no attention arithmetic and no family's details.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,13 @@ from probes.decoder import decoder_layers, image_layers, last_logits
 from probes.encoding import Answer, Encoded, Encoder, to_device
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
+from probes.layer_kinds import LayerKinds
+from probes.layer_parts import layer_kinds
 from probes.loading import DeviceMap, check_pair, load
 from probes.prompts import Question
 from probes.recording import recorder_of
 from probes.residuals import reading_residuals
+from probes.routing import Routing, RoutingRecorder
 from probes.trace import Trace
 
 __all__ = ["AnswerScores", "HookedModel", "Question", "Trace"]
@@ -94,6 +97,11 @@ class HookedModel:
     def residual_layers(self) -> list[int]:
         """Decoder layers of every kind, true indices: where the residual stream can be read and replaced."""
         return list(decoder_layers(self.model))
+
+    @property
+    def layer_kinds(self) -> dict[int, LayerKinds]:
+        """What each decoder layer is made of, by true index; see `probes.layer_parts.layer_kinds`."""
+        return layer_kinds(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -192,6 +200,33 @@ class HookedModel:
         with reading_residuals(self.model, tokens, layers) as found:
             self._answer_logits(encoded)
         return found
+
+    def routing(self, encoded: Encoded, layers: Collection[int] | None = None) -> Routing:
+        """Record which experts each token goes to, as the model routes them in one forward pass.
+
+        Args:
+            encoded: Questions, with or without answers.
+            layers: True indices of layers with experts; None is all of them.
+
+        Returns:
+            A `Routing` of every token of the batch but padding; samples are batch rows, and tokens of images and videos
+            bear their numbers.
+
+        Raises:
+            InputError: If a layer has no experts, or the model shortens its sequence (pruned video).
+            UnsupportedRouting: If a router is not known, or does not choose as its rule says.
+        """
+        recorder = RoutingRecorder(self.model, layers)
+        with recorder:
+            self._answer_logits(encoded)
+        routing = recorder.routing(encoded.spans if encoded.cross_spans is None else [])
+        tokens = int(encoded.inputs["attention_mask"].sum())
+        if routing.indices.shape[1] != tokens:
+            raise InputError(
+                f"the routers saw {routing.indices.shape[1]} tokens of a batch of {tokens}: the model prunes its "
+                "videos' tokens, so that none can be told; ask about images, or set video_pruning_rate to 0"
+            )
+        return routing
 
     def _scores(self, encoded: Encoded, logits: torch.Tensor) -> AnswerScores:
         totals = []

@@ -27,7 +27,15 @@ WITHOUT_TORCH = (
     "probes.clips",
     "probes.frames",
     "probes.inputs",
+    "probes.layer_kinds",
     "probes.estimates",
+    "probes.experts",
+    "probes.experts.load",
+    "probes.experts.margins",
+    "probes.experts.records",
+    "probes.experts.rules",
+    "probes.experts.specialisation",
+    "probes.experts.stability",
     "probes.paired",
     "probes.instruments.arrays",
     "probes.instruments.attention_scores",
@@ -236,7 +244,8 @@ def test_imports_load_no_torch() -> None:
 
 
 def test_scores_of_probes_load_no_torch() -> None:
-    code = "import probes\nprobes.focus, probes.attention_accuracy, probes.Estimate, probes.ImageRef, probes.Turn"
+    code = "import probes\nprobes.focus, probes.attention_accuracy, probes.Estimate, probes.ImageRef, probes.Turn, "
+    code += "probes.Routing, probes.LayerKind"
     assert not loaded_by(code) & {"torch", "transformers"}
 
 
@@ -256,7 +265,7 @@ def test_public_names_are_there() -> None:
     import probes
 
     names = {"HookedModel", "attention_factors", "attention_layers", "attention_accuracy", "focus", "find_image_spans"}
-    names |= {"pairwise_factors", "ImageSpan", "ImageRef", "Estimate"}
+    names |= {"pairwise_factors", "ImageSpan", "ImageRef", "Estimate", "record_routing", "Routing", "LayerKind"}
     assert names <= set(dir(probes))
     assert all(getattr(probes, name) is not None for name in names)
 

@@ -16,7 +16,7 @@ LAST_TEXT_TOKEN = 87
 IMAGE_TOKEN = 90
 
 _HIDDEN = ("hidden_size", "d_model", "n_embd", "embed_dim", "out_hidden_size")
-_SIZES: dict[str, int] = {
+SIZES: dict[str, int] = {
     **dict.fromkeys(_HIDDEN, 32),
     **dict.fromkeys(("intermediate_size", "ffn_dim", "mlp_dim"), 48),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "depth"), 3),
@@ -71,8 +71,8 @@ def _shrink(config: PretrainedConfig) -> None:
             setattr(config, name, SPECIAL_TOKENS[bare])
         elif isinstance(value, bool) or not isinstance(value, int):
             continue
-        elif bare in _SIZES:
-            setattr(config, name, _SIZES[bare])
+        elif bare in SIZES:
+            setattr(config, name, SIZES[bare])
         elif bare.endswith(("_token_id", "_token_index")) and value >= VOCABULARY:
             setattr(config, name, IMAGE_TOKEN)
     kinds = getattr(config, "layer_types", None)

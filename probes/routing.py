@@ -1,0 +1,199 @@
+"""The exact routing of mixtures of experts, recorded while the model runs as it always does.
+
+Choices and weights are what each router hands to its experts. Recomputing them from the logits that transformers can
+return (`output_router_logits`) goes wrong where a bias or groups decide: those logits are raw. The scores of a choice
+are made of the logits by the router's rule, and refused unless they explain every choice. Knows nothing of processors
+or questions, and measures nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from probes.attention_columns import runs_of
+from probes.experts.hearing import ExpertHooks, Place, Routed
+from probes.experts.layers import ExpertLayer, UnsupportedRouting, expert_layers
+from probes.experts.records import TEXT, LayerRouting, Routing, joined, stacked
+from probes.experts.rules import FloatArray, IntArray, RouterRule, unexplained
+from probes.forwards import run_once
+from probes.inputs import InputError
+
+__all__ = ["LayerRouting", "Routing", "RoutingRecorder", "UnsupportedRouting", "joined", "record_routing"]
+
+
+class _Call(NamedTuple):
+    """One call of a router, without padding."""
+
+    indices: IntArray
+    weights: FloatArray
+    affinities: FloatArray
+    samples: IntArray
+    columns: IntArray
+
+
+class RoutingRecorder:
+    """Records, while entered, which experts each token goes to, with which weights and scores.
+
+    One recorder follows one batch of sequences from its prompt on: a forward, or a prefill and its decode steps. It
+    hears the forwards of the thread that entered it. Padding, by the forward's `attention_mask` (batch, tokens), is
+    left out. Memory: layers x tokens x experts numbers.
+
+    Args:
+        model: A transformers model, or its decoder.
+        layers: True indices of the layers recorded; None is every layer with experts.
+        rules: Rules of further routers, by the name of their class; see `probes.experts.rules`.
+
+    Raises:
+        InputError: If a layer has no experts; the message names those that do.
+        UnsupportedRouting: At once, if a router's class is not known; at the call, if its choices are not those of its
+            rule, padding is not known, or the call does not go on where the last one ended; on leaving, if a layer
+            never ran.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Collection[int] | None = None,
+        rules: Mapping[str, RouterRule] | None = None,
+    ) -> None:
+        self._mixtures = expert_layers(model, layers, rules)
+        self.layers = list(self._mixtures)
+        """True indices of the recorded layers, in order."""
+        self._hooks = ExpertHooks(model, self._mixtures, self._hear)
+        self._calls: dict[int, list[_Call]] = {layer: [] for layer in self.layers}
+        self._state = "new"
+
+    def __enter__(self) -> Self:
+        if self._state != "new":
+            raise RuntimeError("a RoutingRecorder is used once: make another for the next forward")
+        self._state = "open"
+        self._hooks.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.stop()
+        self._state = "broken"
+        if kind is None:
+            self._hooks.require_called()
+            self._state = "done"
+
+    def by_layer(self) -> dict[int, LayerRouting]:
+        """What each layer's router did, by true layer index; tokens sample by sample, in order."""
+        if self._state != "done":
+            raise RuntimeError("routing is read after the recorder's with block has ended without an error")
+        return {layer: _layer_routing(mixture, self._calls[layer]) for layer, mixture in self._mixtures.items()}
+
+    def routing(self, image_spans: Sequence[Any] = ()) -> Routing:
+        """The same as one record, every token labelled.
+
+        Args:
+            image_spans: Per batch row its images: (start, stop) columns of the input, or spans with `.runs`. Empty
+                where there are none.
+
+        Raises:
+            InputError: If spans do not fit the batch, or layers differ in their experts.
+        """
+        records = self.by_layer()
+        calls = self._calls[self.layers[0]]
+        order = _order(calls)
+        samples = np.concatenate([call.samples for call in calls])[order]
+        columns = np.concatenate([call.columns for call in calls])[order]
+        return stacked(records, samples, columns, _image_labels(image_spans, samples, columns))
+
+    @torch.no_grad()
+    def _hear(self, mixture: ExpertLayer, place: Place, routed: Routed) -> None:
+        real = place.real.flatten()
+        kept = real.to(routed.logits.device)
+        affinities = mixture.affinities(routed.logits)[kept]
+        call = _Call(
+            indices=routed.indices[kept].long().cpu().numpy(),
+            weights=_array(routed.weights[kept]),
+            affinities=_array(affinities),
+            samples=real.nonzero().flatten().numpy() // place.tokens,
+            columns=real.nonzero().flatten().numpy() % place.tokens + place.first,
+        )
+        _check(mixture, call)
+        self._calls[mixture.layer].append(call)
+
+
+def record_routing(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    layers: Collection[int] | None = None,
+    rules: Mapping[str, RouterRule] | None = None,
+) -> dict[int, LayerRouting]:
+    """Which experts each token goes to, from one forward of the model.
+
+    Args:
+        model: A transformers model, or its decoder. It runs without gradients and without a cache, and is left as
+            found.
+        inputs: What `model(**inputs)` takes, a batch.
+        layers: True indices of the layers recorded; None is every layer with experts.
+        rules: See `RoutingRecorder`.
+
+    Returns:
+        By true layer index a record with `.indices`, `.weights` (tokens, k) and `.scores` (tokens, experts), as the
+        model used them: tokens without padding, batch row by batch row.
+
+    Raises:
+        InputError, UnsupportedRouting: As `RoutingRecorder`.
+    """
+    recorder = RoutingRecorder(model, layers, rules)
+    with recorder:
+        run_once(model, inputs)
+    return recorder.by_layer()
+
+
+def _check(mixture: ExpertLayer, call: _Call) -> None:
+    """Refuse choices that the rule does not explain: scores made by it would be of another router."""
+    record = LayerRouting(call.indices, call.weights, call.affinities, mixture.bias(), mixture.grouping())
+    wrong = unexplained(record.scores, call.indices)
+    if wrong.any():
+        raise mixture.refuse(
+            f"{int(wrong.sum())} of {wrong.size} tokens do not go to the experts with the highest scores by its rule, "
+            f"{mixture.rule}",
+            f"give rules={{{type(mixture.router).__name__!r}: RouterRule(...)}} as it really chooses",
+        )
+
+
+def _layer_routing(mixture: ExpertLayer, calls: Sequence[_Call]) -> LayerRouting:
+    order = _order(calls)
+    return LayerRouting(
+        indices=np.concatenate([call.indices for call in calls])[order],
+        weights=np.concatenate([call.weights for call in calls])[order],
+        affinities=np.concatenate([call.affinities for call in calls])[order],
+        bias=mixture.bias(),
+        grouping=mixture.grouping(),
+    )
+
+
+def _order(calls: Sequence[_Call]) -> IntArray:
+    """Sample by sample, and in a sample column by column: calls come step by step."""
+    samples = np.concatenate([call.samples for call in calls])
+    columns = np.concatenate([call.columns for call in calls])
+    return np.lexsort((columns, samples))
+
+
+def _image_labels(image_spans: Sequence[Any], samples: IntArray, columns: IntArray) -> IntArray:
+    """(tokens,): which image of its sample each token belongs to."""
+    labels = np.full(len(samples), TEXT, dtype=np.int64)
+    rows = int(samples.max(initial=-1)) + 1
+    if len(image_spans) and len(image_spans) < rows:
+        raise InputError(f"image spans are given for {len(image_spans)} batch rows, and {rows} were recorded")
+    for row, images in enumerate(image_spans):
+        own = samples == row
+        for image, entry in enumerate(images):
+            for start, stop in runs_of(entry):
+                labels[own & (columns >= start) & (columns < stop)] = image
+    return labels
+
+
+def _array(values: Tensor) -> FloatArray:
+    array: FloatArray = values.detach().float().cpu().numpy()
+    return array
