@@ -8,6 +8,7 @@ or questions: token columns in, numbers out.
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,13 +73,13 @@ def attention_factors(
         UnsupportedAttention: If a layer's attention cannot be read.
     """
     config: Any = getattr(model, "config", None)
-    real = _real_tokens(inputs, "decoder_" if getattr(config, "is_encoder_decoder", False) else "")
-    rows = _row_mask(query_rows, real)
+    real = real_tokens(inputs, "decoder_" if getattr(config, "is_encoder_decoder", False) else "")
+    rows = row_mask(query_rows, real)
     bare = (~rows.any(1)).nonzero().flatten().tolist()
     if bare:
         raise InputError(f"batch rows {bare} have no query row outside their padding: choose rows of their own tokens")
     recorder = AttentionRecorder(model, image_spans, {"rows": rows}, per_head=per_head, cross_spans=cross_spans)
-    _run(model, inputs, recorder)
+    run(model, inputs, recorder)
     return recorder.factors("rows")
 
 
@@ -108,7 +109,7 @@ def pairwise_factors(model: nn.Module, inputs: Mapping[str, Any], image_spans: S
     """
     asked = pairwise_question(inputs, image_spans)
     recorder = AttentionRecorder(model, asked.columns, asked.row_sets)
-    _run(model, inputs, recorder)
+    run(model, inputs, recorder)
     return asked.answer({name: recorder.factors(name) for name in asked.row_sets})
 
 
@@ -145,7 +146,7 @@ def pairwise_question(inputs: Mapping[str, Any], image_spans: Sequence[Any]) -> 
     Raises:
         InputError: If spans do not fit.
     """
-    real = _real_tokens(inputs)
+    real = real_tokens(inputs)
     batch, tokens = real.shape
     images = ImageColumns(image_spans, batch, tokens)
     row_sets = {str(index): torch.zeros_like(real) for index in range(images.images + 1)}
@@ -175,7 +176,7 @@ def _runs(mask: Tensor) -> Runs:
     return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _real_tokens(inputs: Mapping[str, Any], prefix: str = "") -> Tensor:
+def real_tokens(inputs: Mapping[str, Any], prefix: str = "") -> Tensor:
     """Bool (batch, tokens) on the CPU: which of the tokens whose names have this prefix are no padding."""
     tokens = inputs.get(f"{prefix}input_ids")
     if tokens is None:
@@ -191,7 +192,12 @@ def _real_tokens(inputs: Mapping[str, Any], prefix: str = "") -> Tensor:
     return torch.ones(tokens.shape[:2], dtype=torch.bool)
 
 
-def _row_mask(query_rows: Sequence[int] | npt.ArrayLike | Tensor, real: Tensor) -> Tensor:
+def row_mask(query_rows: Sequence[int] | npt.ArrayLike | Tensor, real: Tensor) -> Tensor:
+    """Query rows in any of their forms as bool (batch, tokens), those that are `real` (batch, tokens).
+
+    Raises:
+        InputError: If they have another form, or lie outside the tokens.
+    """
     tokens = real.shape[1]
     given = _as_array(query_rows)
     if given.dtype == np.bool_:
@@ -223,7 +229,7 @@ def _as_array(query_rows: Any) -> npt.NDArray[Any]:
         raise InputError("query rows are ragged: give token indices, or a bool mask (batch, tokens)") from None
 
 
-def _run(model: nn.Module, inputs: Mapping[str, Any], recorder: AttentionRecorder) -> None:
+def run(model: nn.Module, inputs: Mapping[str, Any], recorder: AbstractContextManager[Any]) -> None:
     """One forward without gradients or cache, and with no more logits than one row where the model allows it."""
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False}
