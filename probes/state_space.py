@@ -55,8 +55,8 @@ def hidden_attention(
 
     Of Mamba-2, `alpha_h(i, j) = (C_i . B_j) exp(S_i - S_j) dt_j` for `j <= i` (the dual form of Dao and Gu 2024); of
     Mamba that of Ali, Zimerman and Wolf 2024, each channel a head; of gated delta nets the weights that the delta rule
-    (Yang et al. 2024) comes to, by our own derivation. Summed with the values it is the layer's scan: what comes behind,
-    gate, norm and projection, is not in it.
+    (Yang et al. 2024) comes to, by our own derivation. Summed with the values it is the layer's scan: what comes
+    behind, gate, norm and projection, is not in it.
 
     Args:
         mixer: A mixer module of transformers.
@@ -161,9 +161,7 @@ def trace_mixers(
         raise InputError("hidden attention needs at least one row set, for example rows=('paper',)")
     encoded = model.encode(questions, answers)
     encoded.need_image_tokens("hidden attention")
-    recorder = MixerRecorder(
-        model.model, encoded.spans, row_sets(encoded, names), forms, per_head, maps, leaks, layers
-    )
+    recorder = MixerRecorder(model.model, encoded.spans, row_sets(encoded, names), forms, per_head, maps, leaks, layers)
     with recorder:
         scores = model.score(encoded)
     keys = [(name, form) for name in names for form in forms]

@@ -34,6 +34,8 @@ WITHOUT_TORCH = (
     "probes.instruments.heads",
     "probes.instruments.linear_probes",
     "probes.instruments.names",
+    "probes.mixers",
+    "probes.mixers.trace",
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
@@ -257,6 +259,7 @@ def test_public_names_are_there() -> None:
 
     names = {"HookedModel", "attention_factors", "attention_layers", "attention_accuracy", "focus", "find_image_spans"}
     names |= {"pairwise_factors", "ImageSpan", "ImageRef", "Estimate"}
+    names |= {"hidden_attention", "hidden_attention_factors", "mixer_layers", "trace_mixers"}
     assert names <= set(dir(probes))
     assert all(getattr(probes, name) is not None for name in names)
 

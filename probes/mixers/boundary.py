@@ -5,12 +5,11 @@ before it, and the first tokens behind it something of the image, whatever their
 in and out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from probes.attention_columns import ImageColumns
 
@@ -45,7 +44,7 @@ def boundary_leak(
     """Measure what comes over the edges of images.
 
     Args:
-        mixed: (batch, channels, tokens): what goes into the convolution.
+        mixed: (batch, tokens, channels): what goes into the convolution.
         weight: (channels, 1, k).
         bias: (channels,).
         activation: What follows the convolution.
@@ -70,31 +69,31 @@ def _shares(
     edges: Tensor,
 ) -> dict[str, Tensor]:
     """Per part (batch, images, k), for the k tokens from each edge on; NaN where there is no image or no token."""
-    taps = weight.shape[-1]
-    padded = functional.pad(mixed, (taps - 1, taps)).transpose(1, 2)
+    taps, tokens = weight.shape[-1], mixed.shape[1]
     kernel = weight[:, 0].float().T
     shift = 0.0 if bias is None else bias.float()
-    batch = torch.arange(len(padded), device=padded.device)[:, None]
+    batch = torch.arange(len(mixed), device=mixed.device)[:, None, None]
     found: dict[str, list[Tensor]] = {name: [] for name in (*parts, ALL)}
     for offset in range(taps):
-        places = (edges + offset).clamp(min=0, max=mixed.shape[2])
-        reach = torch.arange(taps)
-        window = padded[batch[..., None], (places[..., None] + reach).to(padded.device)].float() * kernel
+        places = edges[..., None] + offset + torch.arange(1 - taps, 1)
+        window = mixed[batch, places.clamp(min=0, max=tokens - 1).to(mixed.device)].float() * kernel
+        window = window * (places >= 0)[..., None].to(mixed.device)
         own = activation(window[:, :, taps - 1 - offset :].sum(2) + shift)
         whole = activation(window.sum(2) + shift)
-        there = (edges >= 0) & (edges + offset < mixed.shape[2])
+        there = (edges >= 0) & (edges + offset < tokens)
         for name, share in _by_part(whole - own, whole, parts).items():
             found[name].append(torch.where(there, share.cpu(), torch.nan))
     return {name: torch.stack(shares, dim=-1) for name, shares in found.items()}
 
 
 def _by_part(lost: Tensor, whole: Tensor, parts: Mapping[str, int]) -> dict[str, Tensor]:
-    sizes: Sequence[int] = [*parts.values()]
-    pieces = zip(lost.split(sizes, dim=-1), whole.split(sizes, dim=-1), strict=True)
+    sizes = [*parts.values()]
+    pieces = zip(torch.split(lost, sizes, dim=-1), torch.split(whole, sizes, dim=-1), strict=True)
     shares = {name: _share(*pair) for name, pair in zip(parts, pieces, strict=True)}
     return {**shares, ALL: _share(lost, whole)}
 
 
 def _share(lost: Tensor, whole: Tensor) -> Tensor:
     size = whole.norm(dim=-1)
-    return lost.norm(dim=-1) / torch.where(size > 0, size, torch.ones_like(size))
+    shares: Tensor = lost.norm(dim=-1) / torch.where(size > 0, size, torch.ones_like(size))
+    return shares

@@ -1,10 +1,10 @@
 """Hidden attention of gated delta nets: each token first takes back what the state held under its key.
 
 Source: gated delta rule (Yang et al. 2024), state `S_t = exp(g_t) (I - beta_t k_t k_t') S_(t-1) + beta_t k_t v_t'` and
-output `S_i' q_i`. Following a row's query backwards, with `w = q_i` at first, token t has `alpha(i, t) = beta_t k_t . w`,
-and leaves `exp(g_t) (w - alpha(i, t) k_t)` for those before it. Within a block the weights depend on one another and
-are solved as one triangular system, as the chunked form of the rule does for all rows; this backward form for chosen
-rows is our own derivation (a reconstruction). Plain tensors in and out.
+output `S_i' q_i`. Following a row's query backwards, with `w = q_i` at first, token t has `alpha(i, t) = beta_t k_t .
+w`, and leaves `exp(g_t) (w - alpha(i, t) k_t)` for those before it. Within a block the weights depend on one another
+and are solved as one triangular system, as the chunked form of the rule does for all rows; this backward form for
+chosen rows is our own derivation (a reconstruction). Plain tensors in and out.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ class DeltaScan(Scan):
         gaps = (sums[:, :, None] - sums[..., None]).clamp(max=0).exp().float()
         system = ((keys @ keys.transpose(-1, -2)) * gaps * strength[..., None]).triu(1)
         seen = (left @ keys.transpose(-1, -2)) * decay.within(start, stop) * strength[:, :, None]
-        solved = torch.linalg.solve_triangular(system, seen.transpose(-1, -2), upper=True, unitriangular=True)
+        solved: Tensor = torch.linalg.solve_triangular(system, seen.transpose(-1, -2), upper=True, unitriangular=True)
         return solved.transpose(-1, -2)
 
 

@@ -36,6 +36,7 @@ class DualScan(Scan):
         for start, stop in spans(rows, width or block_width(self.values, rows)):
             keys = self.keys[:, start:stop].float().permute(0, 2, 3, 1)
             step = self.step[:, start:stop].float().transpose(1, 2)
-            scale = (decay.within(start, stop) * step[:, :, None]).unflatten(1, (groups, -1))
-            after = decay.beyond(stop).unflatten(1, (groups, -1))[..., None]
+            scale = decay.within(start, stop) * step[:, :, None]
+            scale = scale.reshape(len(rows), groups, -1, *scale.shape[2:])
+            after = decay.beyond(stop).reshape(len(rows), groups, -1, rows.shape[1], 1)
             yield Block(start, ((queries @ keys)[:, :, None] * after).mul_(scale).flatten(1, 2))

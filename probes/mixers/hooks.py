@@ -119,7 +119,8 @@ class MixerHooks:
             packed = [name for name in _PACKING if named.get(name) is not None]
             if packed:
                 raise call.refuse(
-                    f"several sequences are packed into one row ({', '.join(packed)})", "pass one sequence per batch row"
+                    f"several sequences are packed into one row ({', '.join(packed)})",
+                    "pass one sequence per batch row",
                 )
             self._ran.add(layer)
             self._calls[layer] = call

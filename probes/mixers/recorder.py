@@ -222,4 +222,3 @@ class MixerRecorder:
         if form not in self._forms:
             raise InputError(f"no form {form!r}; recorded were {', '.join(self._forms)}")
         return self._names.index(name)
-

@@ -2,7 +2,8 @@
 
 A mixer's scan gives each token a sum of earlier tokens' values, `y_i = sum over j <= i of alpha(i, j) x_j`, plus what a
 skip connection adds. The weights are its hidden attention: signed, and not normalised. They come in blocks of tokens,
-for chosen rows only, so that nothing of size tokens x tokens is held. Knows plain tensors: nothing of modules or images.
+for chosen rows only, so that nothing of size tokens x tokens is held. Knows plain tensors: nothing of modules or
+images.
 """
 
 from abc import ABC, abstractmethod

@@ -85,7 +85,9 @@ def image_sums(scan: Scan, rows: Tensor, columns: ImageColumns, forms: Sequence[
     """
     members = membership(columns, scan.values.shape[1], scan.values.device)
     parts = [
-        _part_sums(scan, part, members, forms) for part in rows.cpu().split(row_chunk(scan.values), dim=1) if part.numel()
+        _part_sums(scan, part, members, forms)
+        for part in torch.split(rows.cpu(), row_chunk(scan.values), dim=1)
+        if part.numel()
     ]
     images = {form: torch.cat([part.images[form] for part in parts], dim=2) for form in forms}
     return RowSums(images, torch.cat([part.totals for part in parts], dim=2), parts[-1].last)

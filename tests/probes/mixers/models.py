@@ -37,7 +37,7 @@ def nemotron_h_settings(pattern: str = "MEM*-", **own: Any) -> dict[str, Any]:
     """Settings of a tiny Nemotron-H, with the legacy pattern of its layers."""
     sizes = {"mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 2, "chunk_size": 16}
     experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1}
-    experts |= {"moe_shared_expert_intermediate_size": 24, "topk_group": 1, "time_step_min": 0.001}
+    experts |= {"moe_shared_expert_intermediate_size": 24, "topk_group": 1}
     plain = {name: value for name, value in _DECODER.items() if name != "num_hidden_layers"}
     return {**plain, **_ATTENTION, **sizes, **experts, "head_dim": 8, "hybrid_override_pattern": pattern, **own}
 

@@ -21,7 +21,8 @@ def convolved(mixer: Any, hidden: Tensor) -> Tensor:
     """The layer's own Conv1d module and activation, (batch, tokens, channels)."""
     reader = reader_of(mixer)
     mixed = reader.mixed(mixer, reader.project(mixer, hidden, None))
-    return activation_of(mixer)(mixer.conv1d(mixed)[..., : hidden.shape[1]]).transpose(1, 2)  # type: ignore[no-any-return]
+    found: Tensor = activation_of(mixer)(mixer.conv1d(mixed.transpose(1, 2))[..., : hidden.shape[1]])
+    return found.transpose(1, 2)
 
 
 @torch.no_grad()
@@ -48,7 +49,9 @@ def test_shares_are_what_a_silent_neighbour_takes_away(family: str) -> None:
         for part, size in [*parts.items(), (ALL, own.shape[-1])]:
             channels = slice(None) if part == ALL else slice(first, first + size)
             first += size
-            right = lost[:, edge : edge + taps, channels].norm(dim=-1) / own[:, edge : edge + taps, channels].norm(dim=-1)
+            right = lost[:, edge : edge + taps, channels].norm(dim=-1) / own[:, edge : edge + taps, channels].norm(
+                dim=-1
+            )
             torch.testing.assert_close(getattr(found, side)[part][:, 0], right, rtol=1e-4, atol=1e-6)
 
 
@@ -81,7 +84,7 @@ def test_edges_of_the_sequence() -> None:
 
 def test_a_kernel_of_one_token_carries_nothing() -> None:
     columns = ImageColumns([(2, 5)], 1, 8)
-    found = boundary_leak(torch.randn(1, 3, 8), torch.randn(3, 1, 1), None, torch.nn.SiLU(), {"x": 3}, columns)
+    found = boundary_leak(torch.randn(1, 8, 3), torch.randn(3, 1, 1), None, torch.nn.SiLU(), {"x": 3}, columns)
     assert found.entering["x"].tolist() == found.leaving["x"].tolist() == [[[0.0]]]
 
 
@@ -89,7 +92,8 @@ def test_the_recorder_measures_the_layers_own() -> None:
     model, ids = build("nemotron_h"), tokens(2, LENGTH)
     rows = torch.zeros(2, LENGTH, dtype=torch.bool)
     rows[:, -1] = True
-    mixer, entered = first_mixer(model), {}
+    mixer = first_mixer(model)
+    entered: dict[str, Tensor] = {}
     handle = mixer.register_forward_pre_hook(
         lambda _, args, named: entered.update(h=args[0] if args else named["hidden_states"]), with_kwargs=True
     )

@@ -93,7 +93,7 @@ def test_the_models_own_chunks_do_not_matter(family: str, chunk: int) -> None:
     assert error(scan_of(found), found, torch.arange(40).repeat(2, 1)) < TOLERANCE
 
 
-BARE = {
+BARE: dict[str, dict[str, Any]] = {
     "mamba2": {"use_conv_bias": False, "use_bias": True},
     "nemotron_h": {"use_conv_bias": False, "n_groups": 8},
     "bamba": {"mamba_conv_bias": False, "mamba_proj_bias": True},
@@ -109,7 +109,7 @@ def test_other_biases_and_groups_are_rebuilt(family: str) -> None:
     assert error(scan_of(found), found, torch.arange(40).repeat(2, 1)) < TOLERANCE
 
 
-LIMITS = {
+LIMITS: dict[str, dict[str, Any]] = {
     "mamba2": {"time_step_limit": (0.3, 0.6)},
     "bamba": {"time_step_limit": (0.3, 0.6)},
     "falcon_h1": {"time_step_limit": (0.3, 0.6)},
@@ -234,14 +234,16 @@ def test_what_is_not_known_is_refused_by_name() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM, OlmoHybridConfig, OlmoHybridForCausalLM
 
     sizes = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
-    with pytest.raises(UnsupportedAttention, match="no decoder layer has a state-space or delta mixer.*attention_fact"):
+    with pytest.raises(
+        UnsupportedAttention, match=r"no decoder layer has a state-space or delta mixer.*attention_fact"
+    ):
         mixer_layers(LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=1)))
     kinds = {"layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2, "pad_token_id": 0}
     heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "num_key_value_heads": 2}
     olmo = OlmoHybridForCausalLM(OlmoHybridConfig(**sizes, **kinds, **heads))
-    with pytest.raises(UnsupportedAttention, match="layer 0 .OlmoHybridGatedDeltaNet.: .*its class is not known"):
+    with pytest.raises(UnsupportedAttention, match=r"layer 0 .OlmoHybridGatedDeltaNet.: .*its class is not known"):
         mixer_layers(olmo)
-    with pytest.raises(UnsupportedAttention, match="OlmoHybridGatedDeltaNet.: its hidden attention is not known"):
+    with pytest.raises(UnsupportedAttention, match=r"OlmoHybridGatedDeltaNet.: its hidden attention is not known"):
         hidden_attention(first_linear(olmo), torch.randn(1, 4, 16), [3])
     assert "OlmoHybridGatedDeltaNet" not in READERS
 

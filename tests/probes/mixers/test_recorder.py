@@ -150,7 +150,9 @@ def test_a_prefill_with_a_cache_is_read_and_its_continuation_refused() -> None:
         cache = model(ids, use_cache=True).past_key_values
     close(recorder.factors("rows", "signed"), means(whole(model, ids, "signed"), ROWS, SPANS))
     with (
-        pytest.raises(UnsupportedAttention, match="layer 0 .NemotronHMamba2Mixer.: it goes on from a cache.*one forwa"),
+        pytest.raises(
+            UnsupportedAttention, match=r"layer 0 .NemotronHMamba2Mixer.: it goes on from a cache.*one forwa"
+        ),
         torch.no_grad(),
         MixerRecorder(model, [(0, 1)], {"rows": mask_of([0], length=1)}),
     ):
@@ -177,13 +179,13 @@ def test_what_cannot_be_followed_is_refused() -> None:
             for _ in range(1 + again):
                 model(**{"input_ids": ids, "use_cache": False} | inputs)
 
-    with pytest.raises(UnsupportedAttention, match="layer 0 .* ran a second time; use one recorder for each forward"):
+    with pytest.raises(UnsupportedAttention, match=r"layer 0 .* ran a second time; use one recorder for each forward"):
         run(again=True)
     with pytest.raises(InputError, match=r"for 2 sequences of 40 tokens, the model runs \(2, 12\)"):
         run(input_ids=ids[:, :12])
-    with pytest.raises(UnsupportedAttention, match="which rows are padding cannot be told; pass the model an attenti"):
+    with pytest.raises(UnsupportedAttention, match=r"which rows are padding cannot be told; pass the model an attenti"):
         run(attention_mask=torch.zeros(2, 1, LENGTH, LENGTH))
-    with pytest.raises(UnsupportedAttention, match="packed into one row .seq_idx."):
+    with pytest.raises(UnsupportedAttention, match=r"packed into one row .seq_idx."):
         build_packed(model, ids, sets)
     with pytest.raises(InputError, match=r"mixers of layers \[0, 2\] never ran"), MixerRecorder(model, SPANS, sets):
         pass
@@ -229,5 +231,5 @@ def test_a_scan_that_is_not_seen_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     mixer = next(each for each in model.modules() if type(each).__name__ in readers.READERS)
     name = f"{type(mixer).__module__}.mamba2_split_conv1d_scan_combined"
     monkeypatch.setattr(name, lambda states, *_, **__: states[..., : mixer.hidden_size])
-    with pytest.raises(UnsupportedAttention, match="its scan was not seen.*call model.eval"):
+    with pytest.raises(UnsupportedAttention, match=r"its scan was not seen.*call model.eval"):
         hidden_attention_factors(model.train(), {"input_ids": ids}, ROWS, SPANS)

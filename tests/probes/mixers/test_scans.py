@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.attention_columns import ImageColumns
+from probes.attention_rows import CHUNK_BYTES
 from probes.inputs import InputError
-from probes.mixers import scan as scans_module
 from probes.mixers.scan import Decay, Scan
 from probes.mixers.sums import FORMS, attention_rows, cell_sums, image_sums
 from tests.probes.mixers.recurrences import by_recurrence
@@ -124,7 +124,7 @@ def test_forms_are_their_definitions(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_sums_need_no_whole_rows(kind: str, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few rows and tokens are made at a time, and for images of a different number in each batch row."""
-    monkeypatch.setitem(scans_module.CHUNK_BYTES, "cpu", room)
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", room)
     scan, rows = MAKERS[kind](37), rows_of([36, 11, 35], [30, 4, 29])
     found = image_sums(scan, rows, ImageColumns(COLUMNS, BATCH, 37))
     right = formed(scan, rows)
@@ -141,7 +141,7 @@ def test_image_sums_need_no_whole_rows(kind: str, room: int, monkeypatch: pytest
 @pytest.mark.parametrize("room", [1, 2**23])
 @pytest.mark.parametrize("kind", KINDS)
 def test_cells_are_the_means_of_their_columns(kind: str, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scans_module.CHUNK_BYTES, "cpu", room)
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", room)
     scan, rows = MAKERS[kind](37), rows_of([36, 11, 35], [30, 4, 29])
     weights = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]])
     columns = ImageColumns(COLUMNS, BATCH, 37)
@@ -184,5 +184,5 @@ def test_controls_change_every_number() -> None:
 
 
 def test_unknown_forms_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown forms .'softmax'.*signed, absolute, value"):
+    with pytest.raises(InputError, match=r"unknown forms .'softmax'.*signed, absolute, value"):
         attention_rows(dual(4), rows_of([3], [3]), "softmax")
