@@ -31,6 +31,7 @@ WITHOUT_TORCH = (
     "probes.paired",
     "probes.instruments.arrays",
     "probes.instruments.attention_scores",
+    "probes.instruments.contributions",
     "probes.instruments.heads",
     "probes.instruments.linear_probes",
     "probes.instruments.names",
