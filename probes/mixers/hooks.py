@@ -49,6 +49,8 @@ class MixerHooks:
         on_projected: Called once per mixer and forward, when all projections are made.
         on_scanned: Called with the scan's output as the layer passes it on, its elements in the order (batch, tokens,
             heads, size); may give another one, of the same shape, to go on with.
+        changes: Whether it does give another one. Those that only listen come first, and hear the layer's own scan
+            whatever others make of it.
 
     Raises:
         InputError: On leaving, if a mixer never ran.
@@ -61,10 +63,11 @@ class MixerHooks:
         modules: Mapping[int, nn.Module],
         on_projected: Callable[[MixerCall], None],
         on_scanned: Callable[[MixerCall, Tensor], Tensor | None],
+        changes: bool = False,
     ) -> None:
         self._modules = dict(modules)
         self._readers = {layer: reader_of(module) for layer, module in modules.items()}
-        self._on_projected, self._on_scanned = on_projected, on_scanned
+        self._on_projected, self._on_scanned, self._changes = on_projected, on_scanned, changes
         self._calls: dict[int, MixerCall] = {}
         self._ran: set[int] = set()
         self._scanned: set[int] = set()
@@ -78,7 +81,7 @@ class MixerHooks:
             for name in reader.projections(module):
                 self._add(getattr(module, name).register_forward_hook(self._note(layer, name)))
             place, _ = reader.output(module)
-            self._add(getattr(module, place).register_forward_pre_hook(self._hear(layer)))
+            self._add(getattr(module, place).register_forward_pre_hook(self._hear(layer), prepend=not self._changes))
         return self
 
     def __exit__(

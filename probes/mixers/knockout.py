@@ -73,7 +73,7 @@ class MixerKnockout:
         self._tokens &= valid.any(1)[:, None]
         self._strength, self._shape = strength, tuple(rows.shape)
         self._taken: dict[int, Tensor] = {}
-        self._hooks = MixerHooks(mixer_modules(model, layers), self._measure, self._take_out)
+        self._hooks = MixerHooks(mixer_modules(model, layers), self._measure, self._take_out, changes=True)
 
     def __enter__(self) -> Self:
         self._hooks.__enter__()

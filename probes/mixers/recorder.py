@@ -39,7 +39,8 @@ class _Chosen(NamedTuple):
 class MixerRecorder:
     """Records, while entered, the hidden attention of chosen rows to each image, in layers without softmax.
 
-    One recorder follows one forward without a cache, of the thread that entered it. The model computes as ever.
+    One recorder follows one forward without a cache, of the thread that entered it. The model computes as ever. Under a
+    knock-out of a mixer it hears the layer's own scan, before anything is taken out.
 
     Args:
         model: A transformers model, or its decoder.

@@ -1,11 +1,11 @@
 """Hidden attention of chosen rows summed over each image's tokens, while its blocks are made.
 
-Three forms of it (Methods of Ali, Zimerman and Wolf 2024 carried over to chosen rows; which form says where a layer
-looks is not known):
+Three forms of it:
 
-- "signed": alpha itself, which has either sign and no fixed sum.
-- "absolute": `|alpha|` over its sum along the row, so that rows of every head weigh the same.
-- "value": `|alpha(i, j)|` times the norm of `x_j * silu(z_i)`: what the token adds to the row's gated output.
+- "signed": alpha itself (Ali, Zimerman and Wolf 2024), which has either sign and no fixed sum.
+- "absolute": `|alpha|` over its sum along the row, so that rows of every head weigh the same: our own.
+- "value": `|alpha(i, j)|` times the norm of `x_j * silu(z_i)`, the length of what the token adds to the row's gated
+  output: our own.
 
 Memory is rows x a block of tokens, never rows x tokens. Knows nothing of modules or of how a model runs.
 """

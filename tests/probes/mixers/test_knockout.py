@@ -148,12 +148,17 @@ def test_windows_and_rows_are_those_of_attention_knockouts() -> None:
     assert not np.isnan(last[0, :2]).any()
 
 
-def test_a_recorder_still_hears_the_layers_own_scan() -> None:
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_recorder_hears_the_layers_own_scan(outside: bool) -> None:
+    """Whichever of the two is entered first."""
     model, ids = build("nemotron_h"), tokens(2, LENGTH)
     sets = {"rows": rows_from(LENGTH - 2)}
     with torch.no_grad(), MixerRecorder(model, [SPAN], sets) as alone:
-        model(ids, use_cache=False)
+        plain = model(ids, use_cache=False).logits
     recorder = MixerRecorder(model, [SPAN], sets)
-    with torch.no_grad(), recorder, MixerKnockout(model, rows_from(SPAN[1]), [[SPAN], [SPAN]], layers=[2]):
-        model(ids, use_cache=False)
+    knockout = MixerKnockout(model, rows_from(SPAN[1]), [[SPAN], [SPAN]], layers=[2])
+    first, second = (recorder, knockout) if outside else (knockout, recorder)
+    with torch.no_grad(), first, second:
+        cut = model(ids, use_cache=False).logits
+    assert (cut - plain).abs().max() > 1e-3
     torch.testing.assert_close(recorder.factors("rows", "signed"), alone.factors("rows", "signed"))
