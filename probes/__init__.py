@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from probes.scores import focus as focus
     from probes.spans import ImageSpan as ImageSpan
     from probes.spans import find_image_spans as find_image_spans
+    from probes.state_space import hidden_attention as hidden_attention
+    from probes.state_space import hidden_attention_factors as hidden_attention_factors
+    from probes.state_space import mixer_layers as mixer_layers
+    from probes.state_space import trace_mixers as trace_mixers
     from probes.videos import find_video_spans as find_video_spans
     from probes.vision_axis import find_vision_spans as find_vision_spans
 
@@ -47,8 +51,12 @@ _HOME = {
     "find_vision_spans": "vision_axis",
     "focus": "scores",
     "frame_attention": "frames",
+    "hidden_attention": "state_space",
+    "hidden_attention_factors": "state_space",
+    "mixer_layers": "state_space",
     "pairwise_factors": "attention",
     "record_routing": "routing",
+    "trace_mixers": "state_space",
 }
 __all__ = sorted(_HOME)
 

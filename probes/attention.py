@@ -72,8 +72,8 @@ def attention_factors(
         UnsupportedAttention: If a layer's attention cannot be read.
     """
     config: Any = getattr(model, "config", None)
-    real = _real_tokens(inputs, "decoder_" if getattr(config, "is_encoder_decoder", False) else "")
-    rows = _row_mask(query_rows, real)
+    real = real_tokens(inputs, "decoder_" if getattr(config, "is_encoder_decoder", False) else "")
+    rows = row_mask(query_rows, real)
     bare = (~rows.any(1)).nonzero().flatten().tolist()
     if bare:
         raise InputError(f"batch rows {bare} have no query row outside their padding: choose rows of their own tokens")
@@ -147,7 +147,7 @@ def pairwise_question(inputs: Mapping[str, Any], image_spans: Sequence[Any]) -> 
     Raises:
         InputError: If spans do not fit.
     """
-    real = _real_tokens(inputs)
+    real = real_tokens(inputs)
     batch, tokens = real.shape
     images = ImageColumns(image_spans, batch, tokens)
     row_sets = {str(index): torch.zeros_like(real) for index in range(images.images + 1)}
@@ -177,7 +177,7 @@ def _runs(mask: Tensor) -> Runs:
     return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _real_tokens(inputs: Mapping[str, Any], prefix: str = "") -> Tensor:
+def real_tokens(inputs: Mapping[str, Any], prefix: str = "") -> Tensor:
     """Bool (batch, tokens) on the CPU: which of the tokens whose names have this prefix are no padding."""
     tokens = inputs.get(f"{prefix}input_ids")
     if tokens is None:
@@ -193,7 +193,12 @@ def _real_tokens(inputs: Mapping[str, Any], prefix: str = "") -> Tensor:
     return torch.ones(tokens.shape[:2], dtype=torch.bool)
 
 
-def _row_mask(query_rows: Sequence[int] | npt.ArrayLike | Tensor, real: Tensor) -> Tensor:
+def row_mask(query_rows: Sequence[int] | npt.ArrayLike | Tensor, real: Tensor) -> Tensor:
+    """Query rows in any of their forms as bool (batch, tokens), those that are `real` (batch, tokens).
+
+    Raises:
+        InputError: If they have another form, or lie outside the tokens.
+    """
     tokens = real.shape[1]
     given = _as_array(query_rows)
     if given.dtype == np.bool_:

@@ -48,6 +48,7 @@ class AttentionCall:
             attention's (batch, keys).
         keywords: Every other keyword of the call.
         blocks: What knock-outs forbid on top of the mask.
+        output: (batch, queries, heads, size) or with heads and size in one: what the call gave, once it has been made.
     """
 
     module: nn.Module
@@ -58,6 +59,7 @@ class AttentionCall:
     mask: Any
     keywords: Mapping[str, Any] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
+    output: Tensor | None = None
 
     @property
     def layer(self) -> int:

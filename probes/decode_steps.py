@@ -79,7 +79,7 @@ class DecodeSteps:
         query = torch.cat(waiting.queries, dim=2)
         # The name decides whether several rows without a mask are causal, as these are.
         keywords = {**waiting.call.keywords, "is_causal": True}
-        call = replace(waiting.call, query=query, implementation="sdpa", keywords=keywords)
+        call = replace(waiting.call, query=query, implementation="sdpa", keywords=keywords, output=None)
         rows = torch.arange(steps, device=query.device).expand(batch, -1)
         self._add(call, Place(waiting.first, 0), rows, torch.cat(waiting.weights, dim=2))
 

@@ -7,6 +7,7 @@ to by the thread that makes the call. Knows nothing of images.
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -84,6 +85,7 @@ def _listened(function: Callable[..., Any], implementation: str) -> Callable[...
         output = function(*args, **kwargs)
         if call.blocks:
             output = blocked(function, call, output)
+        call = replace(call, output=output[0])
         for listener in active:
             listener.hear(call)
         return output

@@ -6,7 +6,7 @@ log-probability. An effect is positive where the image spoke for the answer. Vid
 Nothing here reads attention or compares it with effects.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from probes.attention_columns import runs_of
-from probes.backend import Backend
+from probes.backend import AnswerScores, Backend
 from probes.changes import Knockout
 from probes.encoding import Answer, Encoded, row_sets
 from probes.inputs import ImageRef, InputError, same_picture
@@ -113,9 +113,47 @@ def knockout_effects(
             single image, the answer has no tokens, or the model cannot take the question.
         UnsupportedAttention: If a layer's attention cannot be reached.
     """
-    chosen = [sorted(set(window)) for window in ([model.layers] if windows is None else windows)]
+
+    def scored(
+        encoded: Encoded, blinded: Tensor, hidden: Sequence[Sequence[Any]], layers: tuple[int, ...]
+    ) -> AnswerScores:
+        return model.score(encoded, [Knockout(blinded, hidden, layers)])
+
+    return cut_effects(model, question, answer, model.layers, windows, rows, batch_size, scored)
+
+
+def cut_effects(
+    model: Backend,
+    question: Question,
+    answer: Answer,
+    every: Sequence[int],
+    windows: Sequence[Collection[int]] | None,
+    rows: str | Sequence[str],
+    batch_size: int,
+    scored: Callable[[Encoded, Tensor, Sequence[Sequence[Any]], tuple[int, ...]], AnswerScores],
+) -> FloatArray:
+    """`knockout_effects` with a cut of the caller's.
+
+    Args:
+        model: As there.
+        question: As there.
+        answer: As there.
+        every: The layers of a single window where `windows` is None.
+        windows: As there.
+        rows: As there.
+        batch_size: As there.
+        scored: Scores an encoded batch with blinded rows, bool (batch, tokens), cut off from columns, per batch row, in
+            layers.
+
+    Returns:
+        As there.
+
+    Raises:
+        InputError: As there.
+    """
+    chosen = [sorted(set(window)) for window in ([every] if windows is None else windows)]
     if not chosen or not all(chosen):
-        raise InputError(f"each window needs at least one layer; this model's are {model.layers}")
+        raise InputError(f"each window needs at least one layer; this model's are {list(every)}")
     names = [rows] if isinstance(rows, str) else list(rows)
     if not names:
         raise InputError("a knock-out needs at least one row set: see probes.encoding.row_sets")
@@ -128,8 +166,8 @@ def knockout_effects(
         encoded = model.encode([question] * len(images), [answer] * len(images))
         hidden = [[encoded.spans[row][image]] for row, image in enumerate(images)]
         for window, layers in enumerate(chosen):
-            cut = Knockout(blinded[images], hidden, tuple(layers))
-            effects[window, images] = baseline - model.score(encoded, [cut]).log_probability
+            scores = scored(encoded, blinded[images], hidden, tuple(layers))
+            effects[window, images] = baseline - scores.log_probability
     return effects
 
 

@@ -80,7 +80,7 @@ class AttentionRecorder:
             raise UnsupportedAttention(f"{type(model).__name__}: no layer has attention; nothing can be recorded")
         self.layers = list(self._modules)
         """True indices of the recorded layers, the order of the layer axis."""
-        self._names = _checked_names(row_sets, generated)
+        self._names = checked_names(row_sets, generated)
         self._sets = torch.stack([mask.cpu() for mask in row_sets.values()], dim=1)
         self._generated = torch.tensor([name in generated for name in self._names])
         batch, _, tokens = self._sets.shape
@@ -263,7 +263,12 @@ def _chosen_modules(model: nn.Module, layers: Collection[int] | None) -> dict[in
     return {layer: module for layer, module in modules.items() if layers is None or layer in layers}
 
 
-def _checked_names(row_sets: Mapping[str, Tensor], generated: Collection[str]) -> list[str]:
+def checked_names(row_sets: Mapping[str, Tensor], generated: Collection[str] = ()) -> list[str]:
+    """Names of row sets, once these are known to fit together.
+
+    Raises:
+        InputError: If there are none, they are no bool (batch, tokens) of one shape, or `generated` names others.
+    """
     if not row_sets:
         raise InputError("no row sets given: name at least one set of query rows")
     shapes = {(tuple(mask.shape), mask.dtype) for mask in row_sets.values()}

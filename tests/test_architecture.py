@@ -39,9 +39,12 @@ WITHOUT_TORCH = (
     "probes.paired",
     "probes.instruments.arrays",
     "probes.instruments.attention_scores",
+    "probes.instruments.contributions",
     "probes.instruments.heads",
     "probes.instruments.linear_probes",
     "probes.instruments.names",
+    "probes.mixers",
+    "probes.mixers.trace",
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
@@ -266,6 +269,7 @@ def test_public_names_are_there() -> None:
 
     names = {"HookedModel", "attention_factors", "attention_layers", "attention_accuracy", "focus", "find_image_spans"}
     names |= {"pairwise_factors", "ImageSpan", "ImageRef", "Estimate", "record_routing", "Routing", "LayerKind"}
+    names |= {"hidden_attention", "hidden_attention_factors", "mixer_layers", "trace_mixers"}
     assert names <= set(dir(probes))
     assert all(getattr(probes, name) is not None for name in names)
 

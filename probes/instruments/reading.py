@@ -59,13 +59,13 @@ def read(
         UnsupportedAttention: If a layer's attention cannot be read, or its heads' outputs do not go from attention
             times values straight into an output projection (gated attention).
     """
-    encoded = _encode(model, question, answer)
+    encoded = encoded_answer(model, question, answer)
     capture = _Capture(model.model, limit_bytes)
     residuals = _Residuals(find_decoder(model.model))
     with torch.enable_grad(), ExitStack() as stack:
         stack.enter_context(residuals)
         stack.enter_context(capture)
-        log_probability = _answer_log_probability(model, encoded)
+        log_probability = answer_log_probability(model, encoded)
         gradients = torch.autograd.grad(log_probability, [capture.shifts[layer] for layer in capture.layers])
     outputs = [capture.outputs(layer, each) for layer, each in zip(capture.layers, gradients, strict=True)]
     return Reading(
@@ -82,14 +82,19 @@ def read_streams(model: HookedModel, question: Question, answer: Answer) -> Stre
     Raises:
         InputError: If the answer has no tokens, or the model cannot take the question or keeps its layers elsewhere.
     """
-    encoded = _encode(model, question, answer)
+    encoded = encoded_answer(model, question, answer)
     residuals = _Residuals(find_decoder(model.model))
     with torch.no_grad(), residuals:
-        log_probability = _answer_log_probability(model, encoded)
+        log_probability = answer_log_probability(model, encoded)
     return Streams(**_streams(encoded, residuals, log_probability))
 
 
-def _encode(model: HookedModel, question: Question, answer: Answer) -> Encoded:
+def encoded_answer(model: HookedModel, question: Question, answer: Answer) -> Encoded:
+    """One question and its answer, as instruments take them.
+
+    Raises:
+        InputError: If images are no tokens of the prompt, or the answer has no tokens.
+    """
     encoded = model.encode([question], [answer])
     encoded.need_image_tokens("a reading of instruments")
     if not encoded.answer_ids[0]:
@@ -108,7 +113,12 @@ def _streams(encoded: Encoded, residuals: "_Residuals", log_probability: Tensor)
     }
 
 
-def _answer_log_probability(model: HookedModel, encoded: Encoded) -> Tensor:
+def answer_log_probability(model: HookedModel, encoded: Encoded) -> Tensor:
+    """The answer's log-probability, with its graph where gradients are on.
+
+    Raises:
+        InputError: If the logits are not numbers.
+    """
     ids = torch.tensor(encoded.answer_ids[0], device=model.device)
     kept = last_logits(model.model, len(ids) + 1, encoded.columns)
     logits = model.model(**encoded.inputs, use_cache=False, logits_to_keep=kept).logits[0, -len(ids) - 1 : -1]
@@ -135,7 +145,7 @@ class _Capture:
     def __enter__(self) -> Self:
         listen(self)
         for layer, module in self._modules.items():
-            self._projections[layer] = projection = _projection(module)
+            self._projections[layer] = projection = output_projection(module)
             handle = projection.register_forward_pre_hook(self._shift(layer))
             self._stack.callback(handle.remove)
         return self
@@ -214,7 +224,12 @@ class _Capture:
             )
 
 
-def _projection(module: nn.Module) -> nn.Linear:
+def output_projection(module: nn.Module) -> nn.Linear:
+    """The map from an attention's heads back to the residual stream.
+
+    Raises:
+        UnsupportedAttention: If there is none, or several.
+    """
     found = [getattr(module, name, None) for name in _PROJECTIONS]
     linear = [each for each in found if isinstance(each, nn.Linear)]
     if len(linear) != 1:
