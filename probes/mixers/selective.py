@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probes.mixers.scan import Block, Scan, block_width, spans, take
 
-WIDEST_BLOCK = 64
+WIDEST_BLOCK = 32
 """Tokens of a block at most: what is held besides is larger than the block by the size of the state."""
 
 
@@ -37,26 +37,36 @@ class SelectiveScan(Scan):
         """See `Scan.blocks`."""
         times = self.step.double().cumsum(1).transpose(1, 2)
         index = rows.to(times.device)[:, None].expand(-1, self.heads, -1)
-        at_rows, queries = times.gather(2, index), take(self.queries, rows).float()
+        at_rows, queries = times.gather(2, index), take(self.queries, rows).float()[:, None]
+        rates = self.rates.float()
+        # Rows behind a block carry what is left of their queries at its last token, (batch, channels, rows, state).
+        left = queries.expand(-1, self.heads, -1, -1).clone()
+        begun, end = torch.zeros(rows.shape[1], dtype=torch.bool), times[:, :, :1]
         for start, stop in spans(rows, width or min(WIDEST_BLOCK, block_width(self.values, rows))):
-            yield Block(start, self._block(rows, queries, at_rows, times[:, :, start:stop], start))
+            inside = (rows < stop - 1).any(0)
+            last = times[:, :, stop - 1 : stop]
+            if bool(begun.any()):
+                left *= ((end - last).float()[..., None] * rates[:, None]).exp()
+            new = (~inside & ~begun).nonzero().flatten().to(left.device)
+            gaps = (at_rows[:, :, new] - last).float()
+            left[:, :, new] = (gaps[..., None] * rates[:, None]).exp() * queries[:, :, new]
+            begun, end = ~inside, last
+            yield Block(start, self._block(rows, queries, at_rows, times[:, :, start:stop], left, start))
 
-    def _block(self, rows: Tensor, queries: Tensor, at_rows: Tensor, times: Tensor, start: int) -> Tensor:
+    def _block(self, rows: Tensor, queries: Tensor, at_rows: Tensor, times: Tensor, left: Tensor, start: int) -> Tensor:
         stop = start + times.shape[2]
         keys, step = self.keys[:, start:stop].float(), self.step[:, start:stop].float().transpose(1, 2)
-        rates, last = self.rates.float(), times[:, :, -1:]
-        to_end = ((last - times).float()[:, :, None] * rates[:, :, None]).exp()
-        weights = to_end * keys.transpose(1, 2)[:, None] * step[:, :, None]
-        onwards = ((at_rows - last).clamp(min=0).float()[..., None] * rates[:, None]).exp() * queries[:, None]
-        attention = onwards @ weights
+        rates = self.rates.float()
+        to_end = ((times[:, :, -1:] - times).float()[:, :, None] * rates[:, :, None]).exp_()
+        attention = left @ to_end.mul_(keys.transpose(1, 2)[:, None]).mul_(step[:, :, None])
         inside = (rows < stop - 1).any(0).nonzero().flatten()
         if inside.numel():
             here = inside.to(attention.device)
             gaps = (at_rows[:, :, here, None] - times[:, :, None]).clamp(min=0).float()
             found = torch.zeros_like(gaps)
             for state in range(rates.shape[1]):
-                match = queries[:, here, None, state] * keys[:, None, :, state]
-                found += (gaps * rates[:, state, None, None]).exp() * match[:, None]
+                match = queries[:, :, here, None, state] * keys[:, None, None, :, state]
+                found += (gaps * rates[:, state, None, None]).exp_().mul_(match)
             behind = torch.arange(start, stop) > rows[:, inside, None]
             attention[:, :, here] = (found * step[:, :, None]).masked_fill(behind[:, None].to(found.device), 0)
         return attention
