@@ -84,7 +84,9 @@ def read_given(
     )
     pairs = kept.pairs()
     if not pairs:
-        raise InputError(f"{name} holds no pair of a better and a worse response ({kept.why})")
+        first = next(iter(kept.bad), None)
+        bad = f"; {len(kept.bad):,} rows cannot be read, the first is {first.id}: {first.error}" if first else ""
+        raise InputError(f"{name} holds no pair of a better and a worse response ({kept.why}){bad}")
     return Given(
         name=name,
         pairs=pairs,

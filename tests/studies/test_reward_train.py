@@ -117,6 +117,16 @@ def test_a_broken_image_is_refused_or_left_out_and_counted(
     assert "47" in (tmp_path / "out" / "train.json").read_text()
 
 
+def test_data_whose_images_are_all_gone_say_so(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"id": "a", "prompt": "Say it", "images": ["gone.png"], "responses": ["x", "y"], "ranks": [0, 1]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    given = words(data, tmp_path / "out")
+    given[given.index("--data") + 1] = str(tmp_path / "train.jsonl")
+    assert command(given) == 2
+    error = capsys.readouterr().err
+    assert "1 rows cannot be read, the first is a:" in error and "gone.png" in error
+
+
 def test_a_finished_run_is_not_written_over(data: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained / "train.json").read_bytes()
     assert command(words(data, trained)) == 2
