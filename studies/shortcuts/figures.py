@@ -84,6 +84,8 @@ def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary]) -> 
     shown = [(stopped(each.method), _when_stopped(folder, each)) for each in early]
     shown += [(each.method, each) for each in here]
     seeds = sorted({len(each.seeds) for each in here})
+    # In two lines, as it is wider than the figure.
+    title = condition.label.replace(", cue", ",\ncue")
     seen = here[0].below_frontier is not None
     line = frontier(here[0].ceiling.value, condition.strength) if seen else None
     figure = rewards.home_and_elsewhere(
@@ -91,7 +93,7 @@ def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary]) -> 
         [_ends(each.iid) for _, each in shown],
         [_ends(each.ood) for _, each in shown],
         line,
-        title=f"{condition.label}; n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds",
+        title=f"{title}; n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds",
     )
     path = folder / "figures" / f"{'-'.join(map(str, condition.place))}.png"
     return papers.save(figure, path)
