@@ -19,6 +19,24 @@ from probes.inputs import InputError
 from probes.interface import listen, require_called, unlisten
 
 
+def hidden_runs(rows: Tensor, columns: Sequence[Sequence[Any]]) -> list[list[tuple[int, int]]]:
+    """Per batch row the (start, stop) runs of tokens that a knock-out hides.
+
+    Args:
+        rows: Bool (batch, tokens): rows that are blinded.
+        columns: Per batch row (start, stop) columns; entries may also be spans with `.runs`.
+
+    Raises:
+        InputError: If rows are no such mask, or columns are of another batch.
+    """
+    if rows.dim() != 2 or rows.dtype != torch.bool or len(columns) != rows.shape[0]:
+        raise InputError(
+            f"knock-out rows must be a bool mask (batch, tokens) with columns per batch row, got {rows.dtype} "
+            f"{tuple(rows.shape)} and {len(columns)} lists of columns"
+        )
+    return [[run for entry in entries for run in runs_of(entry)] for entries in columns]
+
+
 class AttentionKnockout:
     """While it is entered, chosen rows of the decoder cannot see chosen columns in chosen layers.
 
@@ -56,15 +74,10 @@ class AttentionKnockout:
         missing = sorted(set(layers or ()) - set(modules))
         if missing:
             raise InputError(f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}")
-        if rows.dim() != 2 or rows.dtype != torch.bool or len(columns) != rows.shape[0]:
-            raise InputError(
-                f"knock-out rows must be a bool mask (batch, tokens) with columns per batch row, got {rows.dtype} "
-                f"{tuple(rows.shape)} and {len(columns)} lists of columns"
-            )
+        self._columns = hidden_runs(rows, columns)
         self._modules = {layer: module for layer, module in modules.items() if layers is None or layer in layers}
         self._ids = {id(module) for module in self._modules.values()}
         self._rows = rows.cpu()
-        self._columns = [[run for entry in entries for run in runs_of(entry)] for entries in columns]
         self._generated = torch.full((rows.shape[0],), generated)
         self._check()
         self._places = Places()

@@ -1,13 +1,13 @@
 """Shortcut-failure degradation: how much worse a reward model ranks where the text alone misleads. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
 from probes.clustering import as_flags
-from probes.estimates import Estimate
+from probes.estimates import Estimate, mean
 from rewardmodels.group_means import share_gap
 
 
@@ -84,3 +84,22 @@ def shortcut_failure_degradation(
     return ShortcutFailureDegradation(
         100 * gap.value, gap.n, 100 * gap.low, 100 * gap.high, gap.clusters, n_plus, hits.size - n_plus
     )
+
+
+def mean_degradation(runs: Sequence[ShortcutFailureDegradation]) -> ShortcutFailureDegradation:
+    """Estimate the mean degradation over independent runs, such as seeds, with Student's interval.
+
+    Args:
+        runs: One degradation each, in percentage points; their own intervals do not enter.
+
+    Returns:
+        The mean, cut at -100 and 100; ``n`` counts runs, ``n_plus`` and ``n_minus`` the pairs of all runs together.
+
+    >>> one = shortcut_failure_degradation([True, True, True, False], [True, True, False, False])
+    >>> found = mean_degradation([one, one])
+    >>> found.value, found.n, found.n_plus, found.n_minus
+    (50.0, 2, 4, 4)
+    """
+    over = mean([run.value for run in runs], bounds=(-100.0, 100.0))
+    n_plus, n_minus = sum(run.n_plus for run in runs), sum(run.n_minus for run in runs)
+    return ShortcutFailureDegradation(over.value, over.n, over.low, over.high, over.clusters, n_plus, n_minus)

@@ -11,12 +11,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from probes.attention_columns import runs_of
 from probes.attention_rows import pad_rows
 from probes.backend import AnswerScores
 from probes.encoding import Answer, Encoded
 from probes.inputs import InputError
 from probes.interventions import FloatArray, cut_effects
+from probes.knockout import hidden_runs
 from probes.mixers.contributions import image_part
 from probes.mixers.hooks import MixerCall, MixerHooks
 from probes.mixers.modules import mixer_modules
@@ -51,14 +51,10 @@ class MixerKnockout:
         layers: Collection[int] | None = None,
         strength: float = 1.0,
     ) -> None:
-        if rows.dim() != 2 or rows.dtype != torch.bool or len(columns) != rows.shape[0]:
-            raise InputError(
-                f"knock-out rows must be a bool mask (batch, tokens) with columns per batch row, got {rows.dtype} "
-                f"{tuple(rows.shape)} and {len(columns)} lists of columns"
-            )
+        hidden = hidden_runs(rows, columns)
         self._tokens = torch.zeros(rows.shape, dtype=torch.bool)
-        for index, entries in enumerate(columns):
-            for start, stop in (run for entry in entries for run in runs_of(entry)):
+        for index, runs in enumerate(hidden):
+            for start, stop in runs:
                 if stop > rows.shape[1]:
                     raise InputError(
                         f"knock-out columns of batch row {index} end at {stop}, past {rows.shape[1]} tokens"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.estimates import Estimate, difference, mean
-from rewardmodels.degradation import ShortcutFailureDegradation, shortcut_failure_degradation
+from rewardmodels.degradation import ShortcutFailureDegradation, mean_degradation, shortcut_failure_degradation
 from rewardmodels.evaluation import pair_credits
 from rewardmodels.lengths import partial_correlation
 from studies.language.settings import STRENGTH
@@ -147,9 +147,7 @@ def rulers() -> Mapping[str, Mapping[str, float]]:
 
 def _degradation(runs: Sequence[Scored]) -> ShortcutFailureDegradation:
     each = [shortcut_failure_degradation(_mixed(run), np.tile([True, False], len(run.scores))) for run in runs]
-    over = mean([found.value for found in each], bounds=(-100.0, 100.0))
-    plus, minus = (sum(getattr(found, side) for found in each) for side in ("n_plus", "n_minus"))
-    return ShortcutFailureDegradation(over.value, over.n, over.low, over.high, None, plus, minus)
+    return mean_degradation(each)
 
 
 def _mixed(run: Scored) -> npt.NDArray[np.bool_]:

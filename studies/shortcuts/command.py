@@ -15,8 +15,7 @@ from studies.shortcuts import settings
 from studies.shortcuts.figures import write_figures
 from studies.shortcuts.grid import EVERY_METHOD, Task, missing, run_tasks, tasks, tasks_at
 from studies.shortcuts.printing import print_controls, print_summaries, print_verdict
-from studies.shortcuts.report import complete, unfinished, write_metrics
-from studies.shortcuts.verdict import controls
+from studies.shortcuts.report import write_metrics
 
 Part = Literal["headline", "controls", "start", "map", "lengths", "shorter", "fallible", "never-wrong"]
 
@@ -91,16 +90,15 @@ def _report(folder: Path, attempt: settings.Attempt | None, noted: dict[str, str
     """Write and print all that the folder holds, whatever part of it was asked for."""
     headline = attempt.place if attempt else settings.HEADLINE
     whole = tasks_at((attempt.place,), settings.SEEDS) if attempt else tasks()
-    summaries, judged = write_metrics(folder, whole, headline, noted)
-    figures = write_figures(folder, summaries, headline)
-    there = complete(folder, whole)
-    print_summaries(summaries)
-    print_controls(controls(folder, there))
-    if judged is not None:
-        print_verdict(judged, noted["attempt"] if noted else "")
+    report = write_metrics(folder, whole, headline, noted)
+    figures = write_figures(folder, report.summaries, headline)
+    print_summaries(report.summaries)
+    print_controls(report.controls)
+    if report.verdict is not None:
+        print_verdict(report.verdict, noted["attempt"] if noted else "")
     if figures:
         print(f"figures: {figures[0].parent}")
-    if not unfinished(there, whole):
+    if not report.unfinished:
         finish_study(folder)
 
 

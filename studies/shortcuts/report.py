@@ -6,7 +6,7 @@ Computes nothing of its own; see `studies.shortcuts.summary`. No torch.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from probes.files import without_nan, write_json
 from studies.shortcuts.grid import EVERY_METHOD, Task, missing, no_cue, runs_of
@@ -19,9 +19,25 @@ from studies.shortcuts.settings import (
     Place,
 )
 from studies.shortcuts.summary import Condition, Summary, summarise
-from studies.shortcuts.verdict import Verdict, controls, gain, gain_of_stopping, verdict
+from studies.shortcuts.verdict import Gain, Verdict, controls, gain, gain_of_stopping, verdict
 
 METRICS = "metrics.json"
+
+
+class Report(NamedTuple):
+    """What a run folder's cells say.
+
+    Attributes:
+        summaries: Every method in every place, at the end of training.
+        verdict: Of the headline; None where it has too few seeds.
+        controls: What methods change where none can help, by place.
+        unfinished: Methods without every seed, by place; see `unfinished`.
+    """
+
+    summaries: list[Summary]
+    verdict: Verdict | None
+    controls: dict[Condition, tuple[Gain, ...]]
+    unfinished: dict[str, list[str]]
 
 
 def complete(folder: Path, tasks: Sequence[Task]) -> dict[Condition, dict[str, tuple[int, ...]]]:
@@ -53,8 +69,8 @@ def _complete_methods(folder: Path, tasks_of: Mapping[int, Sequence[Task]]) -> d
 
 def write_metrics(
     folder: Path, tasks: Sequence[Task], headline: Place = HEADLINE, attempt: Mapping[str, Any] | None = None
-) -> tuple[list[Summary], Verdict | None]:
-    """Write `metrics.json`, and return the summaries at the end of training and the verdict.
+) -> Report:
+    """Write `metrics.json`, and return what was found.
 
     Args:
         folder: The run folder.
@@ -69,25 +85,24 @@ def write_metrics(
             for stop in STOPS:
                 at = replace(condition, stop=stop)
                 found = summarise(folder, at, name, seeds)
-                change = gain(folder, at, name, seeds)
-                if stop != 1.0:
-                    change = gain_of_stopping(folder, condition, name, seeds)
+                change = (gain if stop == 1.0 else gain_of_stopping)(folder, condition, name, seeds)
                 gains = {"iid_gain": change.iid.to_dict(), "ood_gain": change.ood.to_dict()}
                 rows.append({**_plain(found), **gains})
                 if stop == 1.0:
                     last.append(found)
-    judged = verdict(folder, there, headline)
+    report = Report(last, verdict(folder, there, headline), controls(folder, there), unfinished(there, tasks))
+    judged = report.verdict
     content: dict[str, Any] = {
         "rows": rows,
         "headline" if attempt is None else "attempt": {**(attempt or {}), **judged.to_dict()} if judged else None,
         "controls": {
             each.label: [{**change.to_dict(), "small": change.is_small} for change in changes]
-            for each, changes in controls(folder, there).items()
+            for each, changes in report.controls.items()
         },
-        "unfinished": unfinished(there, tasks),
+        "unfinished": report.unfinished,
     }
     write_json(folder / METRICS, without_nan(content))
-    return last, judged
+    return report
 
 
 def unfinished(there: Mapping[Condition, Mapping[str, Sequence[int]]], tasks: Sequence[Task]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.estimates import Estimate, difference, mean
-from rewardmodels.degradation import ShortcutFailureDegradation, shortcut_failure_degradation
+from rewardmodels.degradation import ShortcutFailureDegradation, mean_degradation, shortcut_failure_degradation
 from studies.shortcuts.frontier import below_frontier
 from studies.shortcuts.grid import Stored, Task, no_cue, read_cell
 from studies.shortcuts.settings import ENVIRONMENTS, TEXT_ONLY, Cell, Place
@@ -67,22 +67,13 @@ class Summary:
     degradation: ShortcutFailureDegradation
     """Over the other environments' pairs, in points; the sizes of its sides are those of all seeds together."""
     ceiling: Estimate
-    """See `ceiling_of`."""
+    """The image-only ceiling: accuracy after the same training on pairs in which no cue tells anything."""
     below_frontier: Estimate | None
     """Distance to the two-cue frontier of each seed's own ceiling; None from a backbone that does not see, which has
     no evidence to weigh.
     """
     pairs: int
     """Test pairs behind each accuracy at home; twice as many behind those elsewhere."""
-
-
-def ceiling_of(folder: Path, condition: Condition, seeds: Sequence[int]) -> Estimate:
-    """The image-only ceiling: accuracy after the same training on pairs in which no cue tells anything, over seeds.
-
-    Raises:
-        InputError: If a run is missing.
-    """
-    return mean(_ceilings(folder, condition, seeds), bounds=(0.0, 1.0))
 
 
 def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Summary:
@@ -105,7 +96,7 @@ def summarise(folder: Path, condition: Condition, method: str, seeds: Sequence[i
         reversed=mean([run.share("reversed") for run in runs], bounds=bounds),
         blank=mean([run.iid - run.share("blank") for run in runs], bounds=(-1.0, 1.0)),
         neutral=mean([run.share("neutral") for run in runs], bounds=bounds),
-        degradation=_over_seeds([run.degradation for run in runs]),
+        degradation=mean_degradation([run.degradation for run in runs]),
         ceiling=mean(ceilings, bounds=bounds),
         below_frontier=_below(ceilings, condition, iid, ood),
         pairs=sum(run.pairs for run in runs),
@@ -210,12 +201,6 @@ def ranked_right(margins: npt.NDArray[np.float32]) -> FloatArray:
     """Which pairs are ranked right; ties count one half."""
     right: FloatArray = (np.sign(margins.astype(np.float64)) + 1) / 2
     return right
-
-
-def _over_seeds(found: Sequence[ShortcutFailureDegradation]) -> ShortcutFailureDegradation:
-    over = mean([each.value for each in found], bounds=(-100.0, 100.0))
-    plus, minus = sum(each.n_plus for each in found), sum(each.n_minus for each in found)
-    return ShortcutFailureDegradation(over.value, over.n, over.low, over.high, over.clusters, plus, minus)
 
 
 def _ceilings(folder: Path, condition: Condition, seeds: Sequence[int]) -> FloatArray:

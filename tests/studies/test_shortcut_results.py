@@ -235,7 +235,7 @@ def test_the_report_holds_all_that_is_complete_and_names_the_rest(
     monkeypatch.setattr(grid, "METHODS", fixed)
     left_out = HEADLINE._replace(strength=0.95, steps=800)
     asked = grid.tasks_at((HEADLINE, other, left_out, blind), (1, 2))
-    found, judged = write_metrics(tmp_path, asked)
+    found, judged, _, _ = write_metrics(tmp_path, asked)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert len(content["rows"]) == 2 * len(found) == 2 * 3 * len(SHIFTS)
     every = [TEXT_ONLY, *(each.name for each in fixed)]
@@ -289,7 +289,7 @@ def test_an_attempt_is_one_place_that_is_never_called_the_headline(
     assert {task.place for task in found if task.environment != NO_CUE} == {scarcer.place}
     assert {task.seed for task in found} == {1, 2} and len(found) == 2 * (len(ENVIRONMENTS) + 1)
     made_cells(tmp_path, scarcer.place)
-    _, judged = write_metrics(tmp_path, found, scarcer.place, {"attempt": "scarcer", "why": scarcer.why})
+    _, judged, _, _ = write_metrics(tmp_path, found, scarcer.place, {"attempt": "scarcer", "why": scarcer.why})
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert "headline" not in content and content["attempt"]["why"] == scarcer.why
     assert judged is not None and list(judged.places) == [Condition(*scarcer.place)]
