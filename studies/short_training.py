@@ -70,7 +70,7 @@ def short_run(
         disable_tqdm=True,
         use_cpu=True,
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         dataloader_drop_last=True,
         remove_unused_columns=False,
     )

@@ -58,9 +58,12 @@ def run(config: LanguageConfig) -> int:
         InputError: If options do not fit, there is nothing to resume, the folder was made with other settings, or the
             backbone is not installed.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from studies.language.backbone import weights_file
 
     check_study(config, settings.SEEDS)
+    disable_progress_bar()
     sizes = settings.Sizes()
     _open(config, sizes, digest_of_file(weights_file()))
     items = make_items()

@@ -76,7 +76,7 @@ def trainer_settings(config: "TrainConfig", prepared: "Prepared", processes: "Pr
         save_total_limit=config.keep,
         seed=config.seed,
         bf16=config.dtype != "float32",
-        gradient_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing,
         report_to="trackio" if config.log_to == "trackio" else "none",
         project="sightcheck",
         run_name=config.out.name,

@@ -82,7 +82,7 @@ def _settings(config: RewardBench, steps: int, batch: int, folder: Path) -> Rewa
         learning_rate=1e-5,
         save_strategy="no",
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         report_to="none",
         disable_tqdm=True,
         use_cpu=not gpu,

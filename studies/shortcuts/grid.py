@@ -161,6 +161,7 @@ def read_cell(folder: Path, cell: Cell) -> Stored:
 def run_task(folder: Path, task: Task, sizes: Sizes, only: Sequence[str] = ()) -> list[str]:
     """Make the missing runs of a task; returns the methods made. `only` as in `methods_of`."""
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from rewardmodels.model import RewardModel
     from studies.shortcuts.runs import RunResult, prepare, prepare_without_cue, train_method, train_proxy
@@ -168,6 +169,7 @@ def run_task(folder: Path, task: Task, sizes: Sizes, only: Sequence[str] = ()) -
     left = missing(folder, task, only)
     if not left:
         return []
+    disable_progress_bar()
     torch.set_num_threads(1)
     noise = noise_of(task.learnability)
     start = RewardModel.from_pretrained(folder / "backbones" / task.backbone, device="cpu")

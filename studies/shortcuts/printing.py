@@ -31,8 +31,8 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
         for each in here:
             table.add_row(
                 each.method,
-                _give_or_take(each.iid),
-                _give_or_take(each.ood),
+                give_or_take(each.iid),
+                give_or_take(each.ood),
                 f"{100 * each.reversed.value:.1f}",
                 f"{100 * each.blank.value:.1f}",
                 f"{each.degradation.value:.1f}",
@@ -62,6 +62,9 @@ def print_verdict(judged: Verdict, attempt: str = "") -> None:
             reached = "reached" if change.reaches(bar) else "not reached"
             bars = f"bars (+{100 * GAIN_BAR:.0f} at the lower end, -{100 * bar:.0f}) {reached}"
             print(f"{change.method}{note} against plain: {_changes(change)}; {bars}")
+    if here.chosen_without_proxy is not None:
+        change = here.chosen_without_proxy
+        print(f"without a proxy, by the same rule on dev: {change.method} against plain: {_changes(change)}")
     for change in here.against_stopped:
         print(f"{change.method} against {change.against}: {_changes(change)}")
     print(
@@ -96,7 +99,8 @@ def percent(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
-def _give_or_take(estimate: Estimate) -> str:
+def give_or_take(estimate: Estimate) -> str:
+    """A share in percent, and how far its interval reaches on its longer side."""
     reach = max(estimate.high - estimate.value, estimate.value - estimate.low)
     return f"{100 * estimate.value:.1f} ± {100 * reach:.1f}"
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from probes.estimates import Estimate, proportion
 from probes.files import now, write_json
 from studies.bundled import BUNDLED_BACKBONES
-from studies.shortcuts.printing import percent
+from studies.shortcuts.printing import give_or_take
 from studies.shortcuts.settings import METHODS, TEXT_ONLY, Sizes, noise_of
 from studies.shortcuts.summary import ranked_right
 
@@ -38,10 +38,12 @@ def run_quick(out: Path, sizes: Sizes = SIZES, steps: int = STEPS) -> int:
         steps: Of each training.
     """
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from rewardmodels.model import RewardModel
     from studies.shortcuts.runs import RunResult, prepare, train_method, train_proxy
 
+    disable_progress_bar()
     torch.set_num_threads(1)
     start = RewardModel.from_pretrained(BUNDLED_BACKBONES / "seeing", device="cpu")
     print(f"drawing {sizes.train_pairs} pairs in which the longer answer is better {STRENGTH:.0%} of the time")
@@ -81,13 +83,15 @@ def _accuracy(margins: npt.NDArray[np.float32], clusters: list[str]) -> Estimate
 
 
 def _print(found: dict[str, dict[str, Estimate]]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Pairs about unseen pictures ranked right, %", title_justify="left")
-    table.add_column("trained by")
+    title = "Pairs about unseen pictures ranked right, %"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trained by", no_wrap=True)
     for name in COLUMNS.values():
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(", ", ",\n").replace("shortcut ", "shortcut\n"), justify="right", no_wrap=True)
     for method, row in found.items():
-        table.add_row(method, *map(percent, row.values()))
+        table.add_row(method, *map(give_or_take, row.values()))
     Console().print(table)

@@ -71,6 +71,8 @@ class PlaceVerdict:
     """The exponent that dev pictures choose, ours; None where an exponent was not run, or none costs little enough."""
     chosen_finer: Gain | None
     """The same, with exponents between those that were fixed."""
+    chosen_without_proxy: Gain | None
+    """Plain training, rate and stop chosen on dev by the exponent's rule; None where half the rate was not run."""
     against_stopped: tuple[Gain, ...]
     """SFC as published against trainings that were stopped early, and know no proxy."""
     degradation_plain: Estimate
@@ -92,6 +94,7 @@ class PlaceVerdict:
                 name: found and {**found.to_dict(), "reaches": found.reaches(LARGEST_LOSS_CHOSEN)}
                 for name, found in chosen.items()
             },
+            "chosen_without_proxy": self.chosen_without_proxy and self.chosen_without_proxy.to_dict(),
             "against_stopped": [each.to_dict() for each in self.against_stopped],
             "degradation": {
                 PLAIN: self.degradation_plain.to_dict(),
@@ -148,6 +151,21 @@ def chosen_exponent(
     losses = {name: plain - summarise(folder, condition, name, seeds).dev.value for name in exponents}
     fitting = [name for name in exponents if losses[name] <= LARGEST_DEV_LOSS]
     return fitting[-1] if fitting else None
+
+
+def chosen_without_proxy(folder: Path, condition: Condition, seeds: Sequence[int]) -> tuple[Condition, str]:
+    """Rate and stop of plain training, chosen as the exponent is: what spends most of the same loss on dev pictures.
+
+    Returns:
+        Where it is measured, and the method; plain training to its end where nothing else costs little enough.
+
+    Raises:
+        InputError: If a run is missing.
+    """
+    plain = summarise(folder, condition, PLAIN, seeds).dev.value
+    tried = [(replace(condition, stop=stop), name) for stop in STOPS for name in (PLAIN, HALF_RATE)]
+    dev = {each: summarise(folder, *each, seeds).dev.value for each in tried}
+    return min((each for each in tried if plain - dev[each] <= LARGEST_DEV_LOSS), key=lambda each: dev[each])
 
 
 def gain(folder: Path, condition: Condition, method: str, seeds: Sequence[int]) -> Gain:
@@ -207,11 +225,20 @@ def _judge(folder: Path, condition: Condition, done: Done) -> PlaceVerdict:
         gain(folder, condition, PUBLISHED, seeds),
         chosen(EXPONENTS),
         chosen(FINER_EXPONENTS),
+        _chosen_without_proxy(folder, condition, [seed for seed in seeds if seed in done.get(HALF_RATE, ())]),
         tuple(_against_stopped(folder, condition, name, done) for name in (PLAIN, HALF_RATE) if name in done),
         summarise(folder, condition, PLAIN, seeds).degradation,
         summarise(folder, condition, PUBLISHED, seeds).degradation,
         mean(published - plain / 2, bounds=(-150.0, 150.0)),
     )
+
+
+def _chosen_without_proxy(folder: Path, condition: Condition, seeds: Sequence[int]) -> Gain | None:
+    if not seeds:
+        return None
+    at, name = chosen_without_proxy(folder, condition, seeds)
+    change = compare(folder, (at, name), (condition, PLAIN), seeds)
+    return Gain(name if at == condition else stopped(name), *change)
 
 
 def _against_stopped(folder: Path, condition: Condition, name: str, done: Done) -> Gain:

@@ -34,6 +34,7 @@ from studies.shortcuts.summary import Condition, Summary, summarise, transfer
 from studies.shortcuts.verdict import (
     Gain,
     chosen_exponent,
+    chosen_without_proxy,
     controls,
     gain,
     gain_of_stopping,
@@ -181,6 +182,35 @@ def test_the_exponent_is_the_largest_that_dev_pictures_allow(tmp_path: Path, mon
         monkeypatch.setattr("studies.shortcuts.verdict.LARGEST_DEV_LOSS", allowed)
         fitting = [name for name, loss in zip(EXPONENTS, losses, strict=True) if loss <= allowed]
         assert chosen_exponent(tmp_path, HERE, seeds) == (fitting[-1] if fitting else None)
+
+
+def test_rate_and_stop_without_a_proxy_spend_most_of_the_same_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_cells(tmp_path)
+    seeds = (1, 2)
+    dev = {
+        (stop, name): float(np.mean(by_loop(tmp_path, name, at, seeds)["dev"]))
+        for at, stop in enumerate((0.25, 1.0))
+        for name in ("plain", "half rate")
+    }
+    losses = {each: dev[1.0, "plain"] - value for each, value in dev.items()}
+    assert len(set(losses.values())) == 4
+    chosen = set()
+    for allowed in (0.0, *(loss + 1e-9 for loss in losses.values() if loss > 0), 1.0):
+        monkeypatch.setattr("studies.shortcuts.verdict.LARGEST_DEV_LOSS", allowed)
+        stop, name = max((each for each in dev if losses[each] <= allowed), key=lambda each: losses[each])
+        assert chosen_without_proxy(tmp_path, HERE, seeds) == (replace(HERE, stop=stop), name)
+        judged = verdict(tmp_path, complete(tmp_path, tasks(("headline",), seeds)))
+        assert judged is not None and judged.headline.chosen_without_proxy is not None
+        found = judged.headline.chosen_without_proxy
+        assert found.method == (name if stop == 1.0 else stopped(name))
+        away = by_loop(tmp_path, name, (0.25, 1.0).index(stop), seeds)["ood"]
+        assert found.ood.value == pytest.approx(
+            np.mean(away) - np.mean(by_loop(tmp_path, "plain", 1, seeds)["ood"]), abs=1e-9
+        )
+        chosen.add((stop, name))
+    assert len(chosen) > 1
 
 
 def test_exponents_between_are_chosen_among_once_all_were_run(tmp_path: Path) -> None:
