@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studies.bench_child import config_from, result_of, run_child
-from studies.capture.process import resident
+from studies.bench_process import resident
 
 GENERATED, GIVEN = "generated", "given"
 WORDS = ("cat", "dog", "ball", "tree")

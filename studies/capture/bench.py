@@ -11,9 +11,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from probes.inputs import InputError
+from studies.bench_process import Run, processes_in_turn, shares
 from studies.bench_results import check_out, in_order
 from studies.capture.config import KINDS, CaptureBench, CellKey, label, plan, timed_pairs
-from studies.capture.process import Run, in_process
+from studies.capture.process import in_process
 from studies.capture.results import (
     CaptureCell,
     CaptureResults,
@@ -97,22 +98,15 @@ def _check(config: CaptureBench) -> None:
 
 
 def _measure(config: CaptureBench, key: CellKey, plains: Plains) -> CaptureCell:
-    """Run plain and measured processes in turn, in an order that turns round every time."""
+    """Run plain and measured processes; plain ones that a length has already serve it again."""
     baseline = KINDS[key.kind].baseline
     known = plains.get((baseline, key.length))
-    plain: list[Run] = list(known or ())
-    ours: list[Run] = []
-    wanted = timed_pairs(config, key)
-    count = min(config.processes, wanted)
-    for turn in range(count):
-        pairs = wanted // count + (turn < wanted % count)
-        if known is None and turn % 2 == 0:
-            plain.append(in_process(config, key, 0, baseline))
-        ours.append(in_process(config, key, pairs))
-        if known is None and turn % 2 == 1:
-            plain.append(in_process(config, key, 0, baseline))
-        if plain[-1].error or ours[-1].error:
-            break
+    ours, plain = processes_in_turn(
+        shares(timed_pairs(config, key), config.processes),
+        lambda pairs: in_process(config, key, pairs),
+        lambda: in_process(config, key, 0, baseline),
+        known,
+    )
     if known is None and len(plain) == config.processes:
         plains[baseline, key.length] = plain
     return make_cell(config, key, plain, ours)

@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from probes.attention import AttentionRecorder, attention_factors
+from studies.bench_process import Ready
 from studies.capture.config import CaptureBench, CellKey, image_spans
 
 VOCABULARY = 256
 """Words of the decoder: few, so that logits weigh nothing."""
-
-Ready = contextlib.AbstractContextManager[Callable[[], Any]]
-"""Enters what must stand before the clock starts, gives what is timed, and leaves it."""
 
 
 class Prompt(NamedTuple):

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from probes.files import write_bytes
+from studies.bench_cells import first_error, paired_numbers, within
 from studies.bench_child import config_from
+from studies.bench_process import OUT_OF_MEMORY, Run
 from studies.bench_results import (
     cells_before,
     kept_cells,
-    median,
-    pairwise,
-    quotient,
     refusing_others,
     settings_of,
     this_machine,
     with_nan,
 )
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, plan, predicted_bytes
-from studies.capture.process import OUT_OF_MEMORY, Run
 
 __all__ = ["CaptureCell", "CaptureResults", "make_cell", "read_results", "write_results"]
 
@@ -97,39 +95,21 @@ class CaptureResults:
 
 def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Sequence[Run]) -> CaptureCell:
     """A cell from its own processes and those of its plain forward."""
-    own = next((run.error for run in ours if run.error), None)
-    other = next((run.error for run in plain if run.error), None)
-    error = own or (f"plain forward: {other}" if other else None)
-    ours, plain = [run for run in ours if not run.error], [run for run in plain if not run.error]
-
-    def pooled(name: str) -> list[float]:
-        return [value for run in ours for value in getattr(run, name)]
-
-    time_ratios = pairwise(pooled("seconds"), pooled("plain_seconds"))
-    time_ratio = median(time_ratios)
-    peak, plain_peak = median([run.peak for run in ours]), median([run.peak for run in plain])
-    increment = median([run.peak - run.loaded for run in ours])
-    plain_increment = median([run.peak - run.loaded for run in plain])
-    peak_ratio = quotient(peak, plain_peak)
+    error = first_error(ours, plain, "plain forward")
+    numbers = paired_numbers(ours, ours, plain)
+    time, peak_ratio = numbers.pop("time"), numbers["peak_ratio"]
+    del numbers["plain_increment"]
     bar = next((bar for start, bar in KINDS[key.kind].time_bars if key.length >= start), None)
     return CaptureCell(
         kind=key.kind,
         length=key.length,
         rows=key.rows,
-        time_ratio=time_ratio,
-        cpu_ratio=median(pairwise(pooled("cpu_seconds"), pooled("plain_cpu_seconds"))),
-        peak_ratio=peak_ratio,
-        increment_ratio=quotient(increment, plain_increment),
-        seconds=median(pooled("seconds")),
-        plain_seconds=median(pooled("plain_seconds")),
-        peak=peak,
-        plain_peak=plain_peak,
-        increment=increment,
-        pairs=len(pooled("seconds")),
+        time_ratio=time.value,
+        pairs=sum(len(run.seconds) for run in ours if not run.error),
         predicted=predicted_bytes(config, key),
         error=error,
-        time_ratios=tuple(time_ratios),
-        passes=None if bar is None else error is None and time_ratio <= bar and peak_ratio <= MEMORY_BAR,
+        passes=within([(time.value, bar), (peak_ratio, None if bar is None else MEMORY_BAR)], error),
+        **numbers,
     )
 
 

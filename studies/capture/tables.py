@@ -5,13 +5,11 @@ Numbers in, text out: measures nothing. No torch.
 
 from collections.abc import Sequence
 
+from studies.bench_tables import GIGABYTE, MEGABYTE, markdown_table
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CellKey, label
 from studies.capture.results import CaptureCell, CaptureResults, closest_peer
 
 __all__ = ["claim", "markdown", "print_capture", "series_of"]
-
-MEGABYTE = 2**20
-GIGABYTE = 2**30
 
 
 def print_capture(results: CaptureResults) -> None:
@@ -59,14 +57,14 @@ def markdown(results: CaptureResults) -> str:
     config = results.config
     lengths = list(config.lengths)
     head = ["", *(f"{length:,} tokens" for length in lengths)]
-    lines = [_row(head), _row(["---"] * len(head))]
     by_key = {cell.key: cell for cell in results.cells}
+    table = []
     for kind, rows in series_of(results.cells):
         found = [by_key.get(CellKey(kind, length, rows)) for length in lengths]
         if any(found):
-            lines.append(_row([_name(kind, rows), *(_ratios(cell) for cell in found)]))
+            table.append([_name(kind, rows), *(_ratios(cell) for cell in found)])
     apart = [cell for cell in results.cells if cell.kind in ("padded", "decode")]
-    lines += ["", *(f"{_apart(results, cell)}" for cell in apart)]
+    lines = [*markdown_table(head, table), "", *(_apart(results, cell) for cell in apart)]
     return "\n".join([*lines, "", _measured(results)])
 
 
@@ -178,7 +176,3 @@ def _bars(results: CaptureResults) -> str:
         "Bars: time 1.15 from 1,024 tokens and 1.05 from 4,096, per head 1.10, decode steps 1.25; memory "
         f"{MEMORY_BAR:.2f}. {len(barred) - len(missed)} of {len(barred)} cells that have one hold it{which}."
     )
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

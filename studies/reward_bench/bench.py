@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from probes.inputs import InputError
+from studies.bench_process import Run
 from studies.bench_results import check_out, in_order
-from studies.capture.process import Run
 from studies.options import refuse_below
 from studies.reward_bench.config import KINDS, RewardBench
 from studies.reward_bench.process import in_process

@@ -5,14 +5,13 @@ Knows nothing of cells, medians, bars or tables; imports torch only where a proc
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from studies.bench_child import config_from, result_of, run_child
-from studies.capture.process import Run, forget_peak, limit_memory, resident, why
+from studies.bench_child import config_from
+from studies.bench_process import Run, forget_peak, in_child, limit_memory, print_run, resident
 from studies.reward_bench.config import KINDS, RewardBench, timed_pairs
 
 __all__ = ["in_process", "main", "remember", "take_turns"]
@@ -30,10 +29,7 @@ def in_process(config: RewardBench, task: str, name: str) -> Run:
         The run; one that failed carries its error instead of numbers.
     """
     given = {"config": {**asdict(config), "out": None}, "task": task, "name": name}
-    done = run_child(__name__, given, config.threads, subprocess.PIPE)
-    if done.returncode:
-        return Run(error=why(done.returncode, done.stderr))
-    return Run(**result_of(done))
+    return in_child(__name__, given, config.threads)
 
 
 def main(task: str) -> None:
@@ -44,7 +40,7 @@ def main(task: str) -> None:
     tasks: dict[str, Callable[[RewardBench, str, Path], Run]] = {"time": take_turns, "memory": remember}
     with TemporaryDirectory() as folder:
         run = tasks[given["task"]](config_from(RewardBench, given["config"]), given["name"], Path(folder))
-    print(json.dumps(asdict(run)))
+    print_run(run)
 
 
 def take_turns(config: RewardBench, kind: str, folder: Path) -> Run:

@@ -3,16 +3,12 @@
 Numbers in, text out: measures nothing. No torch.
 """
 
-from collections.abc import Sequence
-
-from probes.estimates import Estimate
+from studies.bench_cells import verdict
+from studies.bench_tables import GIGABYTE, MEGABYTE, counted, least_to_most, markdown_table, with_interval
 from studies.reward_bench.config import ARMS, KINDS, THROUGHPUT_BAR, RewardBench
-from studies.reward_bench.results import RewardCell, RewardResults, verdict
+from studies.reward_bench.results import RewardCell, RewardResults
 
 __all__ = ["markdown", "print_reward"]
-
-MEGABYTE = 2**20
-GIGABYTE = 2**30
 
 
 def print_reward(results: RewardResults) -> None:
@@ -38,7 +34,7 @@ def print_reward(results: RewardResults) -> None:
         table.add_row(
             KINDS[cell.kind].label,
             KINDS[cell.kind].against.replace("`", ""),
-            _with_interval(cell.time),
+            with_interval(cell.time),
             *(f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio)),
             *(absolute if roomy else ()),
             "\n".join(f"{name} {found}" for name, found in _verdicts(cell).items()),
@@ -58,10 +54,10 @@ def _failure(config: RewardBench, cell: RewardCell) -> str:
 def markdown(results: RewardResults) -> str:
     """The documentation's block: a row for each comparison, then what was trained, how, and on what."""
     config = results.config
-    time = f"time, {_count(config.threads, 'thread')} [95 %]"
-    peak = f"peak memory, {_count(config.processes, 'process')} each"
+    time = f"time, {counted(config.threads, 'thread')} [95 %]"
+    peak = f"peak memory, {counted(config.processes, 'process')} each"
     head = ["Training", "beside", "pairs of steps", time, "processor time", peak, "beyond the loaded model", "bars"]
-    lines = [_row(head), _row(["---"] * len(head)), *(_row(_columns(results.config, cell)) for cell in results.cells)]
+    lines = markdown_table(head, [_columns(config, cell) for cell in results.cells])
     return "\n".join([*lines, "", _measured(results), "", _trained(results)])
 
 
@@ -69,9 +65,9 @@ def _columns(config: RewardBench, cell: RewardCell) -> list[str]:
     kind = KINDS[cell.kind]
     if cell.error:
         return [kind.label, kind.against, "–", _failure(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
-    throughput = f"; steps a second {_with_interval(cell.throughput)}" if cell.kind == "text" else ""
+    throughput = f"; steps a second {with_interval(cell.throughput)}" if cell.kind == "text" else ""
     others = (f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio))
-    time = f"{_with_interval(cell.time)}{throughput}"
+    time = f"{with_interval(cell.time)}{throughput}"
     return [kind.label, kind.against, str(cell.time.n), time, *others, _bars(cell)]
 
 
@@ -96,10 +92,6 @@ def _verdicts(cell: RewardCell) -> dict[str, str]:
     return dict.fromkeys(found, "not measured") if cell.error else found
 
 
-def _with_interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-
-
 def _measured(results: RewardResults) -> str:
     machine, cells = results.machine, results.cells
     names = ("torch", "transformers", "trl", "peft")
@@ -108,14 +100,14 @@ def _measured(results: RewardResults) -> str:
     steps = [cell.plain_seconds for cell in cells if not cell.error] or [0.0]
     where = {"cpu": "CPU", "cuda": "GPU", "auto": "GPU if there is one, else CPU"}[results.config.device]
     return (
-        f"Ratios over the training beside it: of the time of a step, medians of {_range(pairs, 'd')} pairs of steps "
-        "that alternated in one process, batches and logging included, with the exact interval of a median; of its "
-        "processor time, which other work on the machine disturbs less; and of peak memory, of "
-        f"{_count(results.config.processes, 'process')} a training, with and without the libraries and weights that "
+        f"Ratios over the training beside it: of the time of a step, medians of {least_to_most(pairs, 'd')} pairs of "
+        "steps that alternated in one process, batches and logging included, with the exact interval of a median; of "
+        "its processor time, which other work on the machine disturbs less; and of peak memory, of "
+        f"{counted(results.config.processes, 'process')} a training, with and without the libraries and weights that "
         "are there before the first step. A bar of time holds where the whole interval is within it, is missed where "
         "all of it is beyond, and is undecided otherwise; memory has no interval. Steps beside it took "
-        f"{_range(steps, '.2f')} s in {results.config.dtype} on {machine.get('cores')} cores, "
-        f"{_count(results.config.threads, 'thread')} (device: {where}; {versions}). TRL tokenizes before training, "
+        f"{least_to_most(steps, '.2f')} s in {results.config.dtype} on {machine.get('cores')} cores, "
+        f"{counted(results.config.threads, 'thread')} (device: {where}; {versions}). TRL tokenizes before training, "
         "which is not timed; ours renders and tokenizes in every step, which is."
     )
 
@@ -133,32 +125,9 @@ def _trained(results: RewardResults) -> str:
     if any(ARMS[kind].reads == "images" for kind in kinds):
         said.append(
             f"Images: a random LLaVA classifier (decoder of hidden {config.hidden}, {config.layers} layers), "
-            f"{_count(config.batch, 'pair')} a step, {config.image_tokens} of about {config.tokens} tokens a "
+            f"{counted(config.batch, 'pair')} a step, {config.image_tokens} of about {config.tokens} tokens a "
             f"conversation are the image's. With LoRA, adapters of rank {config.lora} on all linear layers of the "
             "decoder are trained, and the head; a branch has its own on the same frozen weights. Otherwise all but the "
             "image encoder is trained, and a full copy as the proxy doubles that."
         )
     return " ".join(said)
-
-
-def _range(values: Sequence[float], form: str) -> str:
-    """The least and the most, or both at once.
-
-    >>> _range([3, 1], "d"), _range([0.5], ".2f")
-    ('1 to 3', '0.50')
-    """
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return low if low == high else f"{low} to {high}"
-
-
-def _count(number: int, of: str) -> str:
-    """A number of things.
-
-    >>> _count(1, "pair"), _count(2, "process")
-    ('1 pair', '2 processes')
-    """
-    return f"{number} {of}{'' if number == 1 else 'es' if of.endswith('s') else 's'}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

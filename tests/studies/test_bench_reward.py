@@ -18,7 +18,7 @@ import torch
 from transformers import TrainerCallback
 
 from probes.inputs import InputError
-from studies.capture.process import OUT_OF_MEMORY, Run
+from studies.bench_process import OUT_OF_MEMORY, Run
 from studies.cli import main as command
 from studies.reward_bench import bench, page, process
 from studies.reward_bench.arms import build_trainer

@@ -15,11 +15,12 @@ from PIL import Image
 
 from probes.files import digest_of_file
 from probes.inputs import InputError
+from studies import bench_process
+from studies.bench_process import OUT_OF_MEMORY, Run
 from studies.capture import bench, page, process
 from studies.capture.bench import run_capture
 from studies.capture.config import KINDS, MEMORY_BAR, OURS, CaptureBench, CellKey, image_spans, plan, predicted_bytes
 from studies.capture.forwards import decoder, prepared, prompt, ready
-from studies.capture.process import OUT_OF_MEMORY, Run
 from studies.capture.results import CaptureCell, CaptureResults, closest_peer, make_cell, read_results
 from studies.capture.tables import claim, markdown, print_capture
 
@@ -136,14 +137,15 @@ def test_a_cell_over_its_memory_limit_is_a_result_with_its_size(kind: str) -> No
 
 def test_what_a_failed_process_says_is_told_apart() -> None:
     wrapped = "RuntimeError: DefaultCPUAllocator: can't allocate memory\n\nNNsightException: see above"
-    assert process.why(1, wrapped) == process.why(-9, "") == OUT_OF_MEMORY
-    assert process.why(1, "Traceback\nValueError: no such kind\n") == "ValueError: no such kind"
-    assert process.why(3, "") == "exit status 3"
-    assert process.why(-11, "") == "ended by SIGSEGV"
+    assert bench_process.why(1, wrapped) == bench_process.why(-9, "") == OUT_OF_MEMORY
+    assert bench_process.why(1, "Traceback\nValueError: no such kind\n") == "ValueError: no such kind"
+    assert bench_process.why(3, "") == "exit status 3"
+    assert bench_process.why(-11, "") == "ended by SIGSEGV"
 
 
 def test_every_kind_of_plain_forward_is_timed_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "limit_memory", lambda _: None)
+    for module in (process, bench_process):
+        monkeypatch.setattr(module, "limit_memory", lambda _: None)
     for kind, pairs in (("rows", 3), ("padded", 2), ("decode", 1), ("plain", 0)):
         run = process.run_here(SMALL, CellKey("rows" if kind == "plain" else kind, 64, 4), pairs, kind)
         assert len(run.seconds) == len(run.plain_seconds) == len(run.cpu_seconds) == pairs

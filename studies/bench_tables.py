@@ -1,0 +1,45 @@
+"""What the tables of benches share: tables of Markdown, ratios with their intervals, and counts in words."""
+
+from collections.abc import Iterable, Sequence
+
+from probes.estimates import Estimate
+
+MEGABYTE = 2**20
+GIGABYTE = 2**30
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table.
+
+    >>> markdown_table(["a", "b"], [["1", "2"]])
+    ['| a | b |', '| --- | --- |', '| 1 | 2 |']
+    """
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def with_interval(estimate: Estimate) -> str:
+    """A ratio and its interval.
+
+    >>> with_interval(Estimate(1.2, 9, 1.125, 1.3))
+    '1.20 [1.12, 1.30]'
+    """
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def least_to_most(values: Sequence[float], form: str) -> str:
+    """The least and the most, or both at once.
+
+    >>> least_to_most([3, 1], "d"), least_to_most([0.5], ".2f")
+    ('1 to 3', '0.50')
+    """
+    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def counted(number: int, of: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "pair"), counted(2, "process")
+    ('1 pair', '2 processes')
+    """
+    return f"{number} {of}{'' if number == 1 else 'es' if of.endswith('s') else 's'}"
