@@ -38,13 +38,15 @@ test: $(TEST_INSTALLED)
 test-all: $(TEST_INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Both benches with their defaults, on quiet cores; the other tools come with the test extra. README, docs and figure
+# The benches with their defaults, on quiet cores; the other tools come with the test extra. README, docs and figure
 # are filled from it.
 bench: $(TEST_INSTALLED)
 	$(BIN)/sightcheck bench capture --out docs/bench/capture.json --overwrite || [ $$? -eq 1 ]
 	$(BIN)/python -m studies.capture.page
 	$(BIN)/sightcheck bench reward --out docs/bench/reward.json --overwrite || [ $$? -eq 1 ]
 	$(BIN)/python -m studies.reward_bench.page
+	$(BIN)/sightcheck bench inside --out docs/bench/inside.json --overwrite || [ $$? -eq 1 ]
+	$(BIN)/python -m studies.inside_bench.page
 
 lint: $(TEST_INSTALLED)
 	$(BIN)/ruff check .

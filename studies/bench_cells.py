@@ -62,7 +62,8 @@ class PairedCell:
         """Plain JSON values: NaN is null."""
         record = asdict(self)
         estimates = {name: value.to_dict() for name, value in vars(self).items() if isinstance(value, Estimate)}
-        return without_nan({**record, **estimates})
+        plain: dict[str, Any] = without_nan({**record, **estimates})
+        return plain
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:

@@ -114,6 +114,13 @@ VERBS = {
         "what training a reward model costs beside TRL's trainer, and with a text-only proxy",
         "sightcheck bench reward --kinds text branch-removed --out runs/reward.json",
     ),
+    "bench inside": Verb(
+        "studies.inside_bench.cli",
+        "InsideBench",
+        "run",
+        "what hidden attention and routing cost beside a plain forward pass, and whether both are exact",
+        "sightcheck bench inside --kinds routing --lengths 1024 4096 --out runs/inside.json",
+    ),
     "reward train": Verb(
         "studies.reward.train",
         "TrainConfig",

@@ -111,6 +111,8 @@ WITHOUT_TORCH = (
     "studies.doctor.memory",
     "studies.reward.asking",
     "studies.fixed_study",
+    "studies.inside_bench.cli",
+    "studies.inside_bench.bench",
     "studies.language.command",
     "studies.language.items",
     "studies.language.settings",

@@ -1,0 +1,1 @@
+"""What looking inside hybrid and mixture-of-experts decoders costs."""

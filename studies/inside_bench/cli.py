@@ -1,0 +1,19 @@
+"""`sightcheck bench inside`: what looking inside decoders costs. It knows the exit status; the measuring is `bench`."""
+
+from studies.inside_bench.config import InsideBench
+
+__all__ = ["InsideBench", "run"]
+
+
+def run(config: InsideBench) -> int:
+    """Measure and print; returns 0 if all is equal and every bar holds by the medians, 1 if not or a cell failed.
+
+    Raises:
+        InputError: As `run_inside`.
+    """
+    from studies.bench_results import telling_how_to_go_on
+    from studies.inside_bench.bench import run_inside
+
+    with telling_how_to_go_on("bench inside", config):
+        results = run_inside(config)
+    return 0 if results.passes else 1
