@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 
 class PaddingWatch:
@@ -22,6 +23,8 @@ class PaddingWatch:
         self._modules = [model] if model is decoder else [model, decoder]
         config: Any = getattr(model, "config", None)
         self._named_for_decoder = bool(getattr(config, "is_encoder_decoder", False)) and model is not decoder
+        self.cached = False
+        """Whether the last forward went on from a cache that held tokens, as far as caches count them."""
         self._mask: Tensor | None = None
         self._without = False
         self._from_model = False
@@ -55,6 +58,7 @@ class PaddingWatch:
         # torch adds a hook first and says a moment later that it takes keywords: another thread may run in between.
         if threading.get_ident() != self._thread or keywords is None:
             return
+        self.cached = _holds_tokens(keywords.get("past_key_values"))
         outer = module is self._modules[0] and len(self._modules) > 1
         name = "decoder_attention_mask" if outer and self._named_for_decoder else "attention_mask"
         given = keywords.get(name)
@@ -66,6 +70,15 @@ class PaddingWatch:
             self._mask = None if plain is None else plain.detach()
             self._without = given is None
         self._from_model = outer
+
+
+def _holds_tokens(cache: Any) -> bool:
+    if not isinstance(cache, Cache):
+        return False
+    try:
+        return bool(cache.get_seq_length() > 0)
+    except ValueError:  # None of its layers counts tokens: it is of a decoder without attention.
+        return False
 
 
 def _bound(module: nn.Module, args: tuple[Any, ...]) -> dict[str, Any]:

@@ -38,8 +38,9 @@ class _Call(NamedTuple):
 class RoutingRecorder:
     """Records, while entered, which experts each token goes to, with which weights and scores.
 
-    One recorder follows one batch of sequences from its prompt on: a forward, or a prefill and its decode steps. It
-    hears the forwards of the thread that entered it. Padding, by the forward's `attention_mask` (batch, tokens), is
+    One recorder follows one batch of sequences from its prompt on: a forward, or a prefill and its decode steps. Beams
+    swap sequences from step to step, unnoticed: generate without. It hears the forwards of the thread that entered it.
+    Padding, by the forward's `attention_mask` (batch, tokens), is
     left out. Memory: layers x tokens x experts numbers.
 
     Args:
@@ -50,8 +51,8 @@ class RoutingRecorder:
     Raises:
         InputError: If a layer has no experts; the message names those that do.
         UnsupportedRouting: At once, if a router's class is not known; at the call, if its choices are not those of its
-            rule, padding is not known, or the call does not go on where the last one ended; on leaving, if a layer
-            never ran.
+            rule, padding is not known, the call does not go on where the last one ended, or goes on from a cache that
+            was filled before; on leaving, if a layer never ran.
     """
 
     def __init__(
@@ -71,16 +72,15 @@ class RoutingRecorder:
         if self._state != "new":
             raise RuntimeError("a RoutingRecorder is used once: make another for the next forward")
         self._state = "open"
-        self._hooks.start()
+        self._hooks.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hooks.stop()
         self._state = "broken"
+        self._hooks.__exit__(kind, error, trace)
         if kind is None:
-            self._hooks.require_called()
             self._state = "done"
 
     def by_layer(self) -> dict[int, LayerRouting]:

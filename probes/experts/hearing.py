@@ -6,7 +6,9 @@ images or answers.
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +49,17 @@ OnShared = Callable[[ExpertLayer, Place, Tensor], Tensor | None]
 
 
 class ExpertHooks:
-    """While started, tells of the calls of some mixtures of experts in this thread.
+    """While entered, tells of the calls of some mixtures of experts in this thread.
 
     Args:
         model: A transformers model, or its decoder.
         layers: The mixtures concerned.
         on_router: See `OnRouter`.
         on_shared: See `OnShared`; None leaves shared experts without hooks.
+
+    Raises:
+        UnsupportedRouting: At the call, if it does not go on where the last one ended, goes on from what was not heard,
+            or gives something else than it should; on leaving, if a router never ran.
     """
 
     def __init__(
@@ -68,40 +74,32 @@ class ExpertHooks:
         self._padding = PaddingWatch(model, find_decoder(model))
         self._places: dict[int, Place] = {}
         self._silent = set(layers)
-        self._thread = 0
-        self._handles: list[Any] = []
+        self._stack, self._thread = ExitStack(), 0
 
-    def start(self) -> None:
-        """Put the hooks on, for a new sequence."""
+    def __enter__(self) -> Self:
         self._thread = threading.get_ident()
         self._places, self._silent = {}, set(self._layers)
         self._padding.start()
+        self._stack.callback(self._padding.stop)
         for layer, mixture in self._layers.items():
             enter, leave = self._entering(mixture), self._routing(mixture)
-            self._handles += [
-                self._modules[layer].register_forward_pre_hook(enter, with_kwargs=True),
-                mixture.router.register_forward_hook(leave),
-            ]
+            self._add(self._modules[layer].register_forward_pre_hook(enter, with_kwargs=True))
+            self._add(mixture.router.register_forward_hook(leave))
             for module in mixture.shared.values() if self._on_shared else ():
-                self._handles.append(module.register_forward_hook(self._sharing(mixture)))
+                self._add(module.register_forward_hook(self._sharing(mixture)))
+        return self
 
-    def stop(self) -> None:
-        """Take the hooks off."""
-        self._padding.stop()
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def require_called(self) -> None:
-        """Refuse layers whose router never ran.
-
-        Raises:
-            UnsupportedRouting: For the first such layer.
-        """
-        for layer in sorted(self._silent):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        for layer in sorted(self._silent) if kind is None else ():
             raise self._layers[layer].refuse(
                 "it never ran in this thread", "call the model inside the block, and uncompiled"
             )
+
+    def _add(self, handle: Any) -> None:
+        self._stack.callback(handle.remove)
 
     def _entering(self, mixture: ExpertLayer) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], named: Any = None) -> None:
@@ -115,6 +113,11 @@ class ExpertHooks:
     def _place(self, mixture: ExpertLayer, batch: int, count: int) -> Place:
         before = self._places.get(mixture.layer)
         first = 0 if before is None else before.first + before.tokens
+        if before is None and self._padding.cached:
+            raise mixture.refuse(
+                "the model goes on from a cache whose tokens were not heard",
+                "enter before the first forward, with the whole prompt",
+            )
         if before is not None and (batch != before.batch or (count > 1 and not self._padding.reaches(first + count))):
             raise mixture.refuse(
                 "the model was called afresh instead of going on with a cache",

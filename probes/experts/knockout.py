@@ -33,6 +33,7 @@ class ExpertKnockout:
             of them are taken away nothing is left to scale. Off, as a missing expert leaves a gap.
         generated: Whether tokens past `tokens` (decode steps) go without too.
         rules: See `probes.routing.RoutingRecorder`.
+        strength: How much is taken away: 1 is all, and less fades the experts.
 
     Raises:
         InputError: For layers without experts or shared experts, experts that there are not, and for a knock-out
@@ -50,6 +51,7 @@ class ExpertKnockout:
         renormalize: bool = False,
         generated: bool = False,
         rules: Mapping[str, RouterRule] | None = None,
+        strength: float = 1.0,
     ) -> None:
         wanted = {layer: sorted(set(chosen)) for layer, chosen in (experts or {}).items()}
         if not any(wanted.values()) and not shared:
@@ -66,20 +68,18 @@ class ExpertKnockout:
             able = [layer for layer, each in expert_layers(model, None, rules).items() if each.shared]
             raise InputError(f"layers {bare} have no shared experts; those that do are {able}")
         self._tokens, self._wanted, self._shared = tokens.cpu(), wanted, frozenset(shared)
-        self._renormalize = renormalize
+        self._renormalize, self._left = renormalize, 1.0 - strength
         self._generated = torch.full((tokens.shape[0],), generated)
         self._hooks = ExpertHooks(model, mixtures, self._route, self._share)
 
     def __enter__(self) -> Self:
-        self._hooks.start()
+        self._hooks.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hooks.stop()
-        if kind is None:
-            self._hooks.require_called()
+        self._hooks.__exit__(kind, error, trace)
 
     def _route(self, mixture: ExpertLayer, place: Place, routed: Routed) -> Tensor | None:
         concerned = self._concerned(mixture, place)
@@ -88,7 +88,7 @@ class ExpertKnockout:
             return None
         device = routed.indices.device
         gone = torch.isin(routed.indices, torch.tensor(chosen, device=device)) & concerned.to(device)[:, None]
-        left = routed.weights.masked_fill(gone, 0.0)
+        left = torch.where(gone, self._left * routed.weights, routed.weights)
         if not self._renormalize:
             return left
         whole, rest = routed.weights.sum(dim=-1, keepdim=True), left.sum(dim=-1, keepdim=True)
@@ -99,7 +99,7 @@ class ExpertKnockout:
         concerned = self._concerned(mixture, place)
         if mixture.layer not in self._shared or not concerned.any():
             return None
-        return output.masked_fill(concerned.to(output.device)[:, None], 0.0)
+        return torch.where(concerned.to(output.device)[:, None], self._left * output, output)
 
     def _concerned(self, mixture: ExpertLayer, place: Place) -> Tensor:
         """(batch x tokens,) of a call: which tokens go without."""

@@ -111,14 +111,14 @@ class MixerHooks:
             if threading.get_ident() != self._thread or named is None:
                 return
             call = MixerCall(layer, module, self._readers[layer], _argument(named, args, 2, "attention_mask"))
-            if layer in self._ran:
-                raise call.refuse("it ran a second time", "use one recorder for each forward")
             cache = _argument(named, args, 1, "cache_params")
             if cache is not None and cache.get_recurrent_state(layer) is not None:
                 raise call.refuse(
                     "it goes on from a cache, whose earlier tokens are gone",
-                    "run prompt and answer in one forward, as traces do",
+                    "generate first, and then run prompt and answer in one forward, as trace_mixers does",
                 )
+            if layer in self._ran:
+                raise call.refuse("it ran a second time", "use one recorder for each forward")
             packed = [name for name in _PACKING if named.get(name) is not None]
             if packed:
                 raise call.refuse(

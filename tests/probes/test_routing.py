@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from probes.experts.knockout import ExpertKnockout
 from probes.experts.layers import UnsupportedRouting, expert_layers
 from probes.experts.records import TEXT, joined
 from probes.experts.rules import RouterRule, choose
@@ -147,6 +148,39 @@ def test_a_generation_with_a_cache_is_recorded_step_by_step(name: str) -> None:
     assert np.array_equal(stepped.samples, whole.samples) and np.array_equal(stepped.columns, whole.columns)
     assert np.array_equal(np.sort(stepped.indices), np.sort(whole.indices))
     np.testing.assert_allclose(stepped.kept_affinities, whole.kept_affinities, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["latent", "mixtral"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_steps_on_a_cache_that_was_filled_before_are_refused(name: str, masked: bool) -> None:
+    """Their columns, and which of them is padding, are not those of a first forward."""
+    model, inputs = decoder(name), padded()
+    mask = torch.cat([inputs["attention_mask"], torch.ones(3, 1, dtype=torch.long)], dim=1)
+    with torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+        step = {"input_ids": inputs["input_ids"][:, -1:], "past_key_values": cache}
+        with (
+            pytest.raises(UnsupportedRouting, match="a cache whose tokens were not heard; enter before the first"),
+            RoutingRecorder(model),
+        ):
+            model(**step, attention_mask=mask if masked else None)
+    tokens = torch.ones(3, 1, dtype=torch.bool)
+    layer = next(iter(expert_layers(model)))
+    with (
+        pytest.raises(UnsupportedRouting, match="a cache whose tokens were not heard"),
+        torch.no_grad(),
+        ExpertKnockout(model, tokens, {layer: [0]}),
+    ):
+        model(**step, attention_mask=mask if masked else None)
+
+
+def test_padding_on_the_right_is_left_out_too() -> None:
+    model, left = decoder("nemotron"), padded()
+    right = {name: torch.stack([row.roll(-3 * at) for at, row in enumerate(each)]) for name, each in left.items()}
+    first, second = record_routing(model, left), record_routing(model, right)
+    for layer, record in first.items():
+        assert np.array_equal(np.sort(record.indices), np.sort(second[layer].indices))
+        np.testing.assert_allclose(record.affinities, second[layer].affinities, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", UNDER_LLAVA)

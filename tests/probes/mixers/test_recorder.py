@@ -10,6 +10,7 @@ from torch import Tensor
 from probes.attention import UnsupportedAttention, attention_factors, attention_layers
 from probes.inputs import InputError
 from probes.mixers import readers
+from probes.mixers.knockout import MixerKnockout
 from probes.mixers.sums import FORMS
 from probes.state_space import MixerRecorder, hidden_attention, hidden_attention_factors, mixer_layers
 from tests.probes.mixers.models import BUILDERS, build, tokens
@@ -158,6 +159,32 @@ def test_a_prefill_with_a_cache_is_read_and_its_continuation_refused() -> None:
         MixerRecorder(model, [(0, 1)], {"rows": mask_of([0], length=1)}),
     ):
         model(ids[:, :1], past_key_values=cache, use_cache=True)
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_decode_steps_are_refused_with_the_way_round_them(family: str) -> None:
+    """A step's scan takes the state of all earlier tokens, and they themselves are gone; the prefill's is read."""
+    model, ids = build(family), tokens(2, LENGTH)
+    message = r"it goes on from a cache, whose earlier tokens are gone; generate first, and then run prompt and answer"
+    recorder = MixerRecorder(model, SPANS, {"rows": mask_of(ROWS)})
+    knockout = MixerKnockout(model, mask_of(ROWS), [SPANS, SPANS])
+    for each in (recorder, knockout):
+        with pytest.raises(UnsupportedAttention, match=message), torch.no_grad(), each:
+            model.generate(ids, max_new_tokens=3, do_sample=False, eos_token_id=None)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("family", ["nemotron_h", "mamba", "qwen3_5"])
+def test_a_right_padded_batch_equals_its_rows_alone(family: str) -> None:
+    model, length = build(family), 31
+    ids = tokens(2, LENGTH)
+    ids[1, length:] = 0
+    mask = (torch.arange(LENGTH) < torch.tensor([[LENGTH], [length]])).long()
+    rows = mask_of([])
+    rows[0, ROWS] = rows[1, [28, 30]] = rows[1, 33] = True
+    found = hidden_attention_factors(model, {"input_ids": ids, "attention_mask": mask}, rows, [SPANS, SPANS])
+    alone = hidden_attention_factors(model, {"input_ids": ids[1:, :length]}, [28, 30], SPANS)
+    close(found[1:], alone)
 
 
 @pytest.mark.parametrize("family", ["nemotron_h", "mamba", "falcon_h1_without_norm", "qwen3_5"])
