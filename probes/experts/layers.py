@@ -69,7 +69,8 @@ class ExpertLayer:
         Raises:
             UnsupportedRouting: If the router's groups do not divide its experts.
         """
-        if self.rule.groups is None:
+        only = self.rule.groups_if
+        if self.rule.groups is None or (only is not None and getattr(self.router, only[0], None) != only[1]):
             return NO_GROUPS
         groups, kept = (getattr(self.router, name, None) for name in self.rule.groups)
         if not isinstance(groups, int) or not isinstance(kept, int) or groups < 1 or self.count % groups:

@@ -23,7 +23,7 @@ SLACK = 1e-6
 class Grouping(NamedTuple):
     """Experts in equal, neighbouring groups, of which only the best take part in the choice (DeepSeek-V3's report).
 
-    A group ranks by the sum of its `best` highest scores.
+    A group ranks by the sum of its `best` highest scores: two of them there, and one in DeepSeek-V2.
     """
 
     groups: int = 1
@@ -44,16 +44,21 @@ class RouterRule:
             there is none.
         groups: Names of the router's own numbers of groups and of groups kept; None if it knows no groups.
         best: How many of a group's highest scores are summed to rank it.
+        groups_if: Name of the router's own attribute, and its value where groups take part; None where they always do.
     """
 
     affinity: Affinity
     bias: str | None = None
     groups: tuple[str, str] | None = None
     best: int = 2
+    groups_if: tuple[str, str] | None = None
 
 
 _SOFTMAX = RouterRule("softmax")
 _GROUPED_SOFTMAX = RouterRule("softmax", groups=("num_group", "topk_group"))
+_GREEDY_GROUPS = RouterRule(
+    "softmax", groups=("num_group", "topk_group"), best=1, groups_if=("topk_method", "group_limited_greedy")
+)
 _BIASED = RouterRule("sigmoid", bias="e_score_correction_bias")
 _GROUPED = RouterRule("sigmoid", bias="e_score_correction_bias", groups=("num_group", "topk_group"))
 
@@ -63,8 +68,8 @@ RULES: Mapping[str, RouterRule] = {
     "BailingHybridTopkRouter": _GROUPED,
     "BeamTopKRouter": _GROUPED,
     "Cohere2MoeTopKRouter": RouterRule("logits"),
-    "DeepseekOcr2TextTopkRouter": _SOFTMAX,
-    "DeepseekV2TopkRouter": _SOFTMAX,
+    "DeepseekOcr2TextTopkRouter": _GREEDY_GROUPS,
+    "DeepseekV2TopkRouter": _GREEDY_GROUPS,
     "DeepseekV32TopkRouter": _GROUPED,
     "DeepseekV3TopkRouter": _GROUPED,
     "Dots1TopkRouter": _GROUPED,
@@ -106,7 +111,7 @@ RULES: Mapping[str, RouterRule] = {
     "Qwen4ExpTextTopKRouter": _SOFTMAX,
     "SolarOpenTopkRouter": _GROUPED,
     "Step3p7TopKRouter": _BIASED,
-    "UnlimitedOcrTextTopkRouter": _SOFTMAX,
+    "UnlimitedOcrTextTopkRouter": _GREEDY_GROUPS,
 }
 """By the router's class in transformers. All return logits (tokens, experts), weights and indices (tokens, k)."""
 

@@ -137,6 +137,26 @@ def test_the_rule_explains_every_choice_and_a_wrong_one_does_not(family: str) ->
             record_routing(model, inputs, rules={router: each})
 
 
+@pytest.mark.parametrize("method", ["group_limited_greedy", "greedy"])
+def test_groups_of_deepseek_v2_rank_by_their_best_expert_where_they_take_part(method: str) -> None:
+    """As the router is told: the same groups are there, and do nothing, where it chooses among all experts."""
+    with pytest.MonkeyPatch.context() as patch:
+        settings = {**SHRUNK["deepseek_v2"], **_GROUPS, "topk_method": method}
+        patch.setitem(SHRUNK, "deepseek_v2", settings)
+        model, inputs = model_of.__wrapped__("deepseek_v2")
+    for record in record_routing(model, inputs).values():
+        assert record.grouping == (Grouping(3, 1, 1) if method == "group_limited_greedy" else Grouping())
+        assert np.isneginf(record.scores).any() == (method == "group_limited_greedy")
+        assert np.array_equal(np.sort(record.indices), choose(record.scores, record.indices.shape[1]))
+    rule = RULES["DeepseekV2TopkRouter"]
+    wrong = (
+        [replace(rule, groups=None), replace(rule, best=3)] if "group" in method else [replace(rule, groups_if=None)]
+    )
+    for each in wrong:
+        with pytest.raises(UnsupportedRouting, match="do not go to the experts with the highest"):
+            record_routing(model, inputs, rules={"DeepseekV2TopkRouter": each})
+
+
 @pytest.mark.slow
 def test_every_rule_of_the_table_is_tried() -> None:
     names = [*ROUTED, *SHRUNK, *SETTINGS, *SEEN]
