@@ -15,6 +15,7 @@ from probes.clustering import FloatArray, cluster_index, resampled_totals
 from probes.errors import InputError
 from probes.estimates import Estimate, mean
 from probes.experts.load import as_choices, called, expert_load
+from probes.experts.records import Routing
 from probes.experts.rules import IntArray
 
 
@@ -57,9 +58,37 @@ def stability(
     if before.shape != after.shape or before.ndim != 3:
         raise InputError(
             f"two checkpoints are compared on the same layers, tokens and k: got {before.shape} and {after.shape}, "
-            "and (layers, tokens, k) is needed twice"
+            "and (layers, tokens, k) is needed twice: record both with the same inputs and layers, and of unlike "
+            "models compare loads (probes.experts.load)"
         )
     return [_stability(*pair, experts, samples) for pair in zip(before, after, strict=True)]
+
+
+def checkpoint_stability(first: Routing, second: Routing) -> dict[int, Stability]:
+    """How alike two checkpoints of one training run route the same tokens, by true layer index; clustered by sample.
+
+    Args:
+        first: What one checkpoint's routers did.
+        second: The same of another, with the same inputs: questions and given answers.
+
+    Raises:
+        InputError: If the two are not of the same layers, experts and k, or not of the same tokens.
+    """
+    forms = [f"layers {list(each.layers)} with {each.k} of {each.experts} experts" for each in (first, second)]
+    if forms[0] != forms[1]:
+        raise InputError(
+            f"checkpoints of one run have the same shape, and these are {forms[0]} and {forms[1]}: record layers that "
+            "both have (layers=), and of unlike models compare loads (probes.experts.load)"
+        )
+    labels = [np.stack([each.samples, each.columns, each.images]) for each in (first, second)]
+    if not np.array_equal(labels[0], labels[1]):
+        raise InputError(
+            f"checkpoints are compared on the same tokens, and these routings are of {labels[0].shape[1]} and "
+            f"{labels[1].shape[1]} tokens of other samples, columns or images: encode the same questions with the same "
+            "answers for both"
+        )
+    found = stability(first.indices, second.indices, first.experts, first.samples)
+    return dict(zip(first.layers, found, strict=True))
 
 
 def overlap_counts(first: npt.ArrayLike, second: npt.ArrayLike, experts: int) -> IntArray:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.experts.load import expert_load
-from probes.experts.stability import jaccard_floor, overlap_counts, stability
+from probes.experts.stability import checkpoint_stability, jaccard_floor, overlap_counts, stability
 from probes.inputs import InputError
 from probes.routing import RoutingRecorder
 from tests.probes import hybrid_models
@@ -108,6 +108,32 @@ def test_a_model_is_nearer_to_itself_a_little_trained_than_to_another_seed() -> 
     for close, apart in zip(nearby, far, strict=True):
         assert close.overlap.value > 0.8 > apart.overlap.value
         assert abs(apart.overlap.value - apart.overlap_floor_of_loads) < 0.25
+
+
+def test_routings_of_checkpoints_are_compared_by_true_layer_and_refused_where_they_are_of_unlike_shape() -> None:
+    def routed(name: str, layers: list[int] | None = None, batch: int = 3, **changes: Any) -> Any:
+        model = hybrid_models.build(name, **changes)
+        recorder = RoutingRecorder(model, layers)
+        with torch.no_grad(), recorder:
+            model(**padded(batch))
+        return recorder.routing()
+
+    start, other = routed("dots1"), routed("dots1", seed=7)
+    assert {layer: each.overlap.value for layer, each in checkpoint_stability(start, start).items()} == {1: 1.0, 2: 1.0}
+    found = checkpoint_stability(start, other)
+    bare = stability(start.indices, other.indices, 16, start.samples)
+    assert found == dict(zip((1, 2), bare, strict=True))
+    assert found[1].overlap.clusters == 3
+    fewer = routed("dots1", layers=[2])
+    with pytest.raises(
+        InputError, match=r"layers \[1, 2\] with 3 of 16 .* layers \[2\] with 3 of 16.*record layers that"
+    ):
+        checkpoint_stability(start, fewer)
+    # Indices of both fit each other's experts, so that arrays alone would be compared in silence.
+    with pytest.raises(InputError, match=r"3 of 16 experts and .* 3 of 12 experts: .* compare loads"):
+        checkpoint_stability(start, routed("dots1", n_routed_experts=12))
+    with pytest.raises(InputError, match=r"of 42 and 31 tokens of other samples, .* encode the same questions"):
+        checkpoint_stability(start, routed("dots1", batch=2))
 
 
 @pytest.mark.parametrize(
