@@ -219,14 +219,13 @@ class HookedModel:
         recorder = RoutingRecorder(self.model, layers)
         with recorder:
             self._answer_logits(encoded)
-        routing = recorder.routing(encoded.spans if encoded.cross_spans is None else [])
         tokens = int(encoded.inputs["attention_mask"].sum())
-        if routing.indices.shape[1] != tokens:
+        if recorder.tokens != tokens:
             raise InputError(
-                f"the routers saw {routing.indices.shape[1]} tokens of a batch of {tokens}: the model prunes its "
+                f"the routers saw {recorder.tokens} tokens of a batch of {tokens}: the model prunes its "
                 "videos' tokens, so that none can be told; ask about images, or set video_pruning_rate to 0"
             )
-        return routing
+        return recorder.routing(encoded.spans if encoded.cross_spans is None else [])
 
     def _scores(self, encoded: Encoded, logits: torch.Tensor) -> AnswerScores:
         totals = []

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probes.attention_columns import runs_of
+from probes.attention_columns import ImageColumns
 from probes.experts.hearing import ExpertHooks, Place, Routed
 from probes.experts.layers import ExpertLayer, UnsupportedRouting, expert_layers
 from probes.experts.records import TEXT, LayerRouting, Routing, joined, stacked
 from probes.experts.rules import FloatArray, IntArray, RouterRule, unexplained
 from probes.forwards import run_once
-from probes.inputs import InputError
 
 __all__ = ["LayerRouting", "Routing", "RoutingRecorder", "UnsupportedRouting", "joined", "record_routing"]
 
@@ -83,6 +82,11 @@ class RoutingRecorder:
         if kind is None:
             self._state = "done"
 
+    @property
+    def tokens(self) -> int:
+        """Tokens recorded so far, padding left out."""
+        return sum(len(call.samples) for call in self._calls[self.layers[0]])
+
     def by_layer(self) -> dict[int, LayerRouting]:
         """What each layer's router did, by true layer index; tokens sample by sample, in order."""
         if self._state != "done":
@@ -93,8 +97,8 @@ class RoutingRecorder:
         """The same as one record, every token labelled.
 
         Args:
-            image_spans: Per batch row its images: (start, stop) columns of the input, or spans with `.runs`. Empty
-                where there are none.
+            image_spans: Columns of each image, one list for the whole batch or one per batch row: (start, stop), or
+                spans with `.runs`. Empty where there are none.
 
         Raises:
             InputError: If spans do not fit the batch, or layers differ in their experts.
@@ -183,13 +187,13 @@ def _order(calls: Sequence[_Call]) -> IntArray:
 def _image_labels(image_spans: Sequence[Any], samples: IntArray, columns: IntArray) -> IntArray:
     """(tokens,): which image of its sample each token belongs to."""
     labels = np.full(len(samples), TEXT, dtype=np.int64)
-    rows = int(samples.max(initial=-1)) + 1
-    if len(image_spans) and len(image_spans) < rows:
-        raise InputError(f"image spans are given for {len(image_spans)} batch rows, and {rows} were recorded")
-    for row, images in enumerate(image_spans):
+    if all(isinstance(images, list | tuple) and not images for images in image_spans):
+        return labels
+    rows, width = int(samples.max(initial=-1)) + 1, int(columns.max(initial=-1)) + 1
+    for row, images in enumerate(ImageColumns(image_spans, rows, width, "the recorded").rows):
         own = samples == row
-        for image, entry in enumerate(images):
-            for start, stop in runs_of(entry):
+        for image, runs in enumerate(images):
+            for start, stop in runs:
                 labels[own & (columns >= start) & (columns < stop)] = image
     return labels
 

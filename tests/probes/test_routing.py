@@ -88,7 +88,7 @@ def test_the_highest_scores_are_the_choice_on_every_token_and_raw_logits_are_not
         best = torch.from_numpy(record.scores).topk(k).indices.sort().values
         assert np.array_equal(best.numpy(), wanted)
         naive = choose(raw[real].float().numpy(), k)
-        assert (naive != wanted).any(axis=-1).mean() > 0.5 if name in BIASED else np.array_equal(naive, wanted)
+        assert (naive != wanted).any(axis=-1).mean() > 0.85 if name in BIASED else np.array_equal(naive, wanted)
         assert (np.isneginf(record.scores).any()) == (record.grouping.groups > 1) == (name == "deepseek_v3")
 
 
@@ -383,8 +383,16 @@ def test_spans_that_do_not_fit_and_layers_of_unlike_routers_are_refused() -> Non
     with torch.no_grad(), alone:
         model(**inputs)
     assert alone.routing([[(7, 9)], [(7, 9), (10, 12)], []]).is_image.sum() == 6
-    with pytest.raises(InputError, match="image spans are given for 2 batch rows, and 3 were recorded"):
-        alone.routing([[(0, 2)], [(0, 2)]])
+    assert alone.routing([(7, 9), (10, 12)]).is_image.sum() == 12, "one list is the whole batch's"
+    assert not alone.routing([[], [], []]).is_image.any()
+    for spans, message in (
+        ([[(0, 2)], [(0, 2)]], "image spans are given for 2 batch rows, the batch has 3"),
+        ([[(0, 2)]] * 4, "image spans are given for 4 batch rows, the batch has 3"),
+        ([(9, 18)], "an image span of batch row 0 ends at 18, past the recorded 17 tokens"),
+        ([[(4, 4)], [], []], r"\(4, 4\) is no column range"),
+    ):
+        with pytest.raises(InputError, match=message):
+            alone.routing(spans)
 
 
 def test_records_whose_arrays_do_not_fit_are_refused() -> None:
