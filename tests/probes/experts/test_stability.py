@@ -107,7 +107,20 @@ def test_a_model_is_nearer_to_itself_a_little_trained_than_to_another_seed() -> 
     far = stability(start.indices, other.indices, 16, start.samples)
     for close, apart in zip(nearby, far, strict=True):
         assert close.overlap.value > 0.8 > apart.overlap.value
-        assert abs(apart.overlap.value - apart.overlap_floor_of_loads) < 0.25
+
+
+def test_models_of_other_seeds_lie_on_the_floor_of_their_loads_and_not_on_that_of_chance() -> None:
+    def routed(seed: int) -> Any:
+        recorder = RoutingRecorder(model := hybrid_models.build("dots1", seed))
+        with torch.no_grad(), recorder:
+            model(**padded(6, 60))
+        return recorder.routing()
+
+    first = routed(0)
+    found = [each for seed in (7, 8, 9, 10) for each in checkpoint_stability(first, routed(seed)).values()]
+    assert max(abs(each.overlap.value - each.overlap_floor_of_loads) for each in found) < 0.03
+    assert max(abs(each.overlap.value - each.overlap_floor) for each in found) > 0.1
+    assert {each.overlap.value for each in checkpoint_stability(first, routed(0)).values()} == {1.0}
 
 
 def test_routings_of_checkpoints_are_compared_by_true_layer_and_refused_where_they_are_of_unlike_shape() -> None:
