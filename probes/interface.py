@@ -6,7 +6,7 @@ to by the thread that makes the call. Knows nothing of images.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -17,7 +17,15 @@ from probes.attention_blocking import blocked
 from probes.attention_calls import AttentionCall, Places, UnsupportedAttention, refusal
 from probes.cross_attention import is_cross_attention
 
-__all__ = ["AttentionCall", "Listener", "UnsupportedAttention", "listen", "require_called", "unlisten"]
+__all__ = [
+    "AttentionCall",
+    "Listener",
+    "ModuleListener",
+    "UnsupportedAttention",
+    "listen",
+    "require_called",
+    "unlisten",
+]
 
 
 class Listener(Protocol):
@@ -31,6 +39,24 @@ class Listener(Protocol):
 
     def hear(self, call: AttentionCall) -> None:
         """Take note of the call as it was made, every listener's change included."""
+
+
+class ModuleListener:
+    """A `Listener` to given modules that changes nothing and, until a subclass says otherwise, notes nothing."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._heard = {id(module) for module in modules}
+
+    def watches(self, module: nn.Module) -> bool:
+        """Whether this is one of the modules listened to."""
+        return id(module) in self._heard
+
+    def change(self, call: AttentionCall) -> AttentionCall:
+        """The call as it is."""
+        return call
+
+    def hear(self, call: AttentionCall) -> None:
+        """Nothing to note."""
 
 
 _lock = threading.RLock()

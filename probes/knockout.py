@@ -16,7 +16,7 @@ from probes.attention_columns import runs_of
 from probes.attention_rows import rows_between
 from probes.decoder import attention_modules
 from probes.inputs import InputError
-from probes.interface import listen, require_called, unlisten
+from probes.interface import ModuleListener, listen, require_called, unlisten
 
 
 def hidden_runs(rows: Tensor, columns: Sequence[Sequence[Any]]) -> list[list[tuple[int, int]]]:
@@ -37,7 +37,7 @@ def hidden_runs(rows: Tensor, columns: Sequence[Sequence[Any]]) -> list[list[tup
     return [[run for entry in entries for run in runs_of(entry)] for entries in columns]
 
 
-class AttentionKnockout:
+class AttentionKnockout(ModuleListener):
     """While it is entered, chosen rows of the decoder cannot see chosen columns in chosen layers.
 
     The layer runs as ever; the chosen rows are then run again by the layer's own implementation, with the mask that
@@ -76,7 +76,7 @@ class AttentionKnockout:
             raise InputError(f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}")
         self._columns = hidden_runs(rows, columns)
         self._modules = {layer: module for layer, module in modules.items() if layers is None or layer in layers}
-        self._ids = {id(module) for module in self._modules.values()}
+        super().__init__(self._modules.values())
         self._rows = rows.cpu()
         self._generated = torch.full((rows.shape[0],), generated)
         self._check()
@@ -119,10 +119,6 @@ class AttentionKnockout:
                     "them; give rows of this prompt"
                 )
 
-    def watches(self, module: nn.Module) -> bool:
-        """Whether this is one of the chosen layers."""
-        return id(module) in self._ids
-
     def change(self, call: AttentionCall) -> AttentionCall:
         """Add this knock-out's rows and columns to the call."""
         if call.is_cross:
@@ -149,6 +145,3 @@ class AttentionKnockout:
         self._acted = True
         device = call.query.device
         return replace(call, blocks=(*call.blocks, Block(rows.to(device), columns.to(device))))
-
-    def hear(self, call: AttentionCall) -> None:
-        """Nothing to note."""

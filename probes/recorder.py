@@ -18,7 +18,7 @@ from probes.cross_attention import is_cross_attention
 from probes.decode_steps import DecodeSteps
 from probes.decoder import attention_modules, find_decoder
 from probes.inputs import InputError
-from probes.interface import listen, require_called, unlisten
+from probes.interface import ModuleListener, listen, require_called, unlisten
 from probes.padding import PaddingWatch
 
 _NO_CROSS_SPANS = (
@@ -34,7 +34,7 @@ class _Chosen(NamedTuple):
     """fp32 (batch, sets, rows)."""
 
 
-class AttentionRecorder:
+class AttentionRecorder(ModuleListener):
     """Records, while entered, how much chosen rows of the decoder attend to each image.
 
     One recorder follows one batch of sequences from its prompt on: a forward, or a prefill and its decode steps. It
@@ -98,7 +98,7 @@ class AttentionRecorder:
         if row_chunk is not None and row_chunk < 1:
             raise InputError(f"row_chunk must be at least 1, got {row_chunk}")
         self._per_head, self._keep_cells, self._row_chunk = per_head, cells, row_chunk
-        self._ids = {id(module) for module in self._modules.values()}
+        super().__init__(self._modules.values())
         self._places = Places()
         self._steps = DecodeSteps(self._add)
         self._active = torch.ones(batch, dtype=torch.bool)
@@ -175,14 +175,6 @@ class AttentionRecorder:
         index = self._index(name)
         counts = [self._counts[layer].cpu()[:, index] for layer in self.layers]
         return torch.stack(counts, dim=1).round().long()
-
-    def watches(self, module: nn.Module) -> bool:
-        """Whether this is one of the decoder's attention modules."""
-        return id(module) in self._ids
-
-    def change(self, call: AttentionCall) -> AttentionCall:
-        """The call as it is."""
-        return call
 
     @torch.no_grad()
     def hear(self, call: AttentionCall) -> None:

@@ -21,7 +21,7 @@ from probes.encoding import Answer, Encoded, row_sets
 from probes.inputs import InputError
 from probes.instruments.arrays import HeadOutputs, Reading, Streams
 from probes.instruments.names import ROWS
-from probes.interface import listen, require_called, unlisten
+from probes.interface import ModuleListener, listen, require_called, unlisten
 from probes.model import HookedModel
 from probes.prompts import Question
 
@@ -113,6 +113,18 @@ def _streams(encoded: Encoded, residuals: "_Residuals", log_probability: Tensor)
     }
 
 
+def refuse_large(held: str, size: int, limit: int, way: str) -> None:
+    """Refuse to hold more bytes than a limit, before they are held.
+
+    Raises:
+        InputError: If `size` is above `limit`; the message says what is `held`, and the `way` forward.
+    """
+    if size > limit:
+        raise InputError(
+            f"{held}: {size / 2**20:,.1f} MiB in all, more than the limit of {limit / 2**20:,.1f} MiB; {way}"
+        )
+
+
 def answer_log_probability(model: HookedModel, encoded: Encoded) -> Tensor:
     """The answer's log-probability, with its graph where gradients are on.
 
@@ -128,15 +140,15 @@ def answer_log_probability(model: HookedModel, encoded: Encoded) -> Tensor:
     return log_probability
 
 
-class _Capture:
+class _Capture(ModuleListener):
     """Hears every attention call, and adds a zero to each output projection's input whose gradient is asked for."""
 
     def __init__(self, model: nn.Module, limit_bytes: int) -> None:
         self._modules = attention_modules(model)
+        super().__init__(self._modules.values())
         self.layers = list(self._modules)
         self.shifts: dict[int, Tensor] = {}
         self._limit, self._places, self._stack = limit_bytes, Places(), ExitStack()
-        self._ids = {id(module) for module in self._modules.values()}
         self._attention: dict[int, npt.NDArray[np.float32]] = {}
         self._values: dict[int, Tensor] = {}
         self._given: dict[int, Tensor] = {}
@@ -166,14 +178,6 @@ class _Capture:
 
         return hook
 
-    def watches(self, module: nn.Module) -> bool:
-        """Whether this is one of the decoder's attention modules."""
-        return id(module) in self._ids
-
-    def change(self, call: AttentionCall) -> AttentionCall:
-        """The call as it is."""
-        return call
-
     @torch.no_grad()
     def hear(self, call: AttentionCall) -> None:
         """Keep the call's softmax rows, all of them, and its values."""
@@ -190,13 +194,13 @@ class _Capture:
     def _refuse_large(self, call: AttentionCall) -> None:
         heads, tokens = call.query.shape[1:3]
         size = 4 * len(self._modules) * heads * tokens * call.key.shape[2]
-        if size > self._limit:
-            raise InputError(
-                f"the instruments hold the attention of all {len(self._modules)} layers, and {heads} heads of "
-                f"{tokens:,} x {call.key.shape[2]:,} tokens each make {size / 2**20:,.1f} MiB, more than the limit of "
-                f"{self._limit / 2**20:,.1f} MiB: give fewer or smaller images, raise the limit, or use the factor of "
-                "`trace`, which holds chosen rows only"
-            )
+        refuse_large(
+            f"the instruments hold the attention of all {len(self._modules)} layers and {heads} heads, {tokens:,} x "
+            f"{call.key.shape[2]:,} tokens each",
+            size,
+            self._limit,
+            "give fewer or smaller images, raise the limit, or use the factor of `trace`, which holds chosen rows only",
+        )
 
     def outputs(self, layer: int, gradient: Tensor) -> HeadOutputs:
         """What a layer's heads did.

@@ -311,7 +311,7 @@ def test_every_instrument_has_a_score_for_each_layer_and_image() -> None:
 def test_what_would_not_fit_is_refused_with_its_size() -> None:
     model, question = hooked("llava"), questions()[0]
     tokens = model.encode([question], [ANSWER]).columns
-    with pytest.raises(InputError, match=rf"heads of {tokens} x {tokens} tokens each make .* more than the limit of"):
+    with pytest.raises(InputError, match=rf"heads, {tokens} x {tokens} tokens each: .* more than the limit of"):
         read(model, question, ANSWER, limit_bytes=1000)
     layers, heads = len(reading("llava").layers), reading("llava").heads[0].attention.shape[0]
     read(model, question, ANSWER, limit_bytes=4 * layers * heads * tokens**2)
