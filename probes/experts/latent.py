@@ -115,6 +115,12 @@ def latent_sum(mixture: ExpertLayer, hidden_states: Tensor) -> LatentSum:
         return LatentSum(latent, mixed, _mapped(up, mixed), shared)
 
 
+def latent_bias(mixture: ExpertLayer) -> Tensor | None:
+    """What the way up adds to every token, whatever its experts do, (d,); None without a bias or a smaller width."""
+    maps = _maps(mixture)
+    return None if maps is None else maps[1].bias
+
+
 @contextmanager
 def reading_latents(
     model: nn.Module, tokens: Tensor, layers: Collection[int] | None = None

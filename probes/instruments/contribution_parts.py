@@ -3,7 +3,8 @@
 Knows one layer's tensors; which layers there are, and when they run, is `probes.instruments.contribution_reading`.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,26 @@ class Tap:
         return tensor + self.zero
 
 
+def into(tap: Tap) -> Any:
+    """A forward pre-hook that taps what a module is given."""
+
+    def hook(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (tap.add(given[0]), *given[1:])
+
+    return hook
+
+
+def out_of(tap: Tap) -> Any:
+    """A forward hook that taps what a module gives."""
+
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (tap.add(output[0]), *output[1:])
+        return tap.add(output)
+
+    return hook
+
+
 class Shares(NamedTuple):
     """What tokens contribute to one layer's output at the query rows, fp32 (tokens,) each.
 
@@ -39,6 +60,20 @@ class Shares(NamedTuple):
 
     nats: Tensor
     slopes: Tensor
+
+
+class SharedOut(NamedTuple):
+    """One layer's output times the gradient, and how tokens share it.
+
+    Args:
+        shares: By token.
+        products: fp64 (rows, width): gradient times output, at the rows that shares are of.
+        constant: What a bias behind the sum adds, which is no token's share.
+    """
+
+    shares: Shares
+    products: Tensor
+    constant: float
 
 
 class Part:
@@ -62,6 +97,27 @@ class Part:
     def taps(self) -> list[Tap]:
         """Those that gradients are asked by, in the order that `shares` takes them in."""
         return [self.given, self.output, *([] if self.gated else [self.scanned])]
+
+    def hooks(self) -> list[Any]:
+        """Put its taps on; the handles take them off again."""
+        return [
+            self.projection.register_forward_pre_hook(into(self.given)),
+            self.module.register_forward_hook(out_of(self.output)),
+        ]
+
+    def shared_out(self, rows: Tensor, gradients: Iterator[Tensor]) -> SharedOut:
+        """Share the output of rows out.
+
+        Args:
+            rows: int64 (rows,).
+            gradients: By its taps, in their order.
+        """
+        given, output = next(gradients), next(gradients)
+        shares = self.shares(rows, given, None if self.gated else next(gradients))
+        at_rows = output[0, rows].double()
+        bias = self.projection.bias
+        constant = 0.0 if bias is None else float((at_rows * bias.detach().double()).sum())
+        return SharedOut(shares, at_rows * self.output.value[0, rows].double(), constant)
 
     def shares(self, rows: Tensor, given: Tensor, scanned: Tensor | None) -> Shares:
         """Share the output of rows out, by the gradients of what projection and norm were given.

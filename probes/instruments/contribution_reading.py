@@ -1,16 +1,17 @@
-"""Reads what each image contributes to an answer through every layer that mixes tokens, softmax or not.
+"""Reads what each image contributes to an answer through every layer that mixes tokens, softmax or not, and experts.
 
 One forward and one backward pass. Each mixing layer's output at a query row is a sum over tokens' values, weighed by
 softmax or hidden attention, and scaled by gate and norm behind it; what the scale came to is taken as fixed, so that
 the sum over tokens stays one, and each token's term is multiplied by the gradient of the answer's log-probability at
-the layer's output. Taking norms as fixed follows direct logit attribution (Elhage et al. 2021); one unit for all kinds
-of mixers is ours: a reconstruction. Experts and other layers that mix no tokens are not read.
+the layer's output. Experts act on each token alone, so that an image's share is at its own tokens. Taking norms as
+fixed follows direct logit attribution (Elhage et al. 2021); one unit for all kinds of layers is ours: a reconstruction.
+Dense feed-forward blocks are not read.
 """
 
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from probes.attention_rows import column_masses
 from probes.decoder import attention_modules
 from probes.encoding import Answer, Encoded, row_sets
 from probes.inputs import InputError
+from probes.instruments.contribution_experts import ExpertPart, expert_parts
 from probes.instruments.contribution_parts import Part, Tap
 from probes.instruments.contributions import ATTENTION, Contributions
-from probes.instruments.reading import LIMIT_BYTES, answer_log_probability, encoded_answer
-from probes.interface import listen, require_called, unlisten
+from probes.instruments.reading import LIMIT_BYTES, answer_log_probability, encoded_answer, refuse_large
+from probes.interface import ModuleListener, listen, require_called, unlisten
 from probes.mixers.hooks import MixerCall, MixerHooks
 from probes.mixers.modules import mixers_if_any
 from probes.mixers.readers import reader_of
@@ -38,9 +40,14 @@ ORTHOGONAL = 1e-4
 
 
 def contributions(
-    model: HookedModel, question: Question, answer: Answer, rows: str = "after", limit_bytes: int = LIMIT_BYTES
+    model: HookedModel,
+    question: Question,
+    answer: Answer,
+    rows: str = "after",
+    limit_bytes: int = LIMIT_BYTES,
+    experts: bool = True,
 ) -> Contributions:
-    """What each image contributes to an answer through each mixing layer.
+    """What each image contributes to an answer through each mixing layer, and through each mixture of experts.
 
     Args:
         model: The model.
@@ -48,15 +55,17 @@ def contributions(
         answer: Text, or the token ids of a trace.
         rows: The query rows, of `ROWS`; "after" is what knock-outs blind.
         limit_bytes: Most bytes of softmax attention to hold, rows x tokens for each head and layer.
+        experts: Whether mixtures of experts are read, each of their experts once more.
 
     Returns:
-        A `Contributions`, layers in order, softmax attention before another mixer of the same layer.
+        A `Contributions`, layers in order; softmax attention before another mixer of the same layer, experts last.
 
     Raises:
         InputError: If the rows are none of `ROWS`, the answer has no tokens, the attention would take more than the
             limit, or the model cannot take the question.
         UnsupportedAttention: If a layer's attention or hidden attention cannot be read, what it gives is not the sum
             that was read, or a norm of its own stands between it and the residual stream (Gemma 3).
+        UnsupportedRouting: If a router is not known.
     """
     if rows not in ROWS:
         raise InputError(f"contributions are read of rows behind all images, {', '.join(ROWS)}, and not of {rows!r}")
@@ -64,30 +73,31 @@ def contributions(
     chosen = row_sets(encoded, [rows])[rows][0].nonzero().flatten()
     if not len(chosen):
         raise InputError(f"row set {rows!r} has no row in this sample")
-    parts = _Parts(model.model, chosen.cpu(), limit_bytes)
+    parts = _Parts(model.model, chosen.cpu(), limit_bytes, experts)
     with torch.enable_grad(), parts:
         log_probability = answer_log_probability(model, encoded)
         gradients = torch.autograd.grad(log_probability, [tap.zero for tap in parts.taps()])
     return _summed(parts, encoded, rows, gradients, float(log_probability.detach()))
 
 
-class _Parts:
-    """Listens to every mixing layer of one forward."""
+class _Parts(ModuleListener):
+    """Listens to every layer that is read, in one forward."""
 
-    def __init__(self, model: nn.Module, rows: Tensor, limit_bytes: int) -> None:
+    def __init__(self, model: nn.Module, rows: Tensor, limit_bytes: int, experts: bool) -> None:
         self._attentions, self._mixers = attention_modules(model), mixers_if_any(model)
         if not self._attentions and not self._mixers:
             raise UnsupportedAttention(f"{type(model).__name__}: no layer mixes tokens in a way that is known")
         self.rows, self._limit, self._places, self._stack = rows, limit_bytes, Places(), ExitStack()
-        self._ids = {id(module) for module in self._attentions.values()}
+        super().__init__(self._attentions.values())
         self._by_layer = {layer: Part(layer, ATTENTION, module) for layer, module in self._attentions.items()}
         self._hooks = MixerHooks(self._mixers, self._keep_scan, self._tap_scan) if self._mixers else None
         self._mixing = {layer: Part(layer, reader_of(module).kind, module) for layer, module in self._mixers.items()}
+        self.experts = expert_parts(model) if experts else []
 
     @property
-    def all(self) -> list[Part]:
+    def all(self) -> list[Part | ExpertPart]:
         """In the order of layers."""
-        return sorted([*self._by_layer.values(), *self._mixing.values()], key=lambda part: part.layer)
+        return sorted([*self._by_layer.values(), *self._mixing.values(), *self.experts], key=lambda part: part.layer)
 
     def taps(self) -> list[Tap]:
         return [tap for part in self.all for tap in part.taps()]
@@ -98,8 +108,8 @@ class _Parts:
         if self._hooks is not None:
             self._hooks.__enter__()
         for part in self.all:
-            self._stack.callback(part.projection.register_forward_pre_hook(_into(part.given)).remove)
-            self._stack.callback(part.module.register_forward_hook(_out_of(part.output)).remove)
+            for handle in part.hooks():
+                self._stack.callback(handle.remove)
         return self
 
     def __exit__(
@@ -111,14 +121,6 @@ class _Parts:
         if kind is None and self._attentions:
             require_called(self._attentions, self._places)
 
-    def watches(self, module: nn.Module) -> bool:
-        """Whether this is one of the decoder's attention modules."""
-        return id(module) in self._ids
-
-    def change(self, call: AttentionCall) -> AttentionCall:
-        """The call as it is."""
-        return call
-
     @torch.no_grad()
     def hear(self, call: AttentionCall) -> None:
         """Keep the softmax of the query rows, the values, and what the call gave."""
@@ -127,12 +129,12 @@ class _Parts:
         place, part = self._places.place(call), self._by_layer[call.layer]
         heads, keys = call.query.shape[1], call.key.shape[2]
         size = 4 * len(self._attentions) * heads * len(self.rows) * keys
-        if size > self._limit:
-            raise InputError(
-                f"contributions hold {len(self.rows):,} rows x {keys:,} tokens for each head, {size / 2**20:,.1f} MiB "
-                f"in all, more than the limit of {self._limit / 2**20:,.1f} MiB: give fewer images or rows, or raise "
-                "the limit"
-            )
+        refuse_large(
+            f"contributions hold {len(self.rows):,} rows x {keys:,} tokens for each head",
+            size,
+            self._limit,
+            "give fewer images or rows, or raise the limit",
+        )
         rows = self.rows[None].to(call.query.device)
         each = torch.eye(len(self.rows), device=rows.device)[None]
         part.attention = column_masses(call, place, rows, each, per_head=True).columns[0]
@@ -152,22 +154,6 @@ class _Parts:
         return None if part.gated else part.scanned.add(output)
 
 
-def _into(tap: Tap) -> Any:
-    def hook(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (tap.add(given[0]), *given[1:])
-
-    return hook
-
-
-def _out_of(tap: Tap) -> Any:
-    def hook(_: nn.Module, __: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (tap.add(output[0]), *output[1:])
-        return tap.add(output)
-
-    return hook
-
-
 def _check(call: AttentionCall, made: Tensor, own: Tensor, dtype: torch.dtype) -> None:
     slack = 1e-3 if dtype == torch.float32 else 3e-2
     if made.shape != own.shape or float((made - own).abs().max()) > slack * max(1e-6, float(own.abs().max())):
@@ -181,23 +167,19 @@ def _summed(
     images = [torch.tensor(list(span.tokens)) for span in encoded.spans[0]]
     left, nats, slopes, totals, errors = iter(gradients), [], [], [], []
     for part in parts.all:
-        given, output = next(left), next(left)
-        found = part.shares(parts.rows, given, None if part.gated else next(left))
-        at_rows = output[0, parts.rows].double()
-        product = at_rows * part.output.value[0, parts.rows].double()
-        bias = 0.0 if part.projection.bias is None else float((at_rows * part.projection.bias.detach().double()).sum())
-        shared = float(found.nats.double().sum()) + bias
-        nats.append([float(found.nats[image].double().sum()) for image in images])
-        slopes.append([float(found.slopes[image].double().sum()) for image in images])
-        totals.append(float(product.sum()))
-        scale = float(product.abs().sum())
-        if bool((product.sum(-1).abs() <= ORTHOGONAL * product.abs().sum(-1)).all()) and scale:
+        shares, products, constant = part.shared_out(parts.rows, left)
+        nats.append([float(shares.nats[image].double().sum()) for image in images])
+        slopes.append([float(shares.slopes[image].double().sum()) for image in images])
+        totals.append(float(products.sum()))
+        scale = float(products.abs().sum())
+        if bool((products.sum(-1).abs() <= ORTHOGONAL * products.abs().sum(-1)).all()) and scale:
             raise refusal(
                 part.module,
                 part.layer,
                 "a norm follows its output on the way to the residual stream, so that output times gradient is nothing",
                 "use knock-outs, which need no gradients",
             )
+        shared = float(shares.nats.double().sum()) + constant
         errors.append(abs(shared - totals[-1]) / scale if scale else 0.0)
     return Contributions(
         layers=tuple(part.layer for part in parts.all),
@@ -208,4 +190,5 @@ def _summed(
         totals=np.asarray(totals),
         errors=np.asarray(errors),
         log_probability=log_probability,
+        experts=tuple(part.by_expert(images) for part in parts.experts),
     )

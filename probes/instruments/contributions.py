@@ -1,4 +1,4 @@
-"""One unit across mixers: nats of the answer's log-probability that each image gives through each mixing layer.
+"""One unit across kinds of layers: nats of the answer's log-probability that each image gives through each of them.
 
 A record and its agreement with knock-out, on plain arrays. Knows nothing of models, and imports no torch.
 """
@@ -11,34 +11,61 @@ import numpy.typing as npt
 
 from probes.estimates import Estimate, mean
 from probes.inputs import InputError
+from probes.layer_kinds import LayerKind
 from probes.scores import Agreement, causal_agreement, focus
 
 FloatArray = npt.NDArray[np.float64]
 ATTENTION = "attention"
 """The kind of softmax attention; mixers' kinds are those of `probes.state_space.mixer_layers`."""
+EXPERTS = str(LayerKind.EXPERTS)
+"""The kind of mixtures of experts."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ExpertShares:
+    """What each expert of one layer contributes at each image's tokens; together they are the layer's entry.
+
+    Attributes:
+        layer: True index.
+        routed: (experts, images) nats: weight times output of each routed expert; 0 for one that none of the image's
+            tokens goes to.
+        shared: (images,) nats: that of the shared experts.
+    """
+
+    layer: int
+    routed: FloatArray
+    shared: FloatArray
+
+    def __repr__(self) -> str:
+        return f"ExpertShares(layer {self.layer}, {self.routed.shape[0]} experts, {self.routed.shape[1]} images)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Contributions:
-    """What one answer owes to each image, by way of each layer that mixes tokens; see `contribution_reading`.
+    """What one answer owes to each image, by way of each layer that mixes tokens or has experts; see
+    `contribution_reading`.
 
     A first-order reading: what an image's tokens add to the layer's output at the query rows, times the gradient of the
-    answer's log-probability there. Layers of all kinds share the unit, nats; a sum over layers counts a path that leads
-    through several of them several times, so that it is no share of the answer.
+    answer's log-probability there; of experts, their output at the image's own tokens. Layers of all kinds share the
+    unit, nats; a sum over layers counts a path that leads through several of them several times, so that it is no share
+    of the answer.
 
     Attributes:
-        layers: Per entry the true index of its layer; a layer with two mixers (Falcon-H1) has two entries.
-        kinds: Per entry "attention", "mamba2", "mamba" or "delta".
-        rows: Name of the query rows.
+        layers: Per entry the true index of its layer; a layer with a mixer and experts, or with two mixers (Falcon-H1),
+            has two entries.
+        kinds: Per entry "attention", "mamba2", "mamba", "delta" or "mixture of experts".
+        rows: Name of the query rows, which experts' entries do not depend on.
         nats: (entries, images): with gate and norm behind the mixing taken as fixed factors. Complete: with those of
             all other tokens and of the bias they make up `totals`.
         slopes: (entries, images): the first-order effect of a knock-out: of fading the image's values in a mixer,
             through gate and norm; of fading its weights in softmax attention, each row renormalised. Not complete:
-            neither a norm nor a softmax takes notice of how much there is in all.
-        totals: (entries,): the gradient times the layer's output, over the query rows.
+            neither a norm nor a softmax takes notice of how much there is in all. Of experts the same as `nats`:
+            nothing stands between them and the layer's output.
+        totals: (entries,): the gradient times the layer's output, over the query rows; of experts over all tokens.
         errors: (entries,): how far all contributions together are from `totals`, over the sum of the absolute products
             of gradient and output: the completeness error.
         log_probability: Of the answer, in nats.
+        experts: Per layer with experts what each of them contributes; empty where they were not read.
     """
 
     layers: tuple[int, ...]
@@ -49,6 +76,7 @@ class Contributions:
     totals: FloatArray
     errors: FloatArray
     log_probability: float
+    experts: tuple[ExpertShares, ...] = ()
 
     def __repr__(self) -> str:
         kinds = ", ".join(dict.fromkeys(self.kinds))
@@ -67,6 +95,18 @@ class Contributions:
             raise InputError(f"no {kind!r} layer here; there are {', '.join(dict.fromkeys(self.kinds))}")
         table: FloatArray = (self.slopes if slopes else self.nats)[[each == kind for each in self.kinds]]
         return table
+
+    def by_expert(self, layer: int) -> ExpertShares:
+        """What each expert of a layer contributes.
+
+        Raises:
+            InputError: If its experts were not read.
+        """
+        found = [each for each in self.experts if each.layer == layer]
+        if not found:
+            able = [each.layer for each in self.experts]
+            raise InputError(f"no experts of layer {layer} were read; those of layers {able} were")
+        return found[0]
 
     def windows(self, kind: str) -> list[list[int]]:
         """The layers of one kind, each a window of its own: what knock-outs of the same entries take."""

@@ -97,7 +97,16 @@ def enlarge_weights(model: nn.Module, sharpness: float = SHARPNESS) -> None:
             elif (decoder and name.endswith("rel_logits_proj.proj")) or ("embed" in name and parameter.dim() == 2):
                 parameter.normal_(0, 1)
             elif parameter.dim() >= 2:
-                parameter.normal_(0, 1 / parameter[0].numel() ** 0.5)
+                parameter.normal_(0, 1 / fan_in(name, parameter) ** 0.5)
+
+
+def fan_in(name: str, weight: torch.Tensor) -> float:
+    """How many numbers each output of a weight sums.
+
+    Stacked experts are (experts, out, in), or (experts, in, out): the mean of both on a log scale serves either.
+    """
+    each = weight[0].numel()
+    return float(each**0.5 if weight.dim() == 3 and "experts" in name else each)
 
 
 def build_inputs(

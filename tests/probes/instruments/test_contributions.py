@@ -1,4 +1,4 @@
-"""One unit across mixers: complete, the gradient's own, what small knock-outs do; and its agreement with large ones."""
+"""One unit across kinds of layers: complete, the gradient's own, what small knock-outs do; and what large ones do."""
 
 from dataclasses import replace
 from functools import cache
@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from probes.attention import UnsupportedAttention
+from probes.experts.effects import expert_knockout_effects
 from probes.inputs import InputError
 from probes.instruments.attention_scores import attention_gradient
 from probes.instruments.contribution_reading import contributions
-from probes.instruments.contributions import Contributions, knockout_agreement
+from probes.instruments.contributions import EXPERTS, Contributions, knockout_agreement
 from probes.instruments.reading import read
 from probes.interventions import knockout_effects
 from probes.mixers import contributions as arithmetic
 from probes.mixers.knockout import MixerKnockout, mixer_knockout_effects
 from probes.mixers.readers import READERS, reader_of
+from probes.routing import RoutingRecorder
 from tests.probes.hooked import hooked, questions
 from tests.probes.mixers.hooked import hybrid
 from tests.probes.mixers.recurrences import by_recurrence
@@ -48,21 +50,23 @@ def test_contributions_are_complete(family: str) -> None:
     each = found(family)
     assert each.errors.max() < 1e-5
     assert (np.abs(each.totals) > 1e-4).all()
+    assert len(each.experts) == each.kinds.count(EXPERTS)
     assert each.nats.shape == each.slopes.shape == (len(each.layers), 3)
     scores = loaded(family).log_probability([questions()[0]], [ANSWER])
     assert each.log_probability == pytest.approx(float(scores.log_probability[0]), abs=1e-3)
 
 
 def test_entries_stand_in_the_order_of_layers_and_name_their_kinds() -> None:
-    assert found("nemotron_h").kinds == ("mamba2", "mamba2", "attention")
-    assert found("nemotron_h").layers == (0, 2, 3)
+    assert found("nemotron_h").kinds == ("mamba2", EXPERTS, "mamba2", "attention")
+    assert found("nemotron_h").layers == (0, 1, 2, 3)
     assert found("qwen3_5").kinds == ("attention", "delta", "attention")
-    assert found("jamba").kinds == ("mamba", "attention")
+    assert found("jamba").kinds == ("mamba", "attention", EXPERTS)
+    assert found("jamba").layers == (0, 1, 1)
     assert found("falcon_h1").kinds == ("attention", "mamba2", "attention", "mamba2")
     assert found("falcon_h1").layers == (0, 0, 1, 1)
     assert found("llava").kinds == ("attention",) * 3
     assert found("falcon_h1").windows("mamba2") == [[0], [1]]
-    assert "3 images through 3 layers of mamba2, attention, completeness error at most" in repr(found("nemotron_h"))
+    assert "through 4 layers of mamba2, mixture of experts, attention, completeness error" in repr(found("nemotron_h"))
 
 
 def test_a_mixers_share_is_what_its_tokens_add_to_its_own_output() -> None:
@@ -84,7 +88,7 @@ def test_a_mixers_share_is_what_its_tokens_add_to_its_own_output() -> None:
     for handle in handles:
         handle.remove()
     model.model.zero_grad()
-    for entry, mixer in enumerate(mixers):
+    for place, mixer in enumerate(mixers):
         own = kept[id(mixer)]
         with torch.no_grad():
             reader = reader_of(mixer)
@@ -100,7 +104,7 @@ def test_a_mixers_share_is_what_its_tokens_add_to_its_own_output() -> None:
                 )
                 added = mixer.out_proj(part.flatten(2).float() * factors)
                 right = float((added * gradient)[rows].double().sum())
-                assert found("nemotron_h").nats[entry, image] == pytest.approx(right, rel=1e-3, abs=1e-5)
+                assert found("nemotron_h").of_kind("mamba2")[place, image] == pytest.approx(right, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
@@ -155,8 +159,8 @@ def test_a_wrong_hidden_attention_is_not_complete(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("probes.instruments.contribution_parts.scan_contributions", without_steps)
     wrong = contributions(hybrid("nemotron_h"), questions()[0], ANSWER)
-    assert (wrong.errors[:2] > 0.02).all()
-    assert wrong.errors[2] < 1e-5
+    assert (wrong.errors[[0, 2]] > 0.02).all()
+    assert (wrong.errors[[1, 3]] < 1e-5).all()
 
 
 def test_other_rows_take_part_by_themselves() -> None:
@@ -172,7 +176,7 @@ def test_other_rows_take_part_by_themselves() -> None:
 
 
 def test_what_cannot_be_read_is_refused() -> None:
-    with pytest.raises(InputError, match=r"more than the limit of 0.0 MiB: give fewer images or rows"):
+    with pytest.raises(InputError, match=r"more than the limit of 0.0 MiB; give fewer images or rows"):
         contributions(hybrid("nemotron_h"), questions()[0], ANSWER, limit_bytes=100)
     with pytest.raises(InputError, match="the answer is empty"):
         contributions(hybrid("nemotron_h"), questions()[0], [])
@@ -182,25 +186,43 @@ def test_what_cannot_be_read_is_refused() -> None:
         contributions(hooked("lfm2_vl"), questions()[0], ANSWER)
     with pytest.raises(UnsupportedAttention, match=r"layer 0 .Gemma3Attention.: a norm follows its output"):
         contributions(hooked("gemma3"), questions()[0], ANSWER)
-    with pytest.raises(InputError, match="no 'delta' layer here; there are mamba2, attention"):
+    with pytest.raises(InputError, match="no 'delta' layer here; there are mamba2, mixture of experts, attention"):
         found("nemotron_h").of_kind("delta")
 
 
 def measured(family: str) -> dict[str, Any]:
     model, each = hybrid(family), found(family)
     question = questions()[0]
-    kinds = [kind for kind in dict.fromkeys(each.kinds) if kind != "attention"]
+    kinds = [kind for kind in dict.fromkeys(each.kinds) if kind not in ("attention", EXPERTS)]
     cut = {kind: mixer_knockout_effects(model, question, ANSWER, each.windows(kind)) for kind in kinds}
+    if EXPERTS in each.kinds:
+        cut[EXPERTS] = expert_knockout_effects(model, question, ANSWER, each.windows(EXPERTS))
     return {**cut, "attention": knockout_effects(model, question, ANSWER, each.windows("attention"))}
 
 
-@pytest.mark.parametrize("family", MIXERS)
+@pytest.mark.parametrize("family", [family for family in MIXERS if family != "nemotron_h_omni"])
 def test_slopes_agree_with_knockouts_of_mixers(family: str) -> None:
     result = knockout_agreement([found(family)], [measured(family)], slopes=True)
-    kind = next(kind for kind in result if kind != "attention")
+    kind = next(kind for kind in result if kind not in ("attention", EXPERTS))
     assert result[kind].correlation.value > 0.9
     assert set(result) == set(found(family).kinds)
     assert found(family).focus(kind, last=1) in (0, 1, 2)
+
+
+def test_a_knockout_that_sends_tokens_to_other_experts_is_not_foretold() -> None:
+    """Slopes hold as far as routing does: of the third image, until the knock-out is all but whole."""
+    model, each = hybrid("nemotron_h_omni"), found("nemotron_h_omni")
+    encoded, rows = rows_and_spans(model)
+    plain = model.routing(encoded)
+    baseline = float(model.score(encoded).log_probability[0])
+    for image, strength, kept in ((0, 1.0, True), (1, 1.0, True), (2, 0.25, True), (2, 1.0, False)):
+        recorder = RoutingRecorder(model.model)
+        with MixerKnockout(model.model, rows, [[encoded.spans[0][image]]], [0], strength), recorder:
+            effect = baseline - float(model.score(encoded).log_probability[0])
+        same = np.array_equal(np.sort(recorder.routing().indices), np.sort(plain.indices))
+        foretold = strength * each.of_kind("mamba2", slopes=True)[0, image]
+        assert same == kept
+        assert (abs(effect - foretold) < 0.15 * abs(foretold)) == kept
 
 
 def made(nats: Any, kinds: tuple[str, ...] = ("mamba2", "mamba2")) -> Contributions:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tests.probes.tiny_models import fan_in
+
 VOCABULARY = 97
 HIDDEN = 32
 
@@ -175,7 +177,7 @@ def enlarge(model: nn.Module) -> None:
             elif "embed" in name:
                 parameter.normal_(0, 1)
             elif parameter.dim() >= 2:
-                parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5)
+                parameter.normal_(0, 1.2 / fan_in(name, parameter) ** 0.5)
 
 
 def tokens(batch: int, length: int, seed: int = 0) -> torch.Tensor:
