@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from probes.encoding import row_sets
 from probes.errors import InputError
 from probes.mixers.sums import FORMS
 from probes.mixers.trace import Leak, MixerTrace
+from probes.model import HookedModel
 from probes.state_space import mixer_layers, trace_mixers
 from tests.probes.hooked import hooked, questions
 from tests.probes.mixers.hooked import hybrid
@@ -118,6 +121,22 @@ def test_leaks_end_within_the_kernel(family: str) -> None:
 def test_no_leak_reaches_nowhere() -> None:
     nothing = {"x": np.zeros((1, 2, 4), dtype=np.float32)}
     assert Leak(nothing, nothing).reach == 0
+
+
+def test_the_examples_of_the_docs_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "hybrids.md").read_text()
+    model, asked = hybrid("nemotron_h"), questions()[0]
+    monkeypatch.setattr(HookedModel, "from_pretrained", lambda _: model)
+    monkeypatch.setattr("probes.Question", lambda *_: asked)
+    monkeypatch.setattr(HookedModel, "trace", lambda *_: SimpleNamespace(answer_ids=tuple(ANSWERS[0])))
+    names: dict[str, Any] = {}
+    examples = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, names)
+    assert names["trace"].factors("absolute").shape == (2, 3)
+    assert names["found"].by_expert(1).routed.shape == (4, 3)
+    assert set(names["cut"]) == set(names["found"].kinds)
 
 
 def test_what_cannot_be_traced_is_refused() -> None:
