@@ -1,5 +1,6 @@
 """Contributions of experts: by hand from their own parameters, what fading them does, and beside knock-outs."""
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -93,6 +94,16 @@ def test_an_experts_share_is_its_own_output_times_weight_and_gradient(name: str)
         unused = [expert for expert in range(len(record.bias)) if expert not in experts]
         assert unused or name == "mixtral"
         assert not shares.routed[unused, image].any(), "an expert that no token goes to gives nothing"
+
+
+@pytest.mark.parametrize("name", ["latent", "mixtral"])
+def test_half_precision_is_complete_to_its_own_digits(name: str) -> None:
+    model = HookedModel(deepcopy(loaded(name).model).to(torch.bfloat16), loaded(name).processor)
+    each = contributions(model, questions()[0], ANSWER)
+    assert each.errors.max() < 3e-3
+    of_experts = [error for error, kind in zip(each.errors, each.kinds, strict=True) if kind == EXPERTS]
+    assert max(of_experts) > 1e-6
+    assert np.isfinite(each.nats).all()
 
 
 @pytest.mark.parametrize("name", ["latent", "dots1", "mixtral", "under mixers"])
