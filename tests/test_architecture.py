@@ -45,6 +45,8 @@ WITHOUT_TORCH = (
     "probes.instruments.names",
     "probes.mixers",
     "probes.mixers.trace",
+    "probes.reduction",
+    "probes.reduction.sampling",
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
