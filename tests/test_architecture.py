@@ -47,6 +47,8 @@ WITHOUT_TORCH = (
     "probes.mixers.trace",
     "probes.reduction",
     "probes.reduction.sampling",
+    "probes.reduction.tile_scores",
+    "probes.reduction.tiles",
     "probes.scores",
     "probes.bridges",
     "probes.bridges.support",
