@@ -45,6 +45,7 @@ WITHOUT_TORCH = (
     "probes.instruments.names",
     "probes.mixers",
     "probes.mixers.trace",
+    "probes.frame_scores",
     "probes.reduction",
     "probes.reduction.sampling",
     "probes.reduction.tile_scores",
