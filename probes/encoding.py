@@ -18,6 +18,7 @@ from probes.families import (
     ASKED,
     FLAT,
     LISTS,
+    ONE_VIDEO,
     OTHER_READERS,
     OWN_QUESTIONS,
     PREPENDED,
@@ -31,7 +32,7 @@ from probes.query_rows import ROW_SETS as ROW_SETS
 from probes.query_rows import place
 from probes.query_rows import row_sets as row_sets
 from probes.spans import ImageSpan, find_spans
-from probes.video_inputs import refusal, shown_videos, video_arguments
+from probes.video_inputs import check_one_video, refusal, shown_videos, video_arguments
 from probes.videos import find_all_spans
 from probes.vision_axis import find_vision_spans
 
@@ -50,12 +51,13 @@ class Encoded:
     """A batch of questions, with or without answers, ready for a model.
 
     Attributes:
-        inputs: What `model(**inputs)` takes, tensors but for a few lists of numbers; `input_ids` is (batch, tokens).
+        inputs: What `model(**inputs)` takes, tensors but for a few lists of numbers, and features that were made before
+            (`probes.reduction.videos`); `input_ids` is (batch, tokens).
         spans: Per batch row, the span of each image, then of each video (a `VideoSpan`); columns of `input_ids`. Where
             images are on a vision axis (Mllama), the token that marks each.
         image_sizes: Per batch row, the (width, height) of each image in pixels.
         prompt_stop: The column at which every prompt ends and every answer begins.
-        prompt_lengths: Per batch row, the prompt's tokens without padding.
+        prompt_lengths: Per batch row, the prompt's tokens without padding, as the decoder reads it.
         tail_lengths: Per batch row, how many tokens the chat template put after the user's last content.
         answer_ids: Per batch row, the answer's tokens; the end-of-sequence token is not among them.
         videos: Per batch row, what the model is shown of each video.
@@ -121,20 +123,16 @@ class Encoder:
         self.placeholders = frozenset(image_token_ids(config) | others)
         """Ids that stand for image, video or sound features, and that no answer can hold."""
 
-    def encode(
-        self, questions: Sequence[Question], answers: Sequence[Answer] | None = None, reserve: int = 0
-    ) -> Encoded:
-        """Encode questions, followed by their answers where given.
+    def encode(self, questions: Sequence[Question], answers: Sequence[Answer] | None = None) -> Encoded:
+        """Encode questions, followed by their answers where given, whatever their length.
 
         Args:
             questions: At least one.
             answers: One per question, or None.
-            reserve: Tokens that must still fit into the context behind the prompt and answer.
 
         Raises:
-            InputError: If a question cannot be asked, an image read, or an answer tokenized; if image tokens are
-                truncated; or if prompt and answer are longer than the context. Of several questions the message names
-                the one at fault.
+            InputError: If a question cannot be asked, an image read, or an answer tokenized, or if image tokens are
+                truncated. Of several questions the message names the one at fault.
         """
         encoded, prompts = self._encode_prompts(_listed(questions))
         if answers is not None:
@@ -144,7 +142,6 @@ class Encoder:
                 raise InputError(f"{len(questions)} questions need as many answers, and {len(answers)} are given")
             ids = _each(zip(prompts, answers, strict=True), lambda pair: self.answer_ids(*pair))
             encoded = self.append(encoded, ids)
-        self._refuse_too_long(encoded, reserve)
         return encoded
 
     def answer_ids(self, prompt: Prompt, answer: Answer) -> tuple[int, ...]:
@@ -220,6 +217,8 @@ class Encoder:
             )
         prompts = _each(questions, self._writer.write)
         check_batch(kind, [len(prompt.images) for prompt in prompts])
+        if kind in ONE_VIDEO:
+            check_one_video(kind, [(len(prompt.images), prompt.videos) for prompt in prompts])
         inputs, videos = self._process(prompts)
         sizes = tuple(tuple(image.size for image in prompt.images) for prompt in prompts)
         cross_spans = None
@@ -248,7 +247,7 @@ class Encoder:
         images: list[Any] = [list(prompt.images) for prompt in prompts]
         if kind in FLAT:
             images = [image for row in images for image in row]
-        moving = video_arguments([prompt.videos for prompt in prompts])
+        moving = video_arguments([prompt.videos for prompt in prompts], single=kind in ONE_VIDEO)
         try:
             batch = self._processor(
                 text=[prompt.text for prompt in prompts],
@@ -292,7 +291,16 @@ class Encoder:
         given = self._processor.tokenizer.pad_token_id
         return 0 if given is None or given in self.placeholders else int(given)
 
-    def _refuse_too_long(self, encoded: Encoded, reserve: int) -> None:
+    def check_length(self, encoded: Encoded, reserve: int = 0) -> None:
+        """Refuse a batch for which the model has no positions.
+
+        Args:
+            encoded: Prompts as the decoder reads them, with or without answers.
+            reserve: Tokens that must still fit into the context behind prompt and answer.
+
+        Raises:
+            InputError: If prompt and answer are longer than the context; of several, the message names which.
+        """
         for row, (prompt, answer) in enumerate(zip(encoded.prompt_lengths, encoded.answer_lengths, strict=True)):
             if self._context is None or prompt + answer + reserve <= self._context:
                 continue

@@ -30,6 +30,7 @@ from probes.layer_parts import layer_kinds
 from probes.loading import DeviceMap, check_pair, load
 from probes.prompts import Question
 from probes.recording import recorder_of
+from probes.reduction.videos import with_video_features
 from probes.residuals import reading_residuals
 from probes.routing import Routing, RoutingRecorder
 from probes.trace import Trace
@@ -125,7 +126,8 @@ class HookedModel:
         """Encode a batch of questions, followed by answers where given, on the model's device.
 
         Prompts of unequal length are padded on the left. Batches of equal length spare the padding and the mask of
-        size tokens x tokens that transformers builds for it.
+        size tokens x tokens that transformers builds for it. What a model drops of a video before its decoder is left
+        out, so that columns are the decoder's (`probes.reduction.videos`).
 
         Args:
             questions: At least one.
@@ -136,7 +138,10 @@ class HookedModel:
             InputError: If a question has no image and no video or no words, its marks do not fit them, one cannot be
                 read, its tokens are truncated or not known, or prompt and answer are longer than the context.
         """
-        return to_device(self._encoder.encode(questions, answers, reserve), self.device, self.model.dtype)
+        written = to_device(self._encoder.encode(questions, answers), self.device, self.model.dtype)
+        encoded = with_video_features(self.model, written)
+        self._encoder.check_length(encoded, reserve)
+        return encoded
 
     def generate(
         self, images: Sequence[Any], question: str, max_new_tokens: int = 32, videos: Sequence[Any] = ()
@@ -297,7 +302,11 @@ class HookedModel:
                 rows=names[0],
                 factors_by_rows={name: _own_columns(name, value[row], encoded, row) for name, value in factors.items()},
                 maps_by_rows={
-                    name: tuple(each.float().cpu().numpy() for each in value[row]) for name, value in recorded.items()
+                    name: tuple(
+                        span.spread(each.float().cpu().numpy())
+                        for span, each in zip(encoded.shown[row], value[row], strict=True)
+                    )
+                    for name, value in recorded.items()
                 },
                 log_probability=float(scores.log_probability[row]),
                 prompt_tokens=encoded.prompt_lengths[row],

@@ -176,7 +176,10 @@ def trace_mixers(
             kinds=tuple(recorder.kinds),
             rows=names[0],
             factors_by_rows={key: table[row][..., : len(encoded.spans[row])] for key, table in factors.items()},
-            maps_by_rows={key: tuple(each.numpy() for each in value[row]) for key, value in recorded.items()},
+            maps_by_rows={
+                key: tuple(span.spread(each.numpy()) for span, each in zip(encoded.spans[row], value[row], strict=True))
+                for key, value in recorded.items()
+            },
             leak=_leak(recorder, encoded, row) if leaks else None,
             log_probability=float(scores.log_probability[row]),
         )

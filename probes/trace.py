@@ -42,10 +42,11 @@ class Trace:
         rows: Name of the query rows behind `factors`.
         factors_by_rows: Per row set, attention factors (layers, images): the mean over heads, rows and the image's
             tokens of the attention probability [with `per_head`: (layers, heads, images), not averaged over heads].
+            Tokens that the model dropped count for nothing.
             NaN where a row set is empty, and for the anchor image itself under "anchor". A video's column, behind those
             of images, is the mean over all of its tokens.
-        maps_by_rows: Per row set and image, (layers, image tokens): the mean over heads and rows, per image token.
-            Empty without maps.
+        maps_by_rows: Per row set and image, (layers, image tokens): the mean over heads and rows, per image token; NaN
+            where the model dropped a token of a video (`ImageSpan.retention`). Empty without maps.
         log_probability: Natural logarithm of the answer's probability given the prompt, summed over its tokens. The
             end of sequence is not counted, so that a cut answer and a finished one compare; NaN for an empty answer.
         prompt_tokens: Length of the prompt, images included.
@@ -141,7 +142,7 @@ class Trace:
         return self.spans[self._image(image)].cells()
 
     def scores(self, image: int = 0, layer: int = -1, rows: str | None = None) -> FloatArray:
-        """Return the attention to each token of an image, (image tokens,).
+        """Return the attention to each token of an image, (image tokens,); NaN for tokens that the model dropped.
 
         Raises:
             InputError: If there is no such image, layer or row set, or the trace was made without maps.
@@ -186,7 +187,8 @@ class Trace:
             frame: Which frame of a video, of those that the model was shown; frames that share tokens share a map.
 
         Returns:
-            (rows, cols), top left first. Tiles are stitched by their boxes and a thumbnail is left out.
+            (rows, cols), top left first. Tiles are stitched by their boxes and a thumbnail is left out. NaN where the
+            model dropped the token; `retained` tells the same by itself.
 
         Raises:
             InputError: If there is no such image, frame or layer, the trace was made without maps, or the image's
@@ -205,6 +207,16 @@ class Trace:
             raise InputError(f"image {image} has no frame {frame}: the model was shown {len(shown)}, counted from 0")
         grid: FloatArray = span.grid(scores, frame=frame or 0)
         return grid
+
+    def retained(self, image: int = 0, frame: int = 0) -> npt.NDArray[np.bool_]:
+        """Return which cells of a map have a token, (rows, cols); the model dropped those of the others.
+
+        Raises:
+            InputError: As `map`.
+        """
+        span = self.spans[self._image(image)]
+        kept: npt.NDArray[np.bool_] = span.grid(span.retention, frame=frame)
+        return kept
 
     def _all_scores(self, image: int, rows: str | None) -> FloatArray:
         """(layers, tokens)."""

@@ -11,8 +11,12 @@ from probes.clips import ShownVideo, Video
 from probes.errors import InputError
 
 
-def video_arguments(videos: Sequence[Sequence[Video]]) -> dict[str, Any]:
+def video_arguments(videos: Sequence[Sequence[Video]], single: bool = False) -> dict[str, Any]:
     """Keyword arguments of a processor's call for the videos of each prompt; none where there are no videos.
+
+    Args:
+        videos: Of each prompt.
+        single: Whether the processor takes one video, and what is known of it as a record instead of a list.
 
     Raises:
         InputError: If a processor is to choose frames of some videos and not of others: it chooses for a whole batch.
@@ -26,13 +30,41 @@ def video_arguments(videos: Sequence[Sequence[Video]]) -> dict[str, Any]:
             "of the videos of a batch, some are to be sampled and some are not: ask about those in questions of a "
             "batch of their own"
         )
+    known: Any = [video.metadata() for video in listed]
+    if single:
+        from transformers.video_utils import VideoMetadata
+
+        known = VideoMetadata(**known[0])
     return {
         # Of frames 1 or 3 pixels high, processors take rows for colours unless these come first.
         "videos": [video.frames.transpose(0, 3, 1, 2) for video in listed],
-        "video_metadata": [video.metadata() for video in listed],
+        "video_metadata": known,
         "do_sample_frames": choices.pop(),
         "return_metadata": True,
     }
+
+
+def check_one_video(kind: str, prompts: Sequence[tuple[int, Sequence[Video]]]) -> None:
+    """Refuse what a processor that takes one video does not take.
+
+    Args:
+        kind: The model type.
+        prompts: Per prompt, its number of images and its videos.
+
+    Raises:
+        InputError: If there is a video beside another, beside an image or in a batch, or one of a single frame.
+    """
+    for images, videos in prompts:
+        if videos and (images or len(videos) > 1 or len(prompts) > 1):
+            raise InputError(
+                f"{kind} takes one video, in a question of its own: ask about each video alone, without images, and "
+                "one question at a time (batch_size=1); or give the frames as images"
+            )
+        if videos and len(videos[0]) < 2:
+            raise InputError(
+                f"a video of a single frame shows {kind} nothing that moves: ask about it as an image, or give two "
+                "frames or more"
+            )
 
 
 def shown_videos(videos: Sequence[Sequence[Video]], made: Mapping[str, Any]) -> tuple[tuple[ShownVideo, ...], ...]:

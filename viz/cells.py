@@ -4,7 +4,7 @@ Knows nothing of models or tokens, nor of a plotting library.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,21 @@ class Panel:
     label: str
     index: int
     """0-based image."""
+    missing: BoolArray
+    """(cells,) which cells have no token; their scores are NaN."""
+
+    def only(self, cells: BoolArray) -> "Panel":
+        """The same picture under some of the cells."""
+        return replace(self, boxes=self.boxes[cells], scores=self.scores[cells], missing=self.missing[cells])
 
 
 def panels(
-    images: object, boxes: object, scores: object, labels: Sequence[str], primary: object = None
+    images: object,
+    boxes: object,
+    scores: object,
+    labels: Sequence[str],
+    primary: object = None,
+    kept: object = None,
 ) -> tuple[list[Panel], list[Panel]]:
     """Check pictures with their cells, and part cells that overlap others (a thumbnail's) from the primary tiling.
 
@@ -39,6 +50,7 @@ def panels(
         labels: one for each picture.
         primary: (cells,) booleans (or one such list for each picture) saying which cells form the primary tiling; None
             takes the smallest cells first, as long as they overlap no other.
+        kept: (cells,) booleans (or one such list for each picture) saying which cells have a token; None: all.
 
     Returns:
         The panels of the primary tiling, and those of the rest for pictures that have any.
@@ -49,22 +61,23 @@ def panels(
     pictures, single = _pictures(images)
     tables = [boxes] if single else _listed(boxes, "boxes", len(pictures))
     lists = [scores] if single else _listed(scores, "scores", len(pictures))
-    masks = (
-        [None] * len(pictures)
-        if primary is None
-        else [primary]
-        if single
-        else _listed(primary, "primary", len(pictures))
-    )
+    masks = _optional(primary, "primary", len(pictures), single)
+    tokens = _optional(kept, "kept", len(pictures), single)
     if len(labels) != len(pictures):
         raise FigureError(f"labels must name each of the {len(pictures)} images, got {len(labels)}")
     first, rest = [], []
     for index, (picture, table, values, mask) in enumerate(zip(pictures, tables, lists, masks, strict=True)):
         cells, marks = _cells(picture, table, values, index)
-        chosen = non_overlapping(cells) if mask is None else _mask(mask, len(cells), index)
-        first.append(Panel(picture, cells[chosen], marks[chosen], labels[index], index))
+        chosen = non_overlapping(cells) if mask is None else _mask(mask, len(cells), index, "primary cells")
+        if mask is not None and not chosen.any():
+            raise FigureError(f"image {index + 1} needs a primary cell: at least one boolean that is true")
+        given = tokens[index]
+        missing = np.zeros(len(cells), bool) if given is None else ~_mask(given, len(cells), index, "kept cells")
+        marks = np.where(missing, np.nan, marks)
+        whole = Panel(picture, cells, marks, labels[index], index, missing)
+        first.append(whole.only(chosen))
         if not chosen.all():
-            rest.append(Panel(picture, cells[~chosen], marks[~chosen], labels[index], index))
+            rest.append(whole.only(~chosen))
     if not any(np.isfinite(panel.scores).any() for panel in first):
         raise FigureError("scores hold no finite number: there is nothing to lay over the images")
     return first, rest
@@ -167,11 +180,17 @@ def _cells(picture: npt.NDArray[np.uint8], boxes: object, scores: object, index:
     return cells, values
 
 
-def _mask(mask: object, count: int, index: int) -> BoolArray:
+def _mask(mask: object, count: int, index: int, name: str) -> BoolArray:
     chosen = np.asarray(mask)
-    if chosen.shape != (count,) or chosen.dtype != np.bool_ or not chosen.any():
-        raise FigureError(f"image {index + 1} needs {count} booleans for its primary cells, at least one of them true")
+    if chosen.shape != (count,) or chosen.dtype != np.bool_:
+        raise FigureError(f"image {index + 1} needs {count} booleans for its {name}")
     return chosen
+
+
+def _optional(values: object, name: str, count: int, single: bool) -> list[object]:
+    if values is None:
+        return [None] * count
+    return [values] if single else _listed(values, name, count)
 
 
 def _listed(values: object, name: str, count: int) -> list[object]:

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -97,13 +97,15 @@ def overlay(
     focus: int | None = None,
     gold: npt.ArrayLike | None = None,
     primary: Any = None,
+    kept: Any = None,
     limits: tuple[float, float] | None = None,
     columns: int = 4,
     title: str = "",
 ) -> Figure:
     """Lay each image's map over it, all images on one color scale.
 
-    Cells that overlap the primary tiling (a thumbnail's) are drawn over a second copy of the image.
+    Cells that overlap the primary tiling (a thumbnail's) are drawn over a second copy of the image. Cells without a
+    token are hatched grey, apart from those of little attention, which leave the picture bare.
 
     Args:
         images: one (height, width, 3) picture, or a sequence of them.
@@ -115,6 +117,7 @@ def overlay(
         gold: (4,) box, or (regions, 4), in the target image (in the only one, if there is one) that holds the answer,
             outlined.
         primary: (cells,) booleans for each image; None finds a tiling without overlaps, smallest cells first.
+        kept: (cells,) booleans for each image, false where the model dropped the cell's token; None: all have one.
         limits: color scale; from zero to the largest score when None.
         columns: most images side by side.
         title: above the figure.
@@ -125,7 +128,7 @@ def overlay(
     count = cells.picture_count(images)
     home, regions = cells.gold_regions(gold, target, focus, count)
     names = list(labels) if labels is not None else style.image_labels(count, target, focus)
-    first, rest = cells.panels(images, boxes, scores, names, primary)
+    first, rest = cells.panels(images, boxes, scores, names, primary, kept)
     panels = [*first, *rest]
     rows, across = style.grid_shape(len(panels), columns)
     tallest = max(panel.image.shape[0] / panel.image.shape[1] for panel in panels)
@@ -142,6 +145,8 @@ def overlay(
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     add_colorbar(figure, ScalarMappable(norm, ramp), list(grid.flat), "attention to cell")
+    if any(panel.missing.any() for panel in panels):
+        figure.legend(handles=[_missing_patch()], loc="outside lower center", frameon=False, fontsize=style.FONT_SIZE)
     add_title(figure, title)
     return figure
 
@@ -181,9 +186,19 @@ def _panel(axes: Axes, panel: cells.Panel, ramp: LinearSegmentedColormap, norm: 
     patches = PolyCollection(list(corners), cmap=ramp, norm=norm, edgecolors="none", antialiaseds=False)
     patches.set_array(np.ma.masked_invalid(panel.scores))
     axes.add_collection(patches, autolim=False)
+    for left, top, right, bottom in panel.boxes[panel.missing]:
+        axes.add_patch(_missing_patch((left, top), right - left, bottom - top))
     axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     axes.spines[:].set_visible(False)
     axes.set_title(panel.label + suffix, fontsize=style.FONT_SIZE)
+
+
+def _missing_patch(corner: tuple[float, float] = (0.0, 0.0), width: float = 1.0, height: float = 1.0) -> Rectangle:
+    """A cell without a token, also as a legend's entry."""
+    filling = to_rgba(style.MISSING_COLOR, style.MISSING_OPACITY)
+    return Rectangle(
+        corner, width, height, fc=filling, ec=style.MISSING_INK, hatch="////", lw=0, label=style.MISSING_LABEL
+    )
 
 
 def _frames(axes: Axes, index: int, target: int | None, focus: int | None) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from viz.paper_costs import costs
 from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
+from viz.paper_pruning import pruning
 from viz.paper_ranks import head_map, ranking
 from viz.shapes import FigureError
 
@@ -25,6 +26,7 @@ __all__ = [
     "layer_accuracy",
     "overlay",
     "positions",
+    "pruning",
     "ranking",
     "save",
     "scaling",

@@ -95,6 +95,7 @@ def overlay(
     focus: int | None = None,
     gold: npt.ArrayLike | None = None,
     primary: Any = None,
+    kept: Any = None,
     limits: tuple[float, float] | None = None,
     columns: int = 4,
     title: str = "",
@@ -107,7 +108,7 @@ def overlay(
     count = cells.picture_count(images)
     home, regions = cells.gold_regions(gold, target, focus, count)
     names = list(labels) if labels is not None else style.image_labels(count, target, focus)
-    first, rest = cells.panels(images, boxes, scores, names, primary)
+    first, rest = cells.panels(images, boxes, scores, names, primary, kept)
     panels = [*first, *rest]
     rows, across = style.grid_shape(len(panels), columns)
     titles = [panel.label for panel in first] + [f"{panel.label} (thumbnail)" for panel in rest]
@@ -118,6 +119,7 @@ def overlay(
     for place, panel in enumerate(panels):
         row, column = divmod(place, across)
         _panel(figure, panel, row + 1, column + 1)
+        _missing(figure, panel, row + 1, column + 1, named=not any(before.missing.any() for before in panels[:place]))
         _frames(figure, place, panel.index, target, focus)
         if panel.index == home:
             _gold(figure, regions, row + 1, column + 1)
@@ -139,6 +141,26 @@ def _panel(figure: go.Figure, panel: cells.Panel, row: int, column: int) -> None
     figure.update_xaxes(range=[0, width], **bare, row=row, col=column)
     name = next(iter(figure.select_traces(row=row, col=column))).xaxis
     figure.update_yaxes(range=[height, 0], scaleanchor=name, constraintoward="top", **bare, row=row, col=column)
+
+
+def _missing(figure: go.Figure, panel: cells.Panel, row: int, column: int, named: bool) -> None:
+    """Hatch the cells without a token, in one trace; `named` gives it the legend's entry."""
+    if not panel.missing.any():
+        return
+    left, top, right, bottom = panel.boxes[panel.missing].T
+    gap = np.full(len(left), np.nan)
+    x = np.stack([left, right, right, left, left, gap], axis=1).ravel()
+    y = np.stack([top, top, bottom, bottom, top, gap], axis=1).ravel()
+    pattern = {
+        "shape": "/", "size": 6, "solidity": 0.2, "fgcolor": style.MISSING_INK,
+        "bgcolor": style.rgba(style.MISSING_COLOR, style.MISSING_OPACITY),
+    }  # fmt: skip
+    trace = go.Scatter(
+        x=x, y=y, mode="lines", line={"width": 0}, fill="toself", fillpattern=pattern, hoveron="fills",
+        fillcolor=style.rgba(style.MISSING_COLOR, style.MISSING_OPACITY), name=style.MISSING_LABEL,
+        text=style.MISSING_LABEL, hoverinfo="text", legendgroup=style.MISSING_LABEL, showlegend=named,
+    )  # fmt: skip
+    figure.add_trace(trace, row=row, col=column)
 
 
 def _frames(figure: go.Figure, place: int, index: int, target: int | None, focus: int | None) -> None:

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from viz.screen_costs import costs
 from viz.screen_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
 from viz.screen_maps import factor_heatmap, image_to_image, overlay
+from viz.screen_pruning import pruning
 from viz.screen_ranks import head_map, ranking
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "overlay",
     "plotly_script",
     "positions",
+    "pruning",
     "ranking",
     "scaling",
     "shares",

@@ -214,6 +214,11 @@ def ordered(drawn: Curves) -> Curves:
     """
     if not (np.isfinite(drawn.x) & (drawn.x > 0)).all():
         raise FigureError("numbers of parameters must be positive")
+    return along(drawn)
+
+
+def along(drawn: Curves) -> Curves:
+    """Sort points along their axis."""
     order = np.argsort(drawn.x, kind="stable")
     ends = [None if end is None else end[:, order] for end in (drawn.low, drawn.high)]
     return Curves(drawn.x[order], drawn.value[:, order], ends[0], ends[1], drawn.labels, drawn.chance)

@@ -16,6 +16,12 @@ FOCUS_COLOR = "#D55E00"
 """Frame of the image in focus."""
 EMPTY_COLOR = "#E6E6E6"
 """Cells without a value."""
+MISSING_COLOR = "#BDBDBD"
+"""Cells whose token the model dropped, under a hatching of `MISSING_INK`."""
+MISSING_INK = "#4D4D4D"
+MISSING_OPACITY = 0.8
+MISSING_LABEL = "no token"
+FIRST_FRAME_LABEL = "only the first frame left"
 
 PAPER_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SCREEN_MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")

@@ -150,6 +150,7 @@ VIDEOS: frozenset[str] = frozenset(
         "glm4v_moe",
         "glm_ocr",
         "llava_onevision",
+        "nemotron_h_omni",
         "qwen2_5_vl",
         "qwen2_vl",
         "qwen3_5",
@@ -159,6 +160,9 @@ VIDEOS: frozenset[str] = frozenset(
     ]
 )
 """Model types whose videos' tokens are known too; see `probes.families.view.VideoFamily`."""
+
+ONE_VIDEO: frozenset[str] = frozenset({"nemotron_h_omni"})
+"""Model types that take one video, in a prompt of its own without images; see `probes.reduction.videos`."""
 
 
 def family_of(model_type: str) -> Family:

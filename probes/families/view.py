@@ -222,8 +222,15 @@ def check_frames(video: ImageView, frames: int) -> None:
         )
 
 
-def check_grid(image: ImageView, rows: int, columns: int) -> None:
+def check_grid(image: ImageView, rows: int, columns: int, patch: int | None = None) -> None:
     """Check that an image stretched to a grid of square cells can have had the given size.
+
+    Args:
+        image: The image.
+        rows: Of the grid.
+        columns: Of the grid.
+        patch: Pixels along the side of a patch, where the processor counts patches, the last one begun too, before it
+            stretches; None where it stretches the pixels.
 
     Raises:
         InputError: If no scale brings the size within one cell of the grid on both sides: it was swapped, or is that
@@ -232,8 +239,9 @@ def check_grid(image: ImageView, rows: int, columns: int) -> None:
     if image.size is None:
         return
     width, height = image.size
-    low = max((rows - 1) / height, (columns - 1) / width)
-    high = min((rows + 1) / height, (columns + 1) / width)
+    across, down = (side if patch is None else round(side / patch + 0.5) for side in image.size)
+    low = max((rows - 1) / down, (columns - 1) / across)
+    high = min((rows + 1) / down, (columns + 1) / across)
     if low > high:
         raise InputError(
             f"{image.name}: a size of {width} x {height} does not fit a grid of {rows} rows and {columns} columns: "

@@ -47,7 +47,8 @@ class MixerTrace:
         rows: Name of the row set that is taken where none is named.
         factors_by_rows: Per row set and form, (layers, images): the mean over heads, rows and the image's tokens [with
             `per_head`: (layers, heads, images)]. NaN where a row set is empty.
-        maps_by_rows: Per row set and form, per image (layers, image tokens). Empty without maps.
+        maps_by_rows: Per row set and form, per image (layers, image tokens); NaN where the model dropped a token. Empty
+            without maps.
         leak: What the convolution carried over the images' edges; None unless asked for.
         log_probability: Of the answer, in nats, summed over its tokens.
     """

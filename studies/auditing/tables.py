@@ -158,7 +158,8 @@ def map_rows(name: str, trace: "Trace") -> list[Row]:
     rows: list[Row] = []
     for row_set, maps in trace.maps_by_rows.items():
         for image, table in enumerate(maps):
-            if np.isnan(table).any() or trace.spans[image].mixed:
+            span = trace.spans[image]
+            if span.mixed or np.isnan(table[:, span.retention]).any():
                 continue
             rows += [
                 {"sample_id": name, "rows": row_set, "layer": layer, "image": image, "map": _half(table[index])}

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probes.families import VIDEOS
+from probes.families import ONE_VIDEO, VIDEOS
 from probes.model import Question
 from tests.probes.hooked import Reference, hooked, picture
 
 Frames = NDArray[np.uint8]
 
-MOVING = tuple(sorted(VIDEOS))
-"""Families that take videos."""
+MOVING = tuple(sorted(VIDEOS - ONE_VIDEO))
+"""Families that take several videos in a prompt, and batches of them."""
 SHARING = tuple(family for family in MOVING if family.startswith("glm"))
 """Families that mark images and videos by one token."""
 TOGETHER = {"llava_onevision": 1}

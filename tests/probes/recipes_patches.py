@@ -98,7 +98,9 @@ def _nemotron_h_omni(tokenizer: Any, template: str, settings: Settings) -> Any:
     small = {"patch_size": 4, "min_num_patches": 16, "max_num_patches": 256}
     return NemotronH_Omni_Reasoning_V3Processor(
         image_processor=NemotronH_Omni_Reasoning_V3ImageProcessor(**(small | settings)),
-        video_processor=NemotronH_Omni_Reasoning_V3VideoProcessor(),
+        video_processor=NemotronH_Omni_Reasoning_V3VideoProcessor(
+            patch_size=4, video_target_num_patches=64, norm_mean=[0.5] * 3, norm_std=[0.5] * 3
+        ),
         tokenizer=tokenizer,
         feature_extractor=ParakeetFeatureExtractor(),
         chat_template=template,
@@ -184,7 +186,7 @@ PATCHES: dict[str, Recipe] = {
     "nemotron_h_omni": Recipe(
         _NEMOTRON_MARKS,
         "</s>",
-        LLAVA_MESSAGE,
+        LLAVA_MESSAGE._replace(video="<video>"),
         _nemotron_h_omni,
         zoo_config(
             "nemotron_h_omni",

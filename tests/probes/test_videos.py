@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from probes.attention import attention_factors
-from probes.families import VIDEOS
 from probes.inputs import InputError
 from probes.spans import find_image_spans
 from probes.videos import VideoSpan, find_video_spans
 from tests.probes.hooked import picture
-from tests.probes.moving import SIZE, TOGETHER, Frames
+from tests.probes.moving import MOVING, SIZE, TOGETHER, Frames
 from tests.probes.processors import build_config, build_model, build_processor, chat
 from tests.probes.test_spans_model import embeddings
 from tests.probes.tiny_models import enlarge_weights
@@ -53,7 +52,7 @@ def spans_of(family: str, rows: list[list[Frames]]) -> tuple[Any, list[list[Vide
     return inputs, find_video_spans(inputs, config, processor, sizes_of(rows))
 
 
-@pytest.mark.parametrize("family", sorted(VIDEOS))
+@pytest.mark.parametrize("family", MOVING)
 def test_a_patch_painted_into_one_frame_changes_the_token_of_its_cell(family: str) -> None:
     together = TOGETHER.get(family, 2)
     frames = 5 if together == 2 else 4
@@ -75,7 +74,7 @@ def test_a_patch_painted_into_one_frame_changes_the_token_of_its_cell(family: st
         assert max(cells, key=lambda each: change[row, span.tokens[each.token]]) == cell
 
 
-@pytest.mark.parametrize("family", sorted(VIDEOS))
+@pytest.mark.parametrize("family", MOVING)
 def test_frames_are_covered_once_and_the_last_may_stand_alone(family: str) -> None:
     together = TOGETHER.get(family, 2)
     _, [[span]] = spans_of(family, [[clip(5)]])

@@ -89,6 +89,14 @@ EVERY: dict[str, dict[str, Any]] = {
         "labels": ["paper", "predicting"],
     },
     "head_map": {"value": VALUE, "layers": [1, 3], "chosen": [(3, 0), (1, 2)]},
+    "pruning": {
+        "rates": [0.9, 0.0, 0.5, 0.75],
+        "value": VALUE,
+        "low": LOW,
+        "high": HIGH,
+        "labels": NAMES,
+        "first_frame_only": 0.75,
+    },
 }
 
 

@@ -136,3 +136,15 @@ def test_a_ranking_goes_by_the_largest_value() -> None:
     assert named(shown, "predicting").x.tolist() == [0.9, 0.4, 0.3]
     assert named(shown, "predicting").error_x.array.tolist() == pytest.approx([0.05, 0.1, 0.1])
     assert named(shown, "chance").x == (0.25, 0.25)
+
+
+def test_pruning_lines_follow_their_rates_and_the_first_frame_is_shaded() -> None:
+    figure, shown = papers.pruning(**EVERY["pruning"]), screens.pruning(**EVERY["pruning"])
+    for index, name in enumerate(NAMES):
+        in_order = VALUE[index][[1, 2, 3, 0]].tolist()
+        assert lines(figure)[name].get_xdata().tolist() == [0, 0.5, 0.75, 0.9] == named(shown, name).x.tolist()
+        assert lines(figure)[name].get_ydata().tolist() == in_order == named(shown, name).y.tolist()
+    (shade,) = [patch for patch in figure.axes[0].patches if patch.get_label() == "only the first frame left"]
+    assert shade.get_extents().transformed(figure.axes[0].transData.inverted()).x0 == pytest.approx(0.75)
+    assert [(shape.x0, shape.x1) for shape in shown.layout.shapes] == [(0.75, 1)]
+    assert not screens.pruning([0.5], [0.1]).layout.shapes

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection, QuadMesh
 
-from tests.viz.drawn import EVERY, FACTORS, PAIRS, VALUE, bounds, grid, named, pictures, points, traces
+from tests.viz.drawn import (
+    EVERY,
+    FACTORS,
+    PAIRS,
+    VALUE,
+    bounds,
+    grid,
+    named,
+    overlay_input,
+    pictures,
+    points,
+    traces,
+)
 from viz import papers, screens, style
 
 
@@ -107,6 +119,35 @@ def test_thumbnail_cells_get_a_panel_of_their_own() -> None:
     primary = np.arange(20) < 4
     chosen = screens.overlay(image, boxes, scores, primary=primary)
     assert [heat.z.size for heat in traces(chosen, "heatmap")] == [4, 16]
+
+
+def test_cells_without_a_token_are_hatched_and_never_coloured() -> None:
+    given = overlay_input(2)
+    kept = [np.arange(16) != 5, np.ones(16, dtype=bool)]
+    figure, shown = papers.overlay(**given, kept=kept), screens.overlay(**given, kept=kept)
+    for index, axes in enumerate(figure.axes[:2]):
+        patches = next(part for part in axes.collections if isinstance(part, PolyCollection))
+        assert np.ma.getmaskarray(np.ma.asarray(patches.get_array())).tolist() == (~kept[index]).tolist()
+        hatched = [patch for patch in axes.patches if patch.get_hatch()]
+        assert [bounds(patch) for patch in hatched] == ([(15.0, 10.0, 15.0, 10.0)] if index == 0 else [])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["no token"]
+    assert np.isnan(traces(shown, "heatmap")[0].z).sum() == 1 and not np.isnan(traces(shown, "heatmap")[1].z).any()
+    (hatching,) = traces(shown, "scatter")
+    assert (np.nanmin(hatching.x), np.nanmax(hatching.x), np.nanmin(hatching.y), np.nanmax(hatching.y)) == (
+        15,
+        30,
+        10,
+        20,
+    )
+    assert hatching.name == "no token" and hatching.showlegend and hatching.fillpattern.shape == "/"
+
+
+def test_a_score_that_is_not_known_is_left_bare_and_not_hatched() -> None:
+    given = overlay_input(1)
+    given["scores"][0][3] = np.nan
+    figure = papers.overlay(**given)
+    assert not figure.legends and not [patch for patch in figure.axes[0].patches if patch.get_hatch()]
+    assert not traces(screens.overlay(**given), "scatter")
 
 
 def test_pictures_may_be_grey_floats_or_transparent() -> None:
