@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 
 from viz.paper_costs import costs
 from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
+from viz.paper_kinds import accuracy_by_kind
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
 from viz.paper_pruning import pruning
 from viz.paper_ranks import head_map, ranking
 from viz.shapes import FigureError
 
 __all__ = [
+    "accuracy_by_kind",
     "causal_agreement",
     "costs",
     "differences",

@@ -57,6 +57,31 @@ DIFFERENCES: dict[str, Any] = {
     "low": [-1.0, -7.0, -100.0, 1.5],
     "high": [2.0, -2.0, 100.0, 4.5],
 }
+_BY_KIND = np.array(
+    [
+        [np.nan, np.nan, np.nan, 0.8, np.nan, np.nan],
+        [0.3, np.nan, 0.6, np.nan, np.nan, np.nan],
+        [0.2, np.nan, 0.5, np.nan, np.nan, np.nan],
+    ]
+)
+KINDS: dict[str, Any] = {
+    "layers": [0, 1, 2, 3, 4, 5],
+    "value": _BY_KIND,
+    "low": _BY_KIND - 0.1,
+    "high": _BY_KIND + 0.05,
+    "chance": 0.25,
+    "labels": ["attention", "state space: absolute", "state space: value"],
+    "kinds": ["attention", "state space", "state space"],
+    "parts": [
+        ["state space"],
+        ["mixture of experts"],
+        ["state space"],
+        ["attention"],
+        ["mixture of experts"],
+        ["mlp"],
+    ],
+}
+"""A decoder of the pattern MEM*E-."""
 EVERY: dict[str, dict[str, Any]] = {
     "layer_accuracy": {"layers": LAYERS, "value": VALUE, "low": LOW, "high": HIGH, "chance": 0.25, "labels": NAMES},
     "factor_heatmap": {"factors": FACTORS, "layers": [1, 3, 5], "target": 2},
@@ -88,6 +113,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "chance": 0.25,
         "labels": ["paper", "predicting"],
     },
+    "accuracy_by_kind": KINDS,
     "head_map": {"value": VALUE, "layers": [1, 3], "chosen": [(3, 0), (1, 2)]},
     "pruning": {
         "rates": [0.9, 0.0, 0.5, 0.75],
