@@ -51,7 +51,7 @@ def layer_accuracy(
     figure, axes = new_figure(style.COLUMN_WIDTH, 2.5, title)
     draw_lines(axes, drawn)
     label_axes(axes, "layer", quantity)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     add_legend(figure, axes)
     return figure
 
@@ -145,7 +145,7 @@ def causal_agreement(
     draw_lines(parts[0], drawn)
     dress(parts[0])
     label_axes(parts[0], "layer", "focus = largest effect")
-    parts[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    parts[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if by_rule:
         dress(parts[1])
         draw_dots(parts[1], by_rule)

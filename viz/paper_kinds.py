@@ -61,7 +61,7 @@ def accuracy_by_kind(
     if len(layers) <= EVERY_TICK:
         below.set_xticks(drawn.curves.x)
     else:
-        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     add_legend(figure, above)
     add_title(figure, title)
     return figure

@@ -41,7 +41,7 @@ def test_the_strip_shows_what_every_layer_is_made_of() -> None:
     assert rows == list(shown.layout.yaxis2.ticktext) == ["attention", "state space", "mixture of experts", "mlp"]
     for row, line in zip(rows, below.get_lines(), strict=True):
         expected = [layer for layer, own in zip(GIVEN["layers"], GIVEN["parts"], strict=True) if row in own]
-        assert list(line.get_xdata()) == expected == list(named(shown, row).x)
+        assert np.asarray(line.get_xdata()).tolist() == expected == list(named(shown, row).x)
         assert line.get_color() == kind_color(row)
 
 
