@@ -9,7 +9,7 @@ This file holds no attention arithmetic and no family's details.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from probes.inputs import InputError
 from probes.layer_kinds import LayerKinds
 from probes.layer_parts import layer_kinds
 from probes.loading import DeviceMap, check_pair, load
+from probes.mixers.tracing import mixer_recorder, mixer_traces
 from probes.prompts import Question
-from probes.recording import recorder_of
+from probes.recording import own_columns, recorder_of
 from probes.reduction.videos import with_video_features
 from probes.residuals import reading_residuals
 from probes.routing import Routing, RoutingRecorder
@@ -269,6 +270,8 @@ class HookedModel:
         per_head: bool = False,
         maps: bool = True,
         image_to_image: bool = False,
+        mixer_forms: Sequence[str] = (),
+        mixer_layers: Collection[int] | None = None,
     ) -> list[Trace]:
         """Answer questions, or take the answers given, and read the attention to each image and video.
 
@@ -281,16 +284,22 @@ class HookedModel:
             per_head: Keep heads apart in the factors.
             maps: Keep the attention to each image token.
             image_to_image: Also trace attention between images (`Trace.pairwise`), by a second forward pass.
+            mixer_forms: Forms of hidden attention (see `probes.hidden_attention`) to read in the same pass, in layers
+                without softmax (`Trace.mixers`); means over heads. None by default.
+            mixer_layers: Layers that these are read in, true indices; None is every layer with a mixer.
 
         Raises:
-            InputError: As `encode`, if a row set is unknown, and if the logits are not numbers.
-            UnsupportedAttention: If a layer's attention cannot be read.
+            InputError: As `encode`, if a row set, form or layer is unknown, and if the logits are not numbers.
+            UnsupportedAttention: If a layer's attention, or hidden attention, cannot be read.
         """
         names = (rows,) if isinstance(rows, str) else tuple(rows)
         if not names:
             raise InputError("trace needs at least one row set, for example rows=('paper',)")
         encoded = self._answered(questions, answers, max_new_tokens)
-        recorder, scores = self._record(encoded, names, per_head, maps)
+        mixers = mixer_recorder(self.model, encoded, names, mixer_forms, layers=mixer_layers) if mixer_forms else None
+        with mixers or nullcontext():
+            recorder, scores = self._record(encoded, names, per_head, maps)
+        hidden = None if mixers is None else mixer_traces(mixers, encoded, scores, names, mixer_forms)
         pairwise = self._pairwise(encoded) if image_to_image else None
         factors = {name: recorder.factors(name).float().cpu().numpy() for name in names}
         recorded = {name: recorder.maps(name) for name in names} if maps else {}
@@ -300,7 +309,7 @@ class HookedModel:
                 answer_ids=ids,
                 layers=list(recorder.layers),
                 rows=names[0],
-                factors_by_rows={name: _own_columns(name, value[row], encoded, row) for name, value in factors.items()},
+                factors_by_rows={name: own_columns(name, value[row], encoded, row) for name, value in factors.items()},
                 maps_by_rows={
                     name: tuple(
                         span.spread(each.float().cpu().numpy())
@@ -315,6 +324,7 @@ class HookedModel:
                 image_sizes=encoded.image_sizes[row],
                 pairwise=None if pairwise is None else _own_block(pairwise[row], len(encoded.spans[row])),
                 videos=encoded.videos[row],
+                mixers=None if hidden is None else hidden[row],
             )
             for row, ids in enumerate(encoded.answer_ids)
         ]
@@ -376,15 +386,6 @@ class HookedModel:
                 f"{type(self.model).__name__} refuses these inputs ({first_line(error)}): "
                 "check that processor and model belong together"
             ) from error
-
-
-def _own_columns(name: str, factors: npt.NDArray[np.float32], encoded: Encoded, row: int) -> npt.NDArray[np.float32]:
-    """One row's factors without the batch's padding; under "anchor", the last image's own column is NaN."""
-    spans = encoded.spans[row]
-    own = factors[..., : len(spans)].copy()
-    if name == "anchor":
-        own[..., max(range(len(spans)), key=lambda image: spans[image].start)] = np.nan
-    return own
 
 
 def _own_block(matrix: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float32]:

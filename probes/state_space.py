@@ -8,19 +8,19 @@ are made from the layer's own tensors, for chosen rows and in blocks of tokens, 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from probes.attention import real_tokens, row_mask
-from probes.encoding import Answer, Encoded, row_sets
+from probes.encoding import Answer
 from probes.forwards import run_once
 from probes.inputs import InputError
 from probes.mixers.modules import mixer_modules
 from probes.mixers.readers import reader_of
 from probes.mixers.recorder import MixerRecorder
 from probes.mixers.sums import FORMS, attention_rows
-from probes.mixers.trace import FloatArray, Leak, MixerTrace
+from probes.mixers.trace import MixerTrace
+from probes.mixers.tracing import mixer_recorder, mixer_traces
 from probes.model import HookedModel
 from probes.prompts import Question
 
@@ -162,38 +162,7 @@ def trace_mixers(
     if not names:
         raise InputError("hidden attention needs at least one row set, for example rows=('paper',)")
     encoded = model.encode(questions, answers)
-    encoded.need_image_tokens("hidden attention")
-    recorder = MixerRecorder(model.model, encoded.spans, row_sets(encoded, names), forms, per_head, maps, leaks, layers)
+    recorder = mixer_recorder(model.model, encoded, names, forms, per_head, maps, leaks, layers)
     with recorder:
         scores = model.score(encoded)
-    keys = [(name, form) for name in names for form in forms]
-    factors = {key: recorder.factors(*key).numpy() for key in keys}
-    recorded = {key: recorder.maps(*key) for key in keys} if maps else {}
-    return [
-        MixerTrace(
-            answer_ids=ids,
-            layers=tuple(recorder.layers),
-            kinds=tuple(recorder.kinds),
-            rows=names[0],
-            factors_by_rows={key: table[row][..., : len(encoded.spans[row])] for key, table in factors.items()},
-            maps_by_rows={
-                key: tuple(span.spread(each.numpy()) for span, each in zip(encoded.spans[row], value[row], strict=True))
-                for key, value in recorded.items()
-            },
-            leak=_leak(recorder, encoded, row) if leaks else None,
-            log_probability=float(scores.log_probability[row]),
-        )
-        for row, ids in enumerate(encoded.answer_ids)
-    ]
-
-
-def _leak(recorder: MixerRecorder, encoded: Encoded, row: int) -> Leak:
-    """One row's leaks, (layers, images, kernel size) by part; layers of one model share their parts."""
-    by_layer, images = list(recorder.leaks().values()), len(encoded.spans[row])
-
-    def stacked(side: str) -> dict[str, FloatArray]:
-        tables = [getattr(leak, side) for leak in by_layer]
-        shared = [part for part in tables[0] if all(part in table for table in tables)]
-        return {part: np.stack([table[part][row, :images].numpy() for table in tables]) for part in shared}
-
-    return Leak(stacked("entering"), stacked("leaving"))
+    return mixer_traces(recorder, encoded, scores, names, forms, maps, leaks)

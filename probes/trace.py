@@ -17,6 +17,7 @@ from probes.inputs import InputError
 
 if TYPE_CHECKING:
     from probes.frames import FrameAttention
+    from probes.mixers.trace import MixerTrace
     from probes.spans import Cell, ImageSpan
 
 FloatArray = npt.NDArray[np.float32]
@@ -57,6 +58,7 @@ class Trace:
         pairwise: (layers, images + 1, images + 1) attention from image j to image k; the last index is text. None
             unless asked for.
         videos: What the model was shown of each video: its size, and which of the given frames.
+        mixers: Hidden attention of layers without softmax, from the same pass; None unless asked for.
     """
 
     answer: str
@@ -72,6 +74,7 @@ class Trace:
     image_sizes: tuple[tuple[int, int], ...]
     pairwise: FloatArray | None = None
     videos: tuple[ShownVideo, ...] = ()
+    mixers: "MixerTrace | None" = None
 
     @property
     def image_columns(self) -> range:

@@ -51,21 +51,47 @@ def mixers_if_any(model: nn.Module, layers: Collection[int] | None = None) -> di
     Raises:
         UnsupportedAttention: If one of these is not.
     """
-    decoder = find_decoder(model)
-    found: dict[int, nn.Module] = {}
-    for module in decoder.modules():
-        if type(module).__name__ in READERS:
-            found[int(module.layer_idx)] = module  # type: ignore[arg-type]
-    for layer in _configured(decoder):
-        if layer not in found and (layers is None or layer in layers):
-            raise refusal(
-                _last_of(decoder, layer),
-                layer,
-                "the configuration gives it a mixer without softmax, and its class is not known",
-                f"known are {', '.join(READERS)}; name the layers to read, or read softmax attention by "
-                "attention_factors",
-            )
+    found = _known(model)
+    for layer, reason in _unknown(model, found).items():
+        if layers is None or layer in layers:
+            raise reason
+    return found
+
+
+def refused_mixers(model: nn.Module) -> dict[int, str]:
+    """Why a mixer cannot be read, by true layer index, in order; empty where all are of known classes.
+
+    Args:
+        model: A transformers model, or its decoder.
+
+    Raises:
+        UnsupportedAttention: If the decoder is not found.
+    """
+    return {layer: str(reason) for layer, reason in _unknown(model, _known(model)).items()}
+
+
+def _known(model: nn.Module) -> dict[int, nn.Module]:
+    found = {
+        int(module.layer_idx): module  # type: ignore[arg-type]
+        for module in find_decoder(model).modules()
+        if type(module).__name__ in READERS
+    }
     return {layer: found[layer] for layer in sorted(found)}
+
+
+def _unknown(model: nn.Module, known: Collection[int]) -> dict[int, UnsupportedAttention]:
+    """The refusal of each layer that the configuration gives a mixer, and that has none of a known class."""
+    decoder = find_decoder(model)
+    return {
+        layer: refusal(
+            _last_of(decoder, layer),
+            layer,
+            "the configuration gives it a mixer without softmax, and its class is not known",
+            f"known are {', '.join(READERS)}; name the layers to read, or read softmax attention by attention_factors",
+        )
+        for layer in _configured(decoder)
+        if layer not in known
+    }
 
 
 def _configured(decoder: nn.Module) -> list[int]:

@@ -11,8 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.inputs import InputError
+from probes.layer_kinds import LayerKind
 
 FloatArray = npt.NDArray[np.float32]
+
+_LAYER_KINDS = {
+    "mamba2": LayerKind.STATE_SPACE,
+    "mamba": LayerKind.STATE_SPACE,
+    "delta": LayerKind.LINEAR_ATTENTION,
+}
+
+
+def layer_kind(mixer: str) -> LayerKind:
+    """What a layer with a kind of mixer is called where kinds of layers stand side by side.
+
+    Raises:
+        InputError: If there is no such kind of mixer.
+
+    >>> print(layer_kind("mamba2"))
+    state space
+    """
+    if mixer not in _LAYER_KINDS:
+        raise InputError(f"unknown kind of mixer {mixer!r}: there are {', '.join(_LAYER_KINDS)}")
+    return _LAYER_KINDS[mixer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +67,8 @@ class MixerTrace:
         kinds: What each layer's mixer is: "mamba2", "mamba" or "delta".
         rows: Name of the row set that is taken where none is named.
         factors_by_rows: Per row set and form, (layers, images): the mean over heads, rows and the image's tokens [with
-            `per_head`: (layers, heads, images)]. NaN where a row set is empty.
+            `per_head`: (layers, heads, images)]. NaN where a row set is empty, and for the anchor image itself under
+            "anchor".
         maps_by_rows: Per row set and form, per image (layers, image tokens); NaN where the model dropped a token. Empty
             without maps.
         leak: What the convolution carried over the images' edges; None unless asked for.
