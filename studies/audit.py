@@ -51,6 +51,8 @@ class AuditConfig(QuestionOptions, ModelOptions):
     """Maps to keep: of wrong answers and where a rule's focus misses the target, of 200 samples, all, or none."""
     per_head: bool = False
     """Keep the attention factors of every head besides their mean."""
+    mixers: bool = True
+    """Read the hidden attention of layers without softmax (Mamba, gated delta nets), in the same pass."""
     position_study: bool = False
     """Ask every test question again with its target image at every place."""
     causal: int = 0
@@ -185,6 +187,7 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
         items,
         model_digest,
     )
+    from studies.auditing.mixers import Mixers, described, find_mixers
     from studies.auditing.plan import draw, draw_evenly, plan_batches
     from studies.auditing.run import Settings, Work, preflight
     from studies.multi_image import read_answers, read_questions
@@ -228,8 +231,9 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
         map_ids=frozenset(draw([record.id for record in records], MAP_SAMPLE, config.seed)),
         pairing=pair_up(records, config.causal, config.seed),
         answers=answers,
+        mixers=find_mixers(model.model) if config.mixers else Mixers(),
     )
-    preflight(model, records, settings)
+    settings = replace(settings, mixers=preflight(model, records, settings))
     identity = {
         "model": config.model,
         "model_digest": model_digest(model_source(config.model), model),
@@ -237,6 +241,7 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
         "data": config.data,
         "data_digest": data_digest(records, {name: refusal.error for name, refusal in refused.items()}, facts),
         "answers_digest": None if config.answers is None else file_digest(config.answers),
+        **described(model.model, settings.mixers),
     }
     plan = plan_batches(items(model, records, facts), config.batch_size, list(refused))
     work = Work(plan, {record.id: record for record in records}, refused, settings, facts)

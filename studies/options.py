@@ -103,9 +103,9 @@ def resume_command(verb: str, config: Any) -> str:
         value = getattr(config, entry.name)
         if entry.name in ("resume", "overwrite") or value == entry.default:
             continue
-        words.append(f"--{entry.name.replace('_', '-')}")
+        words.append(f"--{'no-' if value is False else ''}{entry.name.replace('_', '-')}")
         if isinstance(value, tuple):
             words += map(str, value)
-        elif value is not True:
+        elif not isinstance(value, bool):
             words.append(str(value))
     return shlex.join([*words, "--resume"])

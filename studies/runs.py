@@ -34,7 +34,7 @@ from studies.run_folder.manifest import Manifest
 from studies.run_folder.parts import Parts
 from studies.run_folder.reading import check_columns, page, projected, steadily
 from studies.run_folder.start import refuse_foreign, taken_up
-from studies.run_folder.tables import BATCH_TABLES, TABLES, Rows, conform, table_schema
+from studies.run_folder.tables import BATCH_TABLES, FINAL_TABLES, TABLES, Rows, conform, table_schema
 from studies.run_folder.verify import Verification, verify
 
 __all__ = ["BATCH_TABLES", "TABLES", "Manifest", "RunFolder", "Verification", "digest_of_folder"]
@@ -151,11 +151,11 @@ class RunFolder:
         self._require_writer()
         return save_image(self.path / "images", image)
 
-    def write_focus(self, rows: Rows) -> None:
-        """Write ``focus.parquet``, whole or not at all."""
+    def write_focus(self, rows: Rows, table: str = "focus") -> None:
+        """Write ``focus.parquet``, or another key of ``FINAL_TABLES``, whole or not at all."""
         self._require_writer()
-        table = conform("focus", rows)
-        write_atomically(self.path / "focus.parquet", lambda temporary: pq.write_table(table, temporary))
+        content = conform(table, rows)
+        write_atomically(self.path / f"{table}.parquet", lambda temporary: pq.write_table(content, temporary))
 
     def write_metrics(self, metrics: Sequence[Mapping[str, Any]]) -> None:
         """Write ``metrics.json``: a list of entries, each with a name and an estimate. NaN is written as null."""
@@ -172,7 +172,8 @@ class RunFolder:
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or any(part.startswith(".") for part in parts):
             raise InputError(f"{name!r} is no name for a file of a run: give a plain relative path")
-        if parts[0] in {*BATCH_TABLES, "batches", "images", "manifest.json", "merged.json", "focus.parquet"}:
+        own = {f"{table}.parquet" for table in FINAL_TABLES}
+        if parts[0] in {*BATCH_TABLES, *own, "batches", "images", "manifest.json", "merged.json"}:
             raise InputError(f"{name!r} is written by the run folder itself: choose another name")
         path = self.path.joinpath(*parts)
         write_bytes(path, content.encode() if isinstance(content, str) else content)

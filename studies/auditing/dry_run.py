@@ -4,6 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from studies.auditing.finalise import POSITION_FOLDER
+from studies.auditing.mixers import MEASURES
 from studies.auditing.opening import done_batches
 from studies.doctor.command import Asked, examine
 from studies.doctor.findings import Findings
@@ -45,7 +46,7 @@ def dry_run(prepared: "Prepared", moved: "Prepared | None") -> int:
             f"causal check: {len(work.settings.pairing.lent)} samples with an answer again for each image blanked, "
             "swapped and knocked out; their time is not in the sum below"
         )
-    paths = layer_paths(prepared.model.model)
+    paths = layer_paths(prepared.model.model, work.settings.mixers)
     findings.section("what would be recorded", [*_recorded(prepared), *describe_layers(paths)])
     if sizes:
         asked = Asked(sum(sizes), max(sizes), round(sum(sizes) / len(sizes)))
@@ -77,7 +78,10 @@ def _recorded(prepared: "Prepared") -> list[str]:
     settings = prepared.work.settings
     rows = ", ".join(TEXT_ROWS) + " (and anchor for image-to-image tasks)"
     answers = "given" if settings.answers is not None else f"generated, at most {settings.max_new_tokens} tokens"
-    return [
+    lines = [
         f"rows: {rows}; attention factors {'of every head' if settings.per_head else 'as means over heads'}",
         f"maps: {settings.maps}; answers: {answers}",
     ]
+    if settings.mixers.read:
+        lines.append(f"{', '.join(MEASURES.values())}: in the same pass, as means over heads")
+    return lines if prepared.config.mixers else [*lines, "no hidden attention: left out by --no-mixers"]

@@ -2,10 +2,11 @@
 
 An entry is a flat mapping: `name`, `rows` (row set or null), `rule` and `last` (null for single layers), `rule_source`,
 `task` (null for all), `split`, `layer` (null unless the number is of one layer), `estimate`, and `chance` where a
-blind focus has one. Further keys say what the samples have in common: `n_images`, `places`, `position`,
-`intervention`, `window`, `subset`; and `left_out` says how many were not counted: base samples in which a place of the
-position study failed, or samples of the causal check to which no image mattered or of which one could not be taken away
-(a blank one has nothing to blank).
+blind focus has one. An entry with `measure` and `layer_kind` is about that measure in the layers of that kind, its rule
+included; one without is about attention factors. Further keys say what the samples have in common: `n_images`,
+`places`, `position`, `intervention`, `window`, `subset`; and `left_out` says how many were not counted: base samples in
+which a place of the position study failed, or samples of the causal check to which no image mattered or of which one
+could not be taken away (a blank one has nothing to blank).
 """
 
 import math
@@ -24,7 +25,10 @@ def entry_of(name: str, estimate: Estimate, where: Entry, **more: Any) -> Entry:
     return {**base, "split": None, "layer": None, **where, "estimate": estimate.to_dict(), **known}
 
 
-QUALIFIERS = ("task", "layer", "n_images", "places", "position", "intervention", "window", "subset")
+BY_KIND = ("measure", "layer_kind")
+"""Keys of an entry that is about another measure than attention factors."""
+
+QUALIFIERS = ("task", "layer", "n_images", "places", "position", "intervention", "window", "subset", *BY_KIND)
 """Keys that narrow what an entry is about; `find` takes one that is not named as null."""
 
 

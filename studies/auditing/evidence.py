@@ -3,7 +3,7 @@
 It knows table and column names, and nothing of models or of what a number means. No torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,8 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 ROW_SETS = ("paper", "predicting", "anchor")
+FACTOR = "factor"
+"""The measure of the table `layers` that is softmax attention's."""
 REGION_MEASURES = ("region_hit", "region_top", "region_chance")
 """Measures of the table `layers` that compare the target image's map with the gold region."""
 
@@ -47,7 +49,7 @@ class Evidence:
     correct: FloatArray
     """1 or 0; NaN where the answer could not be scored."""
     layers: tuple[int, ...]
-    """True indices of the layers with attention."""
+    """True indices of the layers that the factors are of: those with attention, or those of another kind."""
     factors: dict[str, FloatArray]
     """By row set (samples, layers, images); NaN where there is no such image or the row set was not recorded."""
     regions: dict[str, FloatArray]
@@ -86,15 +88,37 @@ class Evidence:
         return np.asarray((~np.isnan(self.factors[rows]).all(axis=1)).sum(axis=-1), dtype=np.int64)
 
 
+class Reading(NamedTuple):
+    """What a measure beside the attention factor says, in the layers of one kind.
+
+    Measures have units of their own, and so have kinds of layers: no reading is averaged with another.
+    """
+
+    measure: str
+    layer_kind: str
+    evidence: Evidence
+    """The same samples and effects; its layers and factors are this measure's in this kind of layer."""
+
+
+class _Recorded(NamedTuple):
+    """One of the things that the table `layers` holds."""
+
+    measure: str
+    layer_kind: str
+    rows: str
+    layer: int
+
+
 def gather(folder: "RunFolder") -> Evidence:
     """Read the samples of a run that went well, with factors (mean over heads), region measures and effects."""
     columns = ["sample_id", "cluster", "task", "split", "n_images", "target", "correct"]
     samples = folder.read("samples", columns=columns, filter=pc.field("error").is_null())
     ids = samples.column("sample_id").combine_chunks()
     widest = max(samples.column("n_images").to_pylist(), default=1)
-    layers = tuple(sorted(set(_distinct(folder, "layer"))))
-    rows_found = sorted(_distinct(folder, "rows"), key=ROW_SETS.index)
-    factors = {rows: _factors(folder, ids, rows, layers, widest) for rows in rows_found}
+    recorded = [each for each in _recorded(folder) if each.measure in (FACTOR, *REGION_MEASURES)]
+    layers = _layers(recorded)
+    wanted = pc.field("measure") == FACTOR
+    factors = {rows: _factors(folder, ids, rows, layers, widest, wanted) for rows in _rows(recorded)}
     return Evidence(
         ids=tuple(ids.to_pylist()),
         cluster=np.asarray(samples.column("cluster").to_pylist(), dtype=np.str_),
@@ -110,16 +134,50 @@ def gather(folder: "RunFolder") -> Evidence:
     )
 
 
-def _distinct(folder: "RunFolder", column: str) -> list[Any]:
-    found: set[Any] = set()
-    for batch in folder.scan("layers", columns=[column]):
-        found.update(pc.unique(batch.column(column)).to_pylist())
-    return list(found)
+def readings(folder: "RunFolder", evidence: Evidence) -> list[Reading]:
+    """Read every measure beside the attention factor that a run recorded, apart for each kind of layer.
+
+    Args:
+        folder: The run.
+        evidence: What `gather` read of it.
+    """
+    by_kind: dict[tuple[str, str], list[_Recorded]] = {}
+    for each in _recorded(folder):
+        if each.measure not in (FACTOR, *REGION_MEASURES):
+            by_kind.setdefault((each.measure, each.layer_kind), []).append(each)
+    ids, widest = pa.array(evidence.ids, pa.string()), max(evidence.n_images.tolist(), default=1)
+    found = []
+    for (measure, kind), recorded in sorted(by_kind.items(), key=lambda item: item[0][::-1]):
+        layers = _layers(recorded)
+        wanted = (pc.field("measure") == measure) & (pc.field("layer_kind") == kind)
+        factors = {rows: _factors(folder, ids, rows, layers, widest, wanted) for rows in _rows(recorded)}
+        nothing = np.full((len(ids), len(layers)), np.nan)
+        own = replace(evidence, layers=layers, factors=factors, regions=dict.fromkeys(REGION_MEASURES, nothing))
+        found.append(Reading(measure, kind, own))
+    return found
 
 
-def _factors(folder: "RunFolder", ids: pa.Array, rows: str, layers: Sequence[int], widest: int) -> FloatArray:
+def _recorded(folder: "RunFolder") -> set[_Recorded]:
+    found: set[_Recorded] = set()
+    for batch in folder.scan("layers", columns=list(_Recorded._fields)):
+        there = pa.Table.from_batches([batch]).group_by(list(_Recorded._fields)).aggregate([])
+        found.update(_Recorded(**row) for row in there.to_pylist())
+    return found
+
+
+def _layers(recorded: Iterable[_Recorded]) -> tuple[int, ...]:
+    return tuple(sorted({each.layer for each in recorded}))
+
+
+def _rows(recorded: Iterable[_Recorded]) -> list[str]:
+    return sorted({each.rows for each in recorded}, key=ROW_SETS.index)
+
+
+def _factors(
+    folder: "RunFolder", ids: pa.Array, rows: str, layers: Sequence[int], widest: int, wanted: pc.Expression
+) -> FloatArray:
     table = np.full((len(ids), len(layers), widest), np.nan)
-    wanted = (pc.field("measure") == "factor") & (pc.field("rows") == rows) & (pc.field("head") == -1)
+    wanted = wanted & (pc.field("rows") == rows) & (pc.field("head") == -1)
     for batch in folder.scan("layers", columns=["sample_id", "layer", "image", "factor"], filter=wanted):
         sample, layer = _places(batch, ids, layers)
         table[sample, layer, _ints(batch, "image")] = _floats(batch, "factor")

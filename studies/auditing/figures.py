@@ -49,9 +49,12 @@ class Figure(NamedTuple):
 
 def draw_figures(folder: "RunFolder", final: Final) -> list[Figure]:
     """Draw and write every figure that the run has the numbers for; kinds are those of the report's sections."""
+    from studies.auditing.kind_figures import draw_kinds
+
     split = headline_split(final.entries)
     drawn = [
         *_layers(final, split),
+        *draw_kinds(folder.manifest.config, final, split),
         *_factors(final, split),
         *_image_to_image(folder, final, split),
         *_overlays(folder, final, split),

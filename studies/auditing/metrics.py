@@ -3,7 +3,7 @@
 It knows arrays, rules and splits. It knows no files and no models. No torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -41,6 +41,20 @@ def audit_metrics(evidence: Evidence, choices: dict[str, Choice]) -> list[Entry]
         entries += list(_focus_histogram(part, choices, {"task": None, "split": split}))
     entries += list(_regions(evidence, splits))
     return entries
+
+
+def of_reading(entries: Iterable[Entry], measure: str, layer_kind: str) -> list[Entry]:
+    """Entries that were made of a reading's evidence, named after it; those that hang on no focus stand once already.
+
+    Args:
+        entries: What `audit_metrics` or `position_metrics` made of it.
+        measure: The reading's measure.
+        layer_kind: The kind of its layers.
+    """
+    named = {"measure": measure, "layer_kind": layer_kind}
+    return [
+        {**entry, **named} for entry in entries if entry["rows"] is not None and not entry["name"].startswith("answer_")
+    ]
 
 
 def _of_group(

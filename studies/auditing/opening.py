@@ -22,8 +22,9 @@ NOT_IDENTITY = (
     "answers",
     "trust_remote_code",
     "allow_pickle",
+    "mixers",
 )
-"""Options that leave the numbers alone."""
+"""Options that leave the numbers alone, or that an audit's identity tells in other words."""
 
 
 def done_batches(prepared: "Prepared", path: Path | None = None) -> frozenset[int]:

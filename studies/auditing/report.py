@@ -17,7 +17,9 @@ from studies.auditing.causal_metrics import MIN_EFFECT, RIGHT_ON_TARGET, right_w
 from studies.auditing.entries import Entry, find
 from studies.auditing.figures import Figure
 from studies.auditing.finalise import POSITION_FOLDER, Final
-from studies.auditing.summary import COLUMNS, failures, headline_split, percent, rule_lines, table_rows
+from studies.auditing.kinds import KIND_COLUMNS, kind_rows
+from studies.auditing.mixers import PART, Mixers, lines_of
+from studies.auditing.summary import COLUMNS, Failure, failures, headline_split, percent, rule_lines, table_rows
 
 if TYPE_CHECKING:
     from studies.runs import RunFolder
@@ -52,6 +54,7 @@ def render(folder: "RunFolder", final: Final, figures: Sequence[Figure]) -> str:
         "headline_sentence": _headline_sentence(entries, split),
         "headings": [heading for heading, _ in COLUMNS],
         "task_rows": _task_rows(entries, split),
+        "kinds": _kinds(folder, entries, split, failed),
         "regions": _regions(entries, split),
         "examples": _examples(folder, shown),
         "image_to_image": [figure for figure in shown if figure["kind"] == "image-to-image"],
@@ -59,11 +62,11 @@ def render(folder: "RunFolder", final: Final, figures: Sequence[Figure]) -> str:
         "unmoved": _unmoved(folder),
         "trust": _trust(entries, split),
         "errors": [failure for failure in failed if not failure.answered],
-        "unchecked": [failure for failure in failed if failure.answered],
+        "unchecked": [failure for failure in failed if failure.answered and not failure.part],
         "manifest": json.dumps(manifest, indent=2, ensure_ascii=False),
         "figures": {
             kind: [figure for figure in shown if figure["kind"] == kind]
-            for kind in ("layers", "overlays", "positions", "causal")
+            for kind in ("layers", "kinds", "overlays", "positions", "causal")
         },
     }
     return environment.get_template("report.html.j2").render(context)
@@ -152,6 +155,29 @@ def _task_rows(entries: Sequence[Entry], split: str | None) -> list[dict[str, An
 def _cell(entry: Entry | None) -> dict[str, str]:
     value, _, interval = percent(entry).partition(" [")
     return {"value": value, "interval": f"[{interval}" if interval else ""}
+
+
+def _kinds(
+    folder: "RunFolder", entries: Sequence[Entry], split: str | None, failed: Sequence[Failure]
+) -> dict[str, Any] | None:
+    """Measures beside the attention factor, by kind of layer; None for a model that has no layer without softmax."""
+    told = folder.manifest.config.get("mixers")
+    rows = [
+        {
+            **{key: getattr(row, key) for key in ("layer_kind", "measure", "rows", "rule", "source")},
+            "n": (row.entries["attention_overall"] or {"estimate": {"n": 0}})["estimate"]["n"],
+            "cells": [_cell(row.entries[name]) for _, name in KIND_COLUMNS],
+        }
+        for row in kind_rows(entries, split)
+    ]
+    if told is None and not rows:
+        return None
+    return {
+        "headings": [heading for heading, _ in KIND_COLUMNS],
+        "rows": rows,
+        "lines": lines_of(Mixers.from_json(told or {})),
+        "unread": [failure for failure in failed if failure.part == PART],
+    }
 
 
 def _regions(entries: Sequence[Entry], split: str | None) -> dict[str, str] | None:

@@ -1,15 +1,15 @@
 """Computes the batches of a plan and writes each to the run folder. It knows models; it draws and averages nothing.
 
 A sample that cannot be asked becomes a row with its error, and the rest of its batch goes on; so it does where only
-the causal check of a sample fails.
+the causal check or the hidden attention of a sample fails.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from probes.inputs import ImageRef, InputError
 from probes.scores import RULES, focus
@@ -17,6 +17,7 @@ from studies.auditing import causal
 from studies.auditing.image_facts import ImageFacts
 from studies.auditing.inputs import Refusal
 from studies.auditing.memory import one_line_refusal, ran_out
+from studies.auditing.mixers import MEASURES, Mixers, followed
 from studies.auditing.plan import Batch
 from studies.auditing.processes import ALONE, Processes
 from studies.auditing.progress import Counter
@@ -37,6 +38,11 @@ IMAGE_THREADS = 4
 TEXT_ROWS = ("paper", "predicting")
 
 
+class _Recording(TypedDict, total=False):
+    mixer_forms: tuple[str, ...]
+    mixer_layers: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Settings:
     """How samples are asked and what of each is kept."""
@@ -50,13 +56,19 @@ class Settings:
     """Samples of the causal check."""
     answers: Mapping[str, str] | None = None
     """Given answers by sample id; None generates them greedily."""
+    mixers: Mixers = field(default_factory=Mixers)
+    """Layers without softmax whose hidden attention is recorded."""
 
 
-def preflight(model: "HookedModel", records: Sequence[MultiImageQuestion], settings: Settings) -> None:
+def preflight(model: "HookedModel", records: Sequence[MultiImageQuestion], settings: Settings) -> Mixers:
     """Ask samples until one works, before anything is written, so that a model that cannot work is refused in one line.
 
     A sample that cannot be put to the model at all, with a broken image for example, says nothing of the model: it is
     passed over, and gets its row with the reason in the run itself.
+
+    Returns:
+        The settings' mixers; those that could not be followed are refused among them. They keep no model from being
+        audited.
 
     Raises:
         InputError: If the model's attention cannot be read, if it fails on the first samples that can be put to it, or
@@ -74,14 +86,27 @@ def preflight(model: "HookedModel", records: Sequence[MultiImageQuestion], setti
             continue
         try:
             with one_line_refusal(1):
-                model.trace_batch([_question(record)], answers, max_new_tokens=1, rows=("predicting",), maps=False)
-            return
+                return _preflight_one(model, _question(record), answers, settings.mixers)
         except InputError as error:
             failed.append(error)
             if _is_unsupported(error) or len(failed) == PREFLIGHT_MODEL_ERRORS:
                 break
     if failed or bad:
         raise (failed or bad)[0]
+    return settings.mixers
+
+
+def _preflight_one(model: "HookedModel", question: "Question", answers: Sequence[str] | None, mixers: Mixers) -> Mixers:
+    def ask(some: Mixers) -> object:
+        rows = ("predicting",)
+        return model.trace_batch([question], answers, max_new_tokens=1, rows=rows, maps=False, **_recording(some))
+
+    return followed(ask, mixers)
+
+
+def _recording(mixers: Mixers) -> _Recording:
+    """What `HookedModel.trace_batch` is told of mixers."""
+    return {"mixer_forms": tuple(MEASURES), "mixer_layers": tuple(mixers.read)} if mixers.read else {}
 
 
 def _is_unsupported(error: InputError) -> bool:
@@ -206,9 +231,9 @@ def _trace_batch(
     tables: Tables,
 ) -> None:
     start = time.perf_counter()
-    traced = _ask(model, records, settings)
+    asked = _ask(model, records, settings)
     seconds = (time.perf_counter() - start) / len(records)
-    for record, trace in zip(records, traced, strict=True):
+    for record, (trace, unread) in zip(records, asked, strict=True):
         keeper.keep(record.images)
         if isinstance(trace, InputError):
             tables.add_failed(record.id, record, str(trace))
@@ -218,6 +243,8 @@ def _trace_batch(
         except InputError as error:
             tables.add_failed(record.id, record, str(error))
             continue
+        if unread is not None:
+            tables.note_unread(record.id, unread)
         if keeps_maps(record, trace, settings):
             tables.add_maps(record.id, trace)
         if record.id in settings.pairing.unpaired:
@@ -241,14 +268,34 @@ def _add_effects(
         tables.add("effects", effect_rows(record.id, effects))
 
 
-def _ask(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace | InputError]":
-    """One trace per record, or the error that keeps it from having one."""
+class _Asked(NamedTuple):
+    """What came of asking one sample."""
+
+    trace: "Trace | InputError"
+    """Its trace, or the error that keeps it from having one."""
+    unread: str | None = None
+    """Why its hidden attention could not be read."""
+
+
+def _ask(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> list[_Asked]:
     try:
-        return list(trace_records(model, records, settings))
+        return [_Asked(trace) for trace in trace_records(model, records, settings)]
     except InputError as error:
         if len(records) == 1:
-            return [error]
+            return [_ask_without_mixers(model, records[0], settings, error)]
     return [result for record in records for result in _ask(model, [record], settings)]
+
+
+def _ask_without_mixers(
+    model: "HookedModel", record: MultiImageQuestion, settings: Settings, error: InputError
+) -> _Asked:
+    """A sample that failed, asked again without hidden attention if that may have been why."""
+    if not settings.mixers.read:
+        return _Asked(error)
+    try:
+        return _Asked(trace_records(model, [record], replace(settings, mixers=Mixers()))[0], str(error))
+    except InputError as other:
+        return _Asked(other)
 
 
 def trace_records(model: "HookedModel", records: list[MultiImageQuestion], settings: Settings) -> "list[Trace]":
@@ -268,6 +315,7 @@ def trace_records(model: "HookedModel", records: list[MultiImageQuestion], setti
             per_head=settings.per_head,
             maps=settings.maps != "none" or any(record.boxes for record in records),
             image_to_image=anchored,
+            **_recording(settings.mixers),
         )
 
 

@@ -11,8 +11,11 @@ from probes.scores import Rule
 from studies.auditing.causal_metrics import MIN_EFFECT, right_without_image
 from studies.auditing.choices import DEV
 from studies.auditing.entries import Entry, find
+from studies.auditing.kinds import KIND_COLUMNS, kind_rows
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from studies.runs import RunFolder
 
 
@@ -22,7 +25,9 @@ class Failure(NamedTuple):
     sample: str
     error: str
     answered: bool = False
-    """Whether it has an answer, and only its causal check failed."""
+    """Whether it has an answer, and only its causal check or its hidden attention failed."""
+    part: str = ""
+    """What of it failed, where that is neither the sample nor its causal check."""
 
 
 COLUMNS = (
@@ -37,7 +42,8 @@ COLUMNS = (
 
 
 def failures(folder: "RunFolder") -> list[Failure]:
-    """The samples of a run that failed, with their errors, those of its position study and causal check included."""
+    """The samples of a run that failed, with their errors, those of its position study, causal check and hidden
+    attention included."""
     from studies.auditing.finalise import POSITION_FOLDER
     from studies.runs import RunFolder
 
@@ -49,6 +55,7 @@ def failures(folder: "RunFolder") -> list[Failure]:
         for row in run.read("samples", columns=["sample_id", "error", "effects_error"], filter=some).to_pylist():
             answered = row["error"] is None
             found.append(Failure(row["sample_id"], row["effects_error"] if answered else row["error"], answered))
+        found += [Failure(row["sample_id"], row["error"], True, row["part"]) for row in run.read("unread").to_pylist()]
     return found
 
 
@@ -110,11 +117,29 @@ def print_summary(path: Path, entries: Sequence[Entry], failed: Sequence[Failure
     # Tasks are texts of the data: one like "[/b]" would be read as a style, and end the run.
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     console.print(table if table.row_count else "No sample with a target image could be scored.")
+    _print_kinds(console, entries, split)
     for line in [*rule_lines(entries, split), *without_image_lines(entries, split)]:
         console.print(line, highlight=False)
     if failed:
         print(f"{len(failed)} samples failed; the first: {failed[0].sample}: {failed[0].error}", file=sys.stderr)
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _print_kinds(console: "Console", entries: Sequence[Entry], split: str | None) -> None:
+    from rich.table import Table
+
+    rows = kind_rows(entries, split)
+    if not rows:
+        return
+    table = Table(title="By kind of layer: each measure has units of its own, and none is averaged with another")
+    for heading in ("layers", "measure", "rows", "rule"):
+        table.add_column(heading)
+    for heading, _ in KIND_COLUMNS:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [percent(row.entries[name]).replace(" [", "\n[") for _, name in KIND_COLUMNS]
+        table.add_row(row.layer_kind, row.measure, row.rows, row.rule, *cells)
+    console.print(table)
 
 
 def without_image_lines(entries: Sequence[Entry], split: str | None) -> list[str]:

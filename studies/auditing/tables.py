@@ -10,13 +10,14 @@ from probes.inputs import InputError
 from probes.scores import region_attention_accuracy
 from studies.auditing.evidence import REGION_MEASURES
 from studies.auditing.image_facts import ImageFacts
+from studies.auditing.kinds import ATTENTION as ATTENTION
+from studies.auditing.mixers import MEASURES, PART
 from studies.multi_image import MultiImageQuestion, answer_correct
 
 if TYPE_CHECKING:
     from probes.model import Trace
 
 Row = dict[str, Any]
-ATTENTION = "attention"
 MEAN_OVER_HEADS = -1
 REGION_ROWS = "paper"
 """The row set whose maps are compared with gold regions."""
@@ -56,7 +57,7 @@ class Tables:
         }
         rows = {
             "samples": [{**described(record, self._facts), **answered}],
-            "layers": [*factor_rows(record.id, trace), *region_rows(record, trace)],
+            "layers": [*factor_rows(record.id, trace), *region_rows(record, trace), *hidden_rows(record.id, trace)],
             "pairwise": pairwise_rows(record.id, trace),
         }
         for table, own in rows.items():
@@ -65,6 +66,10 @@ class Tables:
     def note_effects_error(self, error: str) -> None:
         """Say why the sample that was added last has no causal effects, although it has an answer."""
         self.rows["samples"][-1]["effects_error"] = error
+
+    def note_unread(self, name: str, error: str) -> None:
+        """Say why the hidden attention of a sample could not be read, although its attention was."""
+        self.add("unread", [{"sample_id": name, "part": PART, "error": error}])
 
     def add_maps(self, name: str, trace: "Trace") -> None:
         """Add the maps of a sample, and the box of each of their cells."""
@@ -104,6 +109,30 @@ def factor_rows(name: str, trace: "Trace") -> list[Row]:
                     if not np.isnan(factor)
                 ]
     return rows
+
+
+def hidden_rows(name: str, trace: "Trace") -> list[Row]:
+    """Hidden attention of layers without softmax, a measure for each form, as means over heads."""
+    from probes.mixers.trace import layer_kind
+
+    if trace.mixers is None:
+        return []
+    return [
+        {
+            "sample_id": name,
+            "rows": row_set,
+            "layer": layer,
+            "layer_kind": str(layer_kind(kind)),
+            "measure": MEASURES[form],
+            "image": image,
+            "head": MEAN_OVER_HEADS,
+            "factor": float(factor),
+        }
+        for (row_set, form), table in trace.mixers.factors_by_rows.items()
+        for layer, kind, factors in zip(trace.mixers.layers, trace.mixers.kinds, table, strict=True)
+        for image, factor in enumerate(factors)
+        if not np.isnan(factor)
+    ]
 
 
 def region_rows(record: MultiImageQuestion, trace: "Trace") -> list[Row]:

@@ -107,7 +107,7 @@ def _check_model(config: DoctorConfig, findings: Findings, records: "list[MultiI
     checked = check_model(pair, findings)
     if checked is None or not records:
         return
-    settings = Settings(max_new_tokens=config.max_new_tokens)
+    settings = Settings(max_new_tokens=config.max_new_tokens, mixers=checked.mixers)
     asked = Asked(len(records), config.batch_size, config.batch_size)
     examine(checked.model, checked.paths, records, settings, findings, asked, config.seed)
 

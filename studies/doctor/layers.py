@@ -1,10 +1,11 @@
 """The path that attention takes in every decoder layer: implementation, kind, heads, and whether it can be recorded.
 
-It learns them from one forward pass over a few text tokens, by listening to the calls that the model really makes.
+It learns them from one forward pass over a few text tokens, by listening to the calls that the model really makes. Of
+layers without softmax it is told whether their hidden attention is read.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,7 @@ from probes.attention_calls import AttentionCall, UnsupportedAttention
 from probes.checkpoints import first_line
 from probes.decoder import attention_modules, find_decoder
 from probes.interface import listen, unlisten
+from studies.auditing.mixers import Mixers
 
 TOKENS = 8
 """Length of the forward pass."""
@@ -37,6 +39,10 @@ class LayerPath:
     """Why an attention cannot be recorded."""
     unseen: str | None = None
     """Why an attention was not called, so that nothing is known of it."""
+    mixer: str | None = None
+    """The kind of layer whose hidden attention is recorded: "state space" or "linear attention"."""
+    mixer_refused: str | None = None
+    """Why a layer's hidden attention is not recorded."""
 
     @property
     def records(self) -> bool:
@@ -44,7 +50,20 @@ class LayerPath:
         return self.implementation is not None and self.problem is None
 
     def describe(self) -> str:
-        """The layer without its number."""
+        """The layer without its number.
+
+        >>> LayerPath(0, "mamba", mixer="state space").describe()
+        'state space, hidden attention recorded'
+        """
+        if self.mixer is not None:
+            read = f"{self.mixer}, hidden attention recorded"
+            alone = not self.records and self.problem is None and self.unseen is None
+            return read if alone else f"{self._attention()}; beside it {read}"
+        if self.mixer_refused is not None:
+            return f"{self._attention()}; no hidden attention: {self.mixer_refused}"
+        return self._attention()
+
+    def _attention(self) -> str:
         if self.problem is not None:
             return f"{self.kind}, not recorded: {self.problem}"
         if self.unseen is not None:
@@ -80,11 +99,12 @@ class _Watcher:
         )
 
 
-def layer_paths(model: Any) -> list[LayerPath]:
+def layer_paths(model: Any, mixers: Mixers | None = None) -> list[LayerPath]:
     """Every decoder layer in order.
 
     Args:
         model: A transformers model that generates text.
+        mixers: Its layers without softmax, where their hidden attention is asked for.
 
     Raises:
         UnsupportedAttention: If the decoder cannot be found or taken apart; names the layer.
@@ -107,7 +127,7 @@ def layer_paths(model: Any) -> list[LayerPath]:
             paths.append(LayerPath(layer, kind, unseen=unseen))
         else:
             paths.append(LayerPath(layer, kind))
-    return paths
+    return paths if mixers is None else [_with_mixer(path, mixers) for path in paths]
 
 
 def describe_layers(paths: list[LayerPath]) -> list[str]:
@@ -122,6 +142,13 @@ def describe_layers(paths: list[LayerPath]) -> list[str]:
         named = f"layer {same[0]}" if len(same) == 1 else f"layers {same[0]}-{same[-1]}"
         lines.append(f"{named}: {text}")
     return lines
+
+
+def _with_mixer(path: LayerPath, mixers: Mixers) -> LayerPath:
+    refused = mixers.refused.get(path.layer)
+    # Without its number, so that neighbours that are alike share one line.
+    reason = None if refused is None else refused.removeprefix(f"decoder layer {path.layer} ")
+    return replace(path, mixer=mixers.read.get(path.layer), mixer_refused=reason)
 
 
 def _forward(model: Any, watcher: _Watcher) -> tuple[str | None, str | None]:

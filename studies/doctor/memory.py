@@ -23,6 +23,8 @@ class Batch(NamedTuple):
     row_sets: int = 2
     per_head: bool = False
     maps: bool = True
+    forms: int = 0
+    """Of hidden attention that are recorded."""
 
 
 class Memory(NamedTuple):
@@ -47,7 +49,7 @@ class Memory(NamedTuple):
 
 def expected(model: Any, paths: Iterable["LayerPath"], batch: Batch) -> Memory:
     """Memory of one batch of an audit on a model."""
-    paths, itemsize = [path for path in paths if path.heads], model.dtype.itemsize
+    paths, itemsize = [path for path in paths if path.heads or path.mixer], model.dtype.itemsize
     vocabulary = model.get_output_embeddings().weight.shape[0]
     return Memory(
         weights_bytes(model),
@@ -81,12 +83,16 @@ def cache_bytes(paths: Iterable["LayerPath"], batch: Batch, itemsize: int) -> in
 
 def recorder_bytes(paths: Iterable["LayerPath"], batch: Batch) -> int:
     """What the recorder holds at the end of a forward pass, in fp32: a sum per layer, row set, head and image, a count
-    per layer and row set, and with maps a sum per layer, row set and image token."""
+    per layer and row set, and with maps a sum per layer, row set and image token; of hidden attention a sum per layer,
+    form, row set and image."""
     numbers = 0
     for path in paths:
         heads = path.heads if batch.per_head else 1
         cells = batch.image_tokens if batch.maps else 0
-        numbers += batch.samples * batch.row_sets * (heads * batch.images + 1 + cells)
+        if path.heads:
+            numbers += batch.samples * batch.row_sets * (heads * batch.images + 1 + cells)
+        if path.mixer:
+            numbers += batch.samples * batch.row_sets * batch.forms * batch.images
     return 4 * numbers
 
 

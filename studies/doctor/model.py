@@ -8,6 +8,7 @@ from probes.implementations import check_implementation
 from probes.inputs import InputError
 from probes.loading import Loaded, context_length, load
 from probes.model import HookedModel
+from studies.auditing.mixers import Mixers, find_mixers
 from studies.doctor.findings import Findings
 from studies.doctor.layers import LayerPath, describe_layers, layer_paths
 
@@ -17,6 +18,7 @@ class Checked(NamedTuple):
 
     model: HookedModel
     paths: list[LayerPath]
+    mixers: Mixers
 
 
 def load_pair(path_or_id: str, findings: Findings, *, attn_implementation: str | None, **options: Any) -> Loaded | None:
@@ -45,14 +47,14 @@ def check_model(pair: Loaded, findings: Findings) -> Checked | None:
     context = context_length(model.config)
     findings.add(f"context: {'not said' if context is None else f'{context} tokens'}")
     known = _check_family(model, findings)
-    paths = _check_layers(model, findings)
+    paths, mixers = _check_layers(model, findings)
     try:
         hooked = HookedModel(model, pair.processor)
     except InputError as error:
         findings.problem(str(error))
         return None
     attended = any(path.records or path.unseen is not None for path in paths)
-    return Checked(hooked, paths) if known and attended else None
+    return Checked(hooked, paths, mixers) if known and attended else None
 
 
 def _check_family(model: Any, findings: Findings) -> bool:
@@ -65,20 +67,23 @@ def _check_family(model: Any, findings: Findings) -> bool:
     return True
 
 
-def _check_layers(model: Any, findings: Findings) -> list[LayerPath]:
+def _check_layers(model: Any, findings: Findings) -> tuple[list[LayerPath], Mixers]:
     findings.section("attention of each decoder layer")
     try:
-        paths = layer_paths(model)
+        mixers = find_mixers(model)
+        paths = layer_paths(model, mixers)
     except UnsupportedAttention as error:
         findings.problem(str(error))
-        return []
+        return [], Mixers()
     findings.add(*describe_layers(paths))
     recorded, unseen = sum(path.records for path in paths), sum(path.unseen is not None for path in paths)
     more = f"; whether {unseen} more are, a question with images tells" if unseen else ""
     findings.add(f"{recorded} of {len(paths)} layers are recorded{more}")
+    if mixers:
+        findings.add(f"hidden attention is read in {len(mixers.read)} layers without softmax")
     failed = [path for path in paths if path.problem is not None]
     if failed:
         findings.problem(f"{len(failed)} layers with attention cannot be recorded, layer {failed[0].layer} for one")
     elif not recorded and not unseen:
         findings.problem("no layer has attention, so there is nothing to audit: take another model")
-    return paths
+    return paths, mixers

@@ -1,10 +1,12 @@
 """Memory and time to expect, reported: closed forms for the one, a few questions really asked for the other."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probes.inputs import InputError
+from studies.auditing.mixers import MEASURES, followed, lines_of
 from studies.auditing.progress import duration
-from studies.auditing.run import recorded_rows
+from studies.auditing.run import recorded_rows, trace_records
 from studies.doctor.findings import Findings
 from studies.doctor.layers import LayerPath
 from studies.doctor.lengths import Length, Lengths
@@ -28,6 +30,7 @@ def batch_of(length: Length, settings: "Settings", samples: int) -> Batch:
         row_sets=len(recorded_rows(length.record)),
         per_head=settings.per_head,
         maps=settings.maps != "none",
+        forms=len(MEASURES) if settings.mixers.read else 0,
     )
 
 
@@ -68,6 +71,7 @@ def report_time(
     findings.section("time to expect")
     copies = min(batch_size, TOGETHER)
     try:
+        settings = _followed(findings, model, lengths.found[0], settings)
         timed = time_questions(tracer(model, settings), lengths.spread(QUESTIONS), copies)
     except InputError as error:
         findings.problem(f"a question that the processor takes fails in the model: {error}")
@@ -83,3 +87,15 @@ def report_time(
         f"magnitude; per sample: {shown}",
     )
     return seconds
+
+
+def _followed(findings: Findings, model: "HookedModel", length: Length, settings: "Settings") -> "Settings":
+    """The settings without layers whose hidden attention turns out not to be followed, each of which is reported."""
+    if not settings.mixers.read:
+        return settings
+    kept = followed(
+        lambda mixers: trace_records(model, [length.record], replace(settings, mixers=mixers)), settings.mixers
+    )
+    if kept != settings.mixers:
+        findings.add(*lines_of(kept))
+    return replace(settings, mixers=kept)

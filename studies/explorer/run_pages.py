@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.inputs import InputError
+from studies.auditing.entries import BY_KIND
 from studies.explorer.looking import plain_question
 from studies.explorer.run_samples import FocusRule, Page, Sample
 from studies.explorer.shown import ROW_NAMES, in_nats
@@ -52,7 +53,7 @@ _METRIC_COLUMNS = (
     ("Chance", "6%", "sc-num"),
     ("n", "6%", "sc-num"),
 )
-_PARTS = ("n_images", "places", "position", "intervention", "window", "subset")
+_PARTS = ("n_images", "places", "position", "intervention", "window", "subset", *BY_KIND)
 _MOST_FIGURES, _LARGEST_FIGURE = 24, 6_000_000
 
 

@@ -69,7 +69,9 @@ LAYERS = _schema(
     },
     {"factor": pa.float32()},
 )
-"""One row per sample, row set, layer and image; ``layer`` is the true index, ``head`` is -1 for the mean over heads."""
+"""One row per sample, row set, layer, image and measure; ``layer`` is the true index, ``head`` is -1 for the mean over
+heads. A layer of two kinds, such as attention beside a state space, has rows of each kind with its own measures.
+"""
 
 PAIRWISE = _schema(
     {
@@ -130,6 +132,9 @@ EFFECTS = _schema(
 )
 """Drop in the answer's log-probability (nats) when one image is blanked, swapped or knocked out."""
 
+UNREAD = _schema({"sample_id": pa.string(), **_BATCH, "part": pa.string(), "error": pa.string()})
+"""What could not be read of a sample that has its answer and attention, and why."""
+
 FOCUS = _schema(
     {
         "sample_id": pa.string(),
@@ -141,6 +146,19 @@ FOCUS = _schema(
 )
 """The image that a rule picks, made once when the run is finalised. Null where there is no pick."""
 
+FOCUS_BY_KIND = _schema(
+    {
+        "sample_id": pa.string(),
+        "measure": pa.string(),
+        "layer_kind": pa.string(),
+        "rows": pa.string(),
+        "rule": pa.string(),
+        "last": pa.int32(),
+    },
+    {"focus": pa.int32()},
+)
+"""The same for measures beside the attention factor, whose rules run over layers of one kind."""
+
 BATCH_TABLES: Mapping[str, pa.Schema] = {
     "samples": SAMPLES,
     "layers": LAYERS,
@@ -148,10 +166,14 @@ BATCH_TABLES: Mapping[str, pa.Schema] = {
     "maps": MAPS,
     "cells": CELLS,
     "effects": EFFECTS,
+    "unread": UNREAD,
 }
 """The tables written batch by batch."""
 
-TABLES: Mapping[str, pa.Schema] = {**BATCH_TABLES, "focus": FOCUS}
+FINAL_TABLES: Mapping[str, pa.Schema] = {"focus": FOCUS, "focus_by_kind": FOCUS_BY_KIND}
+"""The tables written once, when a run is finalised."""
+
+TABLES: Mapping[str, pa.Schema] = {**BATCH_TABLES, **FINAL_TABLES}
 """Every table that can be read."""
 
 

@@ -234,3 +234,4 @@ def test_resume_command_names_only_what_differs() -> None:
     assert resume_command("audit", AuditConfig()) == "sightcheck audit --resume"
     words = resume_command("audit", AuditConfig(out=Path("a b"), position_study=True, overwrite=True))
     assert words == "sightcheck audit --out 'a b' --position-study --resume"
+    assert resume_command("audit", AuditConfig(mixers=False)) == "sightcheck audit --no-mixers --resume"

@@ -53,7 +53,7 @@ def assert_equal(whole: Path, broken: Path) -> None:
     for table in TABLES:
         kept = [name for name in left.dataset(table).schema.names if name not in TIMED]
         assert left.read(table, columns=kept).equals(right.read(table, columns=kept)), table
-    for name in ("metrics.json", "focus.parquet"):
+    for name in ("metrics.json", "focus.parquet", "focus_by_kind.parquet"):
         if (whole / name).exists():
             assert (whole / name).read_bytes() == (broken / name).read_bytes()
     images = sorted(path.name for path in (whole / "images").glob("*"))
