@@ -23,7 +23,7 @@ LARGEST_BYTES = 2**30
 NO_STEP = -1
 """In a file: the number of training steps is not known."""
 _FORM = 1
-_BROKEN = (
+BROKEN = (
     OSError, ValueError, TypeError, SyntaxError, EOFError, KeyError, OverflowError, MemoryError, RuntimeError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
@@ -68,12 +68,12 @@ def load_routing(path: str | Path) -> SavedRouting:
     source = Path(path)
     try:
         found = _read(source)
-        return _from_arrays(found)
+        return from_arrays(found)
     except InputError as error:
         raise InputError(f"{source} is no saved routing: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{source} does not exist: give a file that save_routing wrote") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{source} is no saved routing ({reason}): give a file that save_routing wrote") from error
 
@@ -104,7 +104,12 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]
         return np.frombuffer(stream.read(size), dtype=kind).reshape(shape)
 
 
-def _from_arrays(found: Mapping[str, npt.NDArray[Any]]) -> SavedRouting:
+def from_arrays(found: Mapping[str, npt.NDArray[Any]]) -> SavedRouting:
+    """Undo `as_arrays`; further arrays are passed over.
+
+    Raises:
+        InputError: If one is of another kind or shape, or they do not fit each other.
+    """
     for name in ("form", "experts", "step"):
         if found[name].shape != () or found[name].dtype.kind == "U":
             raise InputError(f"{name} is one number, and is {found[name].dtype} of {found[name].shape}")
