@@ -72,6 +72,13 @@ VERBS = {
         "which instrument names the image that the answer depends on?",
         "sightcheck scoreboard --model path/to/model --data path/to/questions.jsonl --out runs/scoreboard",
     ),
+    "routing": Verb(
+        "studies.routing.command",
+        "RoutingConfig",
+        "run",
+        "which experts see: routing, specialisation, knock-outs, along training",
+        "sightcheck routing --model path/to/model --data path/to/questions.jsonl --out runs/routing --knockout 20",
+    ),
     "shortcuts": Verb(
         "studies.shortcuts.command",
         "ShortcutsConfig",

@@ -8,7 +8,8 @@ from studies.options import ModelOptions, Precision
 
 @dataclass(frozen=True)
 class AppConfig(ModelOptions):
-    """Open the explorer in the browser: ask a model about images, question a reward model, and browse run folders.
+    """Open the explorer in the browser: ask a model about images, look inside it, question a reward model,
+    and browse run folders.
 
     The page is served on this machine only.
     """

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from viz.paper_costs import costs
 from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
+from viz.paper_experts import expert_effects, expert_load, specialisation, training_course
 from viz.paper_kinds import accuracy_by_kind
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
 from viz.paper_pruning import pruning
@@ -22,6 +23,8 @@ __all__ = [
     "causal_agreement",
     "costs",
     "differences",
+    "expert_effects",
+    "expert_load",
     "factor_heatmap",
     "head_map",
     "image_to_image",
@@ -33,6 +36,8 @@ __all__ = [
     "save",
     "scaling",
     "shares",
+    "specialisation",
+    "training_course",
 ]
 
 

@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from viz.screen_costs import costs
 from viz.screen_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
+from viz.screen_experts import expert_effects, expert_load, specialisation, training_course
 from viz.screen_kinds import accuracy_by_kind
 from viz.screen_maps import factor_heatmap, image_to_image, overlay
 from viz.screen_pruning import pruning
@@ -21,6 +22,8 @@ __all__ = [
     "causal_agreement",
     "costs",
     "differences",
+    "expert_effects",
+    "expert_load",
     "factor_heatmap",
     "head_map",
     "html_fragment",
@@ -33,6 +36,8 @@ __all__ = [
     "ranking",
     "scaling",
     "shares",
+    "specialisation",
+    "training_course",
 ]
 
 

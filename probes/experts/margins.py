@@ -59,6 +59,29 @@ def bias_effect(
     >>> bias_effect([[0.9, 0.5, 0.1], [0.9, 0.1, 0.5]], [0, 0, 0.5], 1).value
     0.5
     """
+    return proportion(moved_by_bias(affinities, bias, k, grouping), samples)
+
+
+def moved_by_bias(
+    affinities: npt.ArrayLike, bias: npt.ArrayLike, k: int, grouping: Grouping = NO_GROUPS
+) -> npt.NDArray[np.bool_]:
+    """Which tokens would go to other experts if the router's bias were zero.
+
+    Args:
+        affinities: (tokens, experts), without bias.
+        bias: (experts,).
+        k: Experts chosen.
+        grouping: Groups of experts.
+
+    Returns:
+        (tokens,).
+
+    Raises:
+        InputError: If shapes do not fit.
+
+    >>> moved_by_bias([[0.9, 0.5, 0.1], [0.9, 0.1, 0.5]], [0, 0, 0.5], 1)
+    array([False,  True])
+    """
     values, added = np.asarray(affinities, dtype=np.float32), np.asarray(bias, dtype=np.float32)
     if values.ndim != 2 or added.shape != values.shape[1:] or not 1 <= k <= values.shape[1]:
         raise InputError(
@@ -67,7 +90,8 @@ def bias_effect(
         )
     with_bias = choose(selection_scores(values, added, grouping), k)
     without = choose(selection_scores(values, np.zeros_like(added), grouping), k)
-    return proportion((with_bias != without).any(axis=-1), samples)
+    moved: npt.NDArray[np.bool_] = (with_bias != without).any(axis=-1)
+    return moved
 
 
 def bias_effects(routing: Routing) -> dict[int, Estimate]:

@@ -1,4 +1,4 @@
-"""Builds the page of the three views and serves it on this machine only.
+"""Builds the page of the four views and serves it on this machine only.
 
 Knows which views there are and how the page is guarded; what a view does is in its own file.
 """
@@ -18,6 +18,7 @@ from probes.inputs import InputError
 from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
 from studies.explorer.examples import read_examples
 from studies.explorer.guard import LocalOnly
+from studies.explorer.inside_view import make_inside
 from studies.explorer.look import make_look
 from studies.explorer.pair_examples import PairExamples, read_pair_examples
 from studies.explorer.reward_view import make_reward
@@ -42,8 +43,8 @@ def build(
     """Build the page.
 
     Args:
-        model: The model behind the Look view; without one, that view says so.
-        runs: Folder whose run folders the Runs view opens; nothing above it is read.
+        model: The model behind the Look and Inside views; without one, they say so.
+        runs: Folder whose run folders the Runs and Inside views open; nothing above it is read.
         benchmark: Where the examples come from; the bundled benchmark where None.
         why_not: What the Look view says where there is no model.
         reward: The reward model behind the Reward view; without one, that view says how to make one.
@@ -57,6 +58,8 @@ def build(
         with gr.Tabs():
             with gr.Tab("Look"):
                 make_look(model, why_not, examples)
+            with gr.Tab("Inside"):
+                make_inside(model, why_not, examples, Path(runs), blocks)
             with gr.Tab("Reward"):
                 make_reward(reward, PairExamples() if reward is None else read_pair_examples())
             with gr.Tab("Runs"):
@@ -81,7 +84,7 @@ def launch(
 
     Args:
         model: Folder or hub id; the bundled model where None.
-        runs: Folder whose run folders the Runs view opens.
+        runs: Folder whose run folders the Runs and Inside views open.
         benchmark: Where the examples come from; the bundled benchmark where None.
         port: Port to serve on; the first free one from 7860 where None.
         open_browser: Open the page in the user's browser.

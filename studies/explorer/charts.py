@@ -30,7 +30,7 @@ def factors_chart(shown: Shown | None, rows: str, title: str = "", limits: tuple
         factors[: len(shown.layers)], list(shown.layers), target=shown.target, limits=limits
     )
     figure.update_xaxes(ticktext=_numbers(shown), title={"text": "image", "standoff": 4})
-    return _sized(figure, title or "Attention factor, layers by images", _height(shown))
+    return sized(figure, title or "Attention factor, layers by images", _height(shown))
 
 
 def pairwise_chart(shown: Shown | None, position: int) -> Any:
@@ -46,7 +46,7 @@ def pairwise_chart(shown: Shown | None, position: int) -> Any:
     figure.update_yaxes(tickvals=names, ticktext=[*_numbers(shown), "text"], title={"standoff": 4})
     if len(shown.pictures) > _WRITTEN:
         figure.update_traces(texttemplate=None, text=None)
-    return _sized(figure, f"From image to image, layer {shown.layers[position]}", _height(shown))
+    return sized(figure, f"From image to image, layer {shown.layers[position]}", _height(shown))
 
 
 def common_limits(samples: list[Shown], rows: str) -> tuple[float, float] | None:
@@ -63,7 +63,8 @@ def _height(shown: Shown) -> int:
     return min(_MOST, _LEAST + _PER_IMAGE * max(0, len(shown.pictures) - 3))
 
 
-def _sized(figure: Any, title: str, height: int) -> Any:
+def sized(figure: Any, title: str, height: int) -> Any:
+    """A heat map of a sample, lettered and spaced for its place on the page."""
     figure.update_layout(
         height=height,
         autosize=True,

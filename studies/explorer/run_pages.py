@@ -166,7 +166,8 @@ def metrics_table(metrics: Sequence[Mapping[str, Any]]) -> str:
     whole = [entry for entry in entries if entry.get("task") is None and not _part(entry)]
     parts = [entry for entry in entries if entry not in whole]
     if not entries:
-        return '<div class="sc-empty">This run has no metrics.</div>'
+        single = "All numbers of this run are of single layers: see its figures."
+        return f'<div class="sc-empty">{single if metrics else "This run has no metrics."}</div>'
     folded = f"<details><summary>By task and other parts: {len(parts)} numbers</summary>{_metrics(parts)}</details>"
     return _metrics(whole) + (folded if parts else "")
 

@@ -81,6 +81,14 @@ CSS = """
 .sc-figures figcaption { font-size: 13px; color: #475467; }
 .sc-scroll { max-height: 460px; overflow: auto; margin-top: 10px; }
 .sc-scroll summary { cursor: pointer; padding: 8px 6px; font-size: 13.5px; font-weight: 600; }
+.sc-strip { display: flex; flex-wrap: wrap; gap: 4px; margin: 2px 0 4px; padding: 0; list-style: none; }
+.sc-strip li { display: flex; align-items: center; gap: 4px; padding: 2px 5px; border-radius: 6px; font-size: 12px;
+  border: 1px solid var(--border-color-primary); margin: 0; }
+.sc-strip b { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); font-weight: 600; }
+.sc-kind { font-style: normal; color: #fff; padding: 0 5px; border-radius: 4px; line-height: 16px; font-size: 11px; }
+.sc-attention { background: #0b5c8a; } .sc-state_space { background: #a34700; }
+.sc-linear_attention { background: #8a3a68; }
+.sc-convolution { background: #6b5b00; } .sc-experts { background: #00664b; } .sc-mlp { background: #5b6575; }
 .dark .sc-notice { background: #3b1512; color: #fecdca; }
 .dark .sc-right { color: #34d399; } .dark .sc-wrong { color: #f97066; } .dark .sc-lucky { color: #fbbf24; }
 """

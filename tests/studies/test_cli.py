@@ -65,7 +65,7 @@ LOADING = ("--device", "cpu", "--trust-remote-code", "--allow-pickle", "--model"
 READING = ("--data", "some/data", "--format", "blink", "--subset", "all", "--image-root", "images")
 
 
-@pytest.mark.parametrize("verb", ["audit", "scoreboard", "doctor", "untrained", "app"])
+@pytest.mark.parametrize("verb", ["audit", "scoreboard", "routing", "doctor", "untrained", "app"])
 def test_verbs_that_load_a_model_take_the_same_options_and_pass_them_on(verb: str) -> None:
     from importlib import import_module
 
@@ -73,7 +73,7 @@ def test_verbs_that_load_a_model_take_the_same_options_and_pass_them_on(verb: st
     from studies.multi_image import read_questions
 
     entry = VERBS[verb]
-    reads = verb in ("audit", "scoreboard", "doctor")
+    reads = verb in ("audit", "scoreboard", "routing", "doctor")
     config = parse(
         getattr(import_module(entry.module), entry.config), [*LOADING, *(READING if reads else ())], "sightcheck", ""
     )

@@ -14,6 +14,9 @@ NAMES = ["right", "wrong"]
 FACTORS = np.array([[0.1, 0.3, 0.2, np.nan], [0.4, 0.2, 0.1, np.nan], [0.1, 0.2, 0.9, np.nan]])
 PAIRS = np.tril(np.arange(1.0, 17.0).reshape(4, 4)) / 100
 
+EXPERTS = np.random.default_rng(3).random((3, 8))
+"""Layers by experts."""
+
 
 def grid(side: int, width: float, height: float) -> np.ndarray:
     steps = [(x / side, y / side) for y in range(side) for x in range(side)]
@@ -114,6 +117,30 @@ EVERY: dict[str, dict[str, Any]] = {
         "labels": ["paper", "predicting"],
     },
     "accuracy_by_kind": KINDS,
+    "expert_load": {
+        "load": EXPERTS,
+        "layers": [1, 2, 4],
+        "difference": EXPERTS - 0.4,
+        "even": 0.375,
+    },
+    "specialisation": {
+        "layers": LAYERS,
+        "value": VALUE,
+        "chance": VALUE / 10,
+        "labels": ["image or text", "task"],
+    },
+    "training_course": {
+        "points": ["100", "400", "model"],
+        "value": np.stack([EXPERTS[:, :3], EXPERTS[:, :3] - 0.05, EXPERTS[:, :3] + 0.1], axis=-1),
+        "layers": [1, 2, 4],
+        "floors": EXPERTS[:, 3:6] / 2,
+        "floor": 0.1,
+    },
+    "expert_effects": {
+        "value": EXPERTS - 0.3,
+        "layers": [1, 2, 4],
+        "shared": [[0.5, 0.4, 0.7], [np.nan, -np.inf, np.inf], [1.0, 0.9, 1.1]],
+    },
     "head_map": {"value": VALUE, "layers": [1, 3], "chosen": [(3, 0), (1, 2)]},
     "pruning": {
         "rates": [0.9, 0.0, 0.5, 0.75],

@@ -1,11 +1,14 @@
 """A served explorer over a tiny model, a small benchmark and a made-up run, shared by the tests of the page."""
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from playwright.sync_api import Page
 
 from tests.probes.hooked import hooked
 from tests.rewardmodels.small import reward_model
@@ -75,3 +78,30 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Tab:
+    """A page that notes requests to other hosts, script errors and console errors."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.outside: list[str] = []
+        self.errors: list[str] = []
+        local = (address, "data:", "blob:", address.replace("http", "ws", 1))
+        page.on("request", lambda request: None if request.url.startswith(local) else self.outside.append(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.goto(address)
+
+    def shot(self, name: str) -> None:
+        """Keep a screenshot where SIGHTCHECK_SHOTS names a folder."""
+        folder = os.environ.get("SIGHTCHECK_SHOTS")
+        if folder:
+            self.page.wait_for_timeout(1200)
+            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def sideways(page: Page) -> int:
+    """By how many pixels the page is wider than the window."""
+    root = "document.documentElement"
+    return int(page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))

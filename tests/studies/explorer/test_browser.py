@@ -1,16 +1,14 @@
 """All views in a real headless Chromium: what a user clicks, and what the page then shows."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from studies.explorer.looking import prompt_of
 from studies.explorer.pair_examples import read_pair_examples
 from tests.rewardmodels.small import reward_model
-from tests.studies.explorer.pages import CHROMIUM, FLAGS, SAMPLES, Served
+from tests.studies.explorer.pages import CHROMIUM, SAMPLES, Tab, sideways
 from tests.studies.explorer.run_factory import make_image, verdict_of
 
 pytestmark = [
@@ -18,50 +16,6 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
 ]
 expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-class Tab:
-    """A page that notes requests to other hosts, script errors and console errors."""
-
-    def __init__(self, page: Page, address: str) -> None:
-        self.page = page
-        self.outside: list[str] = []
-        self.errors: list[str] = []
-        local = (address, "data:", "blob:", address.replace("http", "ws", 1))
-        page.on("request", lambda request: None if request.url.startswith(local) else self.outside.append(request.url))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
-        page.goto(address)
-
-    def shot(self, name: str) -> None:
-        """Keep a screenshot where SIGHTCHECK_SHOTS names a folder."""
-        folder = os.environ.get("SIGHTCHECK_SHOTS")
-        if folder:
-            self.page.wait_for_timeout(1200)
-            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-@pytest.fixture
-def tab(browser: Browser, explorer: Served) -> Iterator[Tab]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    opened = Tab(context.new_page(), explorer.address)
-    yield opened
-    assert opened.outside == [] and opened.errors == []
-    context.close()
-
-
-def _sideways(page: Page) -> int:
-    """By how many pixels the page is wider than the window."""
-    root = "document.documentElement"
-    return int(page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
 
 
 def _maps(page: Page, view: str) -> list[str]:
@@ -103,7 +57,7 @@ def test_look_example_slider_rows_and_blank(tab: Tab) -> None:
     expect(page.locator("#look-before .main-svg").first).to_be_visible()
     expect(page.locator("#look-after .main-svg").first).to_be_visible()
     tab.shot("look-blank")
-    assert _sideways(page) <= 0
+    assert sideways(page) <= 0
 
 
 def test_look_says_what_is_wrong(tab: Tab, tmp_path: Path) -> None:
@@ -192,7 +146,7 @@ def test_reward_example_views_maps_and_padding(tab: Tab) -> None:
     expect(page.locator("#reward-said")).to_contain_text(f"{own.second:.3f} →")
     expect(page.locator("#reward-chart .main-svg").first).to_be_visible()
     tab.shot("reward")
-    assert _sideways(page) <= 0
+    assert sideways(page) <= 0
     page.locator("#reward-kind input").click()
     page.get_by_role("option", name="Hedges").click()
     page.locator("#reward-pad").click()
@@ -266,7 +220,7 @@ def test_runs_filter_open_and_slide(tab: Tab) -> None:
     expect(page.locator("#runs-factors .main-svg").first).to_be_visible()
     _step_layer(page, "runs")
     tab.shot("runs")
-    assert _sideways(page) <= 0
+    assert sideways(page) <= 0
     _filter(page, "runs-task", "needle")
     _filter(page, "runs-images", "3")
     expect(page.locator("#runs-table tbody tr")).to_have_count(2)

@@ -1,0 +1,1 @@
+"""`sightcheck routing`: which experts a model sends its questions to. `command` is the way in."""

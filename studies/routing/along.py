@@ -1,0 +1,112 @@
+"""How routing moves along training: checkpoints held against the model and against each other. No torch.
+
+Experts are matched by number, which keeps its meaning along one training run and has none between two.
+"""
+
+import numpy as np
+
+from probes.clustering import cluster_index
+from probes.experts.evenness import evenness
+from probes.experts.records import TEXT
+from probes.experts.rules import IntArray
+from probes.experts.saved import SavedRouting
+from probes.experts.specialisation import specialisation
+from probes.experts.stability import Stability, stability
+from studies.auditing.entries import Entry, entry_of
+from studies.routing.command import LAST
+from studies.routing.evidence import RoutingEvidence
+from studies.routing.measured import Measured, intervals, without_interval
+
+NO_STEP = -1
+"""In the array of steps: not known."""
+
+
+def along_training(evidence: RoutingEvidence, permutations: int, seed: int) -> Measured:
+    """Stability of every checkpoint, and how specialised and how even each is.
+
+    The model stands last, held against itself as well: that is 1, and what was recorded twice would show there.
+    """
+    if not evidence.checkpoints:
+        return Measured([], {}, ["stability along training: no --checkpoints are given"])
+    points = [*evidence.checkpoints, (LAST, evidence.saved)]
+    entries: list[Entry] = []
+    against_last, floors = [], []
+    for at, (name, saved) in enumerate(points):
+        where = {"checkpoint": name, "step": saved.step}
+        found = _held(evidence, saved, evidence.saved)
+        entries += _stability_entries(where | {"against": LAST}, found, saved)
+        against_last.append([each.overlap for each in found])
+        floors.append([each.overlap_floor_of_loads for each in found])
+        if at:
+            before, earlier = points[at - 1]
+            beside = _held(evidence, earlier, saved)
+            entries += _stability_entries(where | {"against": before}, beside, saved)
+    trends = [_trend(evidence, name, saved, permutations, seed) for name, saved in points]
+    entries += [entry for trend in trends for entry in trend.entries]
+    arrays = {
+        "checkpoints": np.array([name for name, _ in points], dtype=np.str_),
+        "steps": np.array([NO_STEP if saved.step is None else saved.step for _, saved in points]),
+        "overlap": intervals(against_last),
+        "overlap_floor": np.array(evidence.saved.k / evidence.saved.experts),
+        "overlap_floor_of_loads": np.array(floors),
+        "entropy_along": np.stack([trend.arrays["entropy"] for trend in trends]),
+        "information_along": np.stack([trend.arrays["information"] for trend in trends]),
+        "chance_along": np.stack([trend.arrays["chance"] for trend in trends]),
+    }
+    return Measured(entries, arrays, [])
+
+
+def _held(evidence: RoutingEvidence, first: SavedRouting, second: SavedRouting) -> list[Stability]:
+    """Two checkpoints on the questions that both have."""
+    held = set(second.names)
+    common = [name for name in first.names if name in held]
+    if not common:
+        return []
+    one, other = first.of_questions(common), second.of_questions(common)
+    return stability(one.indices, other.indices, one.experts, _clusters(evidence, one))
+
+
+def _stability_entries(where: Entry, found: list[Stability], saved: SavedRouting) -> list[Entry]:
+    entries = []
+    for layer, each in zip(saved.layers, found, strict=False):
+        place = {"layer": layer, **where}
+        floors = {"floor": each.overlap_floor, "floor_of_loads": each.overlap_floor_of_loads}
+        entries += [
+            entry_of("overlap", each.overlap, place, **floors),
+            entry_of("jaccard", each.jaccard, place, floor=each.jaccard_floor),
+            entry_of("load_correlation", each.load_correlation, place),
+        ]
+    return entries
+
+
+def _trend(evidence: RoutingEvidence, name: str, saved: SavedRouting, permutations: int, seed: int) -> Measured:
+    """How even and how specialised in images one checkpoint is, layer by layer."""
+    clusters = _clusters(evidence, saved)
+    even = [evenness(layer, saved.experts, clusters, seed=seed).entropy for layer in saved.indices]
+    where = {"checkpoint": name, "step": saved.step}
+    entries = [
+        entry_of("checkpoint_entropy", each, {"layer": layer, **where}, even=1.0)
+        for layer, each in zip(saved.layers, even, strict=True)
+    ]
+    blank = np.full(len(saved.layers), np.nan)
+    arrays = {"entropy": np.array([each.value for each in even]), "information": blank, "chance": blank}
+    shown = saved.images != TEXT
+    if shown.any() and not shown.all():
+        found = specialisation(saved.indices, shown, clusters, saved.experts, permutations, seed)
+        arrays |= {"information": found.information, "chance": found.chance}
+        entries += [
+            entry_of(
+                "checkpoint_specialisation",
+                without_interval(float(found.information[at]), found.tokens, found.clusters),
+                {"layer": layer, "label": "modality", **where},
+                chance=float(found.chance[at]),
+                p_value=float(found.p_value[at]),
+            )
+            for at, layer in enumerate(saved.layers)
+        ]
+    return Measured(entries, arrays, [])
+
+
+def _clusters(evidence: RoutingEvidence, saved: SavedRouting) -> IntArray:
+    names = np.array(evidence.clusters_of(saved.names), dtype=np.str_)
+    return cluster_index(names[saved.samples], len(saved.samples))[0]

@@ -1,0 +1,137 @@
+"""What the Inside view reads: a question's layers against the model's own traces, and routing runs, broken ones too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probes.experts.load import expert_load
+from probes.inputs import InputError
+from probes.model import Question
+from probes.state_space import trace_mixers
+from studies.explorer.inside_pages import experts_figure, factors_figure, insight_card, run_card, strip
+from studies.explorer.insight import Insight, look_inside
+from studies.explorer.looking import prompt_of
+from studies.explorer.routing_runs import read_routing_run, routing_run_names
+from studies.routing.measures import measures
+from studies.routing.shards import read_shard, shard_bytes
+from tests.probes import hybrid_models
+from tests.probes.hooked import hooked
+from tests.studies.explorer.routing_factory import EXPERTS, LAYERS, K, make_evidence, make_routing_run
+from tests.studies.explorer.run_factory import HOSTILE, make_image, make_run
+
+IMAGES = [make_image(0), make_image(1)]
+PROMPT = prompt_of("Which image shows the red ball?", 2)
+
+
+@pytest.fixture(scope="module")
+def insight() -> Insight:
+    return look_inside(hybrid_models.hooked("nemotron"), IMAGES, PROMPT, 3)
+
+
+def test_every_kind_of_layer_is_read_and_none_is_averaged_with_another(insight: Insight) -> None:
+    model = hybrid_models.hooked("nemotron")
+    question = Question(tuple(IMAGES), PROMPT)
+    (trace,) = model.trace_batch([question], max_new_tokens=3)
+    assert insight.answer == trace.answer and insight.softmax.layers == (3,)
+    np.testing.assert_allclose(insight.softmax.table["paper", ""], trace.factors, rtol=1e-5)
+    (found,) = trace_mixers(model, [question], [trace.answer_ids])
+    (hidden,) = insight.hidden
+    assert hidden.kind == "Mamba-2" and hidden.layers == (0, 2)
+    for form in ("signed", "absolute", "value"):
+        np.testing.assert_allclose(hidden.table["predicting", form], found.factors(form, "predicting"), rtol=1e-5)
+    routing = model.routing(model.encode([question], [trace.answer_ids]))
+    assert insight.experts is not None and insight.experts.layers == (1, 4)
+    shown = routing.is_image
+    loads = [expert_load(routing.indices[:, mask], 16) for mask in (shown, ~shown)]
+    np.testing.assert_allclose(insight.experts.difference, loads[0] - loads[1])
+    assert not insight.notes
+
+
+def test_what_is_drawn_bears_true_layers(insight: Insight) -> None:
+    figure = factors_figure(insight.hidden[0], "paper", "absolute")
+    assert list(figure.layout.yaxis.ticktext) == ["0", "2"] and figure.layout.title.text.startswith("Mamba-2: size")
+    signed = factors_figure(insight.hidden[0], "paper", "signed").data[0]
+    if float(np.nanmin(insight.hidden[0].table["paper", "signed"])) < 0:
+        assert signed.zmin == -signed.zmax
+    assert factors_figure(insight.softmax, "anchor") is None
+    assert list(experts_figure(insight).layout.yaxis.ticktext) == ["1", "4"]
+    page = strip(hybrid_models.hooked("nemotron").layer_kinds)
+    assert [page.count(f"sc-kind sc-{name}") for name in ("state_space", "experts", "attention", "mlp")] == [2, 2, 1, 1]
+    assert '<b>3</b><i class="sc-kind sc-attention">' in page
+
+
+def test_a_dense_model_says_what_it_has_not() -> None:
+    found = look_inside(hooked("llava"), IMAGES, PROMPT, 2)
+    assert not found.hidden and experts_figure(found) is None
+    assert "no hidden attention" in insight_card(found) and "No layer has experts" in insight_card(found)
+
+
+def test_routing_runs_are_found_read_and_escaped(tmp_path: Path) -> None:
+    make_routing_run(tmp_path / "runs" / "mixture")
+    make_run(tmp_path / "runs" / "audit", 4)
+    (tmp_path / "runs" / "bad").mkdir()
+    (tmp_path / "runs" / "bad" / "manifest.json").write_text("{}")
+    root = tmp_path / "runs"
+    assert routing_run_names(root) == ["mixture"]
+    found = read_routing_run(root, "mixture")
+    assert len(found.figures) == 5
+    page = run_card(found.config, found.entries)
+    assert HOSTILE not in page and "&lt;script&gt;" in page and "<script" not in page
+    names = json.dumps([figure.to_plotly_json()["layout"].get("xaxis", {}) for _, figure in found.figures], default=str)
+    assert "<" not in names.replace("</", "<") or "<img" not in names
+    for name, message in (("audit", "no routing run"), ("../..", "not below"), ("bad", "not a run manifest")):
+        with pytest.raises(InputError, match=message):
+            read_routing_run(root, name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive", "cannot be read"),
+        (shard_bytes({"layers": np.array([1, 2])}), "not what `sightcheck routing` writes"),
+        (shard_bytes({"layers": np.array([{"a": 1}], dtype=object)}), "cannot be read"),
+    ],
+)
+def test_broken_measures_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    run = make_routing_run(tmp_path / "run")
+    (run.path / "measures.npz").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_routing_run(tmp_path, "run")
+
+
+def test_measures_of_known_routing() -> None:
+    """Loads and specialists by plain counting; a shuffled label finds none."""
+    evidence = make_evidence()
+    found = measures(evidence, permutations=99, seed=0)
+    named: dict[tuple[Any, ...], Any] = {
+        (each["name"], each["layer"], each.get("label")): each for each in found.entries if "expert" not in each
+    }
+    for at, layer in enumerate(LAYERS):
+        entry = named["specialisation", layer, "modality"]
+        assert entry["p_value"] == 0.01 and entry["specialists"][0] == 0
+        assert named["specialisation", layer, "task"]["p_value"] > 0.01
+        counts = np.bincount(evidence.saved.indices[at].ravel(), minlength=EXPERTS)
+        np.testing.assert_allclose(found.arrays["load"][at, :, 0], counts / evidence.saved.indices.shape[1])
+        assert found.arrays["load"][at, :, 0].sum() == pytest.approx(K)
+        margin = named["margin", layer, None]["estimate"]
+        assert margin["value"] == pytest.approx(float(evidence.margins[at].mean()), rel=1e-5)
+        moved = named["moved_by_bias", layer, None]["estimate"]
+        assert moved["value"] == pytest.approx(evidence.moved[at].mean()) and moved["low"] < moved["value"]
+        np.testing.assert_allclose(
+            found.arrays["knockout"][at, :, 0], evidence.knockouts.effects[:, at].mean(axis=0), rtol=1e-6
+        )
+    assert np.isnan(found.arrays["knockout_shared"][1, 0])
+    assert found.arrays["overlap"][-1, :, 0].tolist() == [1, 1, 1]
+    assert (found.arrays["overlap"][0, :, 0] < found.arrays["overlap"][1, :, 0]).all()
+
+
+def test_shards_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(shard_bytes({"a": np.zeros(1000)}))
+    assert read_shard(path)["a"].shape == (1000,)
+    monkeypatch.setattr("studies.routing.shards.LARGEST_BYTES", 100)
+    with pytest.raises(InputError, match="more than any such file has"):
+        read_shard(path)

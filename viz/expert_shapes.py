@@ -1,0 +1,137 @@
+"""Check the arrays that figures of experts are drawn from. Knows nothing of where they come from, nor of a library."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from viz.shapes import FigureError, FloatArray, heat, numbers
+
+
+class Loads(NamedTuple):
+    """Loads to draw side by side."""
+
+    load: FloatArray
+    """(layers, experts)."""
+    difference: FloatArray | None
+    """(layers, experts)."""
+    layers: list[str]
+
+
+class Gaps(NamedTuple):
+    """Series by layer, each above a level of its own that chance gives."""
+
+    layers: FloatArray
+    value: FloatArray
+    """(series, layers)."""
+    chance: FloatArray
+    """(series, layers)."""
+    labels: tuple[str, ...]
+
+
+class Course(NamedTuple):
+    """Something by layer along the points of a training run."""
+
+    points: list[str]
+    value: FloatArray
+    """(points, layers, 3): value, low, high."""
+    floors: FloatArray | None
+    """(points, layers)."""
+    layers: list[str]
+
+
+class Effects(NamedTuple):
+    """Effects of single experts, and of the shared ones of a layer."""
+
+    value: FloatArray
+    """(layers, experts)."""
+    shared: FloatArray | None
+    """(layers, 3): value, low, high; NaN where a layer has none. None where no layer has any."""
+    layers: list[str]
+
+
+def loads(load: npt.ArrayLike, layers: Sequence[int], difference: npt.ArrayLike | None) -> Loads:
+    """Check loads of layers and experts.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    table = heat(load, "load")
+    names = _names(layers, len(table), "load")
+    beside = None if difference is None else heat(difference, "difference")
+    if beside is not None and beside.shape != table.shape:
+        raise FigureError(f"difference must have the shape of load, {table.shape}; got {beside.shape}")
+    return Loads(table, beside, names)
+
+
+def gaps(layers: Sequence[int], value: npt.ArrayLike, chance: npt.ArrayLike, labels: Sequence[str]) -> Gaps:
+    """Check series by layer with their own levels of chance.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    table, level = heat(np.atleast_2d(numbers(value, "value")), "value"), np.atleast_2d(numbers(chance, "chance"))
+    if level.shape != table.shape or table.shape[1] != len(layers) or len(labels) != len(table):
+        raise FigureError(
+            f"value and chance are (series, layers) for {len(labels)} labels and {len(layers)} layers, got the shapes "
+            f"{table.shape} and {level.shape}"
+        )
+    return Gaps(numbers(list(layers), "layers"), table, level, tuple(labels))
+
+
+def course(points: Sequence[str], value: npt.ArrayLike, layers: Sequence[int], floors: npt.ArrayLike | None) -> Course:
+    """Check a course of training.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    table = numbers(value, "value")
+    if table.shape != (len(points), len(layers), 3) or not table.size:
+        raise FigureError(
+            f"value is (points, layers, 3) for {len(points)} points and {len(layers)} layers, got the shape "
+            f"{table.shape}"
+        )
+    if not np.isfinite(table[..., 0]).any():
+        raise FigureError("value holds no finite number: there is nothing to draw")
+    lowest = None if floors is None else numbers(floors, "floors")
+    if lowest is not None and lowest.shape != table.shape[:2]:
+        raise FigureError(f"floors are (points, layers), {table.shape[:2]}; got {lowest.shape}")
+    return Course(list(points), table, lowest, [str(layer) for layer in layers])
+
+
+def effects(value: npt.ArrayLike, layers: Sequence[int], shared: npt.ArrayLike | None) -> Effects:
+    """Check effects of experts.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite.
+    """
+    table = heat(value, "effects")
+    names = _names(layers, len(table), "effects")
+    beside = None if shared is None else numbers(shared, "shared")
+    if beside is not None and beside.shape != (len(table), 3):
+        raise FigureError(f"effects of shared experts are (layers, 3), ({len(table)}, 3); got {beside.shape}")
+    if beside is not None and not np.isfinite(beside[:, 0]).any():
+        beside = None
+    return Effects(table, beside, names)
+
+
+def reach(table: FloatArray) -> float:
+    """How far a scale around zero goes: to the largest size there is, and never nowhere."""
+    largest = float(np.nanmax(np.abs(table)))
+    return largest if largest > 0 else 1.0
+
+
+def ticks(count: int, most: int) -> list[int]:
+    """Places of at most so many ticks, evenly apart.
+
+    >>> ticks(5, 3)
+    [0, 2, 4]
+    """
+    return list(range(0, count, max(1, -(-count // most))))
+
+
+def _names(layers: Sequence[int], count: int, name: str) -> list[str]:
+    if len(layers) != count:
+        raise FigureError(f"{name} has {count} layers, but {len(layers)} layer numbers were given")
+    return [str(layer) for layer in layers]
