@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from probes.files import write_atomically
+from studies.dense.muon import StackedMuon
 
 STATE_FILE = "training_state.pt"
 LARGEST_GRADIENT_NORM = 1.0
+UNDECAYED = ("A_log", "D", "dt_bias")
+"""Parameters of Mamba-2 that go without weight decay, by their own name."""
+
+Kind = Literal["matrix", "stack", "undecayed", "other"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,11 @@ class Measurement:
 
 
 class Optimisers:
-    """Muon for the weight matrices inside the layers, AdamW for embeddings, norms and biases.
+    """Muon for the weight matrices inside the layers, AdamW for embeddings, heads, norms, biases and convolutions.
 
     With AdamW alone the by-name look-up appears after some 4,000 steps of the medium size, with Muon after some 1,000.
+    Experts that are stacked in one parameter go to Muon too, each a matrix. Rates and decay of state-space layers go
+    without weight decay, as Mamba's authors train them.
     """
 
     def __init__(
@@ -44,13 +51,18 @@ class Optimisers:
     ) -> None:
         """Take named parameters of layers, and of heads on top of them, which go to AdamW as they are."""
         trained, on_top = list(layers), list(heads)
-        matrices = [weight for name, weight in trained if weight.ndim == 2 and "embed" not in name]
-        others = [weight for name, weight in trained if weight.ndim != 2 or "embed" in name] + on_top
+        by_kind: dict[Kind, list[nn.Parameter]] = {"matrix": [], "stack": [], "undecayed": [], "other": []}
+        for name, weight in trained:
+            by_kind[_kind(name, weight)].append(weight)
         self.parameters: list[nn.Parameter] = [weight for _, weight in trained] + on_top
+        decayed = [{"params": by_kind["other"] + on_top}]
+        undecayed = [{"params": by_kind["undecayed"], "weight_decay": 0.0}] if by_kind["undecayed"] else []
         self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.98)),
+            torch.optim.Muon(by_kind["matrix"], lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(decayed + undecayed, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.98)),
         ]
+        if by_kind["stack"]:
+            self._parts.append(StackedMuon(by_kind["stack"], weight_decay=weight_decay))
 
     def step(self, loss: torch.Tensor, rate: float) -> None:
         """One step down ``loss`` at learning rate ``rate``, the gradient's norm clipped."""
@@ -73,6 +85,16 @@ class Optimisers:
             part.load_state_dict(state)
 
 
+def _kind(name: str, weight: nn.Parameter) -> Kind:
+    """Which optimiser a parameter of the layers is for."""
+    *path, own = name.split(".")
+    if weight.ndim == 3 and "experts" in path:
+        return "stack"
+    if weight.ndim == 2 and "embed" not in name and "lm_head" not in path:
+        return "matrix"
+    return "undecayed" if own in UNDECAYED else "other"
+
+
 class TrainingRun:
     """One run: the model, the optimisers of projector and decoder, and how far it has come.
 
@@ -81,6 +103,9 @@ class TrainingRun:
         tower_accuracy: What `studies.dense.training.train_tower` returned.
         history: The measurements so far.
     """
+
+    measured: ClassVar[type[Measurement]] = Measurement
+    """What the history holds."""
 
     def __init__(self, model: Any, weight_decay: float) -> None:
         self.model = model
@@ -117,4 +142,4 @@ class TrainingRun:
         self.model.load_state_dict(state["model"])
         self.optimisers.load_state_dict(state["optimisers"])
         self.step, self.tower_accuracy = int(state["step"]), state["tower_accuracy"]
-        self.history = [Measurement(**row) for row in state["history"]]
+        self.history = [self.measured(**row) for row in state["history"]]

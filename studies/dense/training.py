@@ -23,15 +23,14 @@ from probes.files import write_bytes
 from studies.benchmark.rendering import CONCEPTS
 from studies.benchmark.sources import FASHION_FOLDER, NEEDLES, load_sources
 from studies.dense.augmentation import augment
+from studies.dense.lessons import Lessons, answer_loss, states_of
 from studies.dense.model import SIZES, build_model, build_processor, build_tokenizer
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
-from studies.dense.sequences import IGNORED, Batch, BatchMaker, DevSet
+from studies.dense.sequences import DevSet
 from studies.dense.state import Measurement, Optimisers, TrainingRun
 
 WATCHED = PictureCounts(emoji=12, digits=40, clothes=40, needles=60)
 LABEL_SMOOTHING = 0.05
-CURRICULUM_SHARE = 0.3
-"""The number of images grows from 2 to 8 over this share of the steps."""
 
 
 @dataclass(frozen=True)
@@ -107,20 +106,14 @@ def train(
     The run is saved to ``out`` at each measurement, the last one after ``config.steps``.
     """
     model = run.model
-    maker = BatchMaker(processor.tokenizer, store, config.batch)
     model.model.vision_tower.requires_grad_(False)
+    lessons = Lessons(processor.tokenizer, store, config)
     features = tower_features(model, store, config.views, config.seed)
     started, first, losses = time.monotonic(), run.step, []
     model.train()
     for step in range(first, config.steps):
-        rng = np.random.default_rng([config.seed, 3, step])
-        batch = maker.batch(rng, int(rng.integers(2, _most_images(step, config.steps) + 1)))
-        seen = batch.pictures + len(store.pixels) * torch.from_numpy(
-            rng.integers(config.views, size=len(batch.pictures))
-        )
-        states = states_of(model, batch._replace(pictures=seen), features)
-        answered = batch.labels[:, 1:] != IGNORED
-        loss = nn.functional.cross_entropy(model.lm_head(states[:, :-1][answered]), batch.labels[:, 1:][answered])
+        batch = lessons.batch(step)
+        loss = answer_loss(model, states_of(model, batch, features), batch)
         run.optimisers.step(loss, config.learning_rate * rate_share(step, config.steps, config.warm_up))
         losses.append(loss.item())
         if (step + 1) % config.measure_every == 0 or step + 1 == config.steps:
@@ -144,20 +137,6 @@ def rate_share(step: int, steps: int, warm_up: int) -> float:
         return (step + 1) / warm_up
     done = (step - warm_up) / max(1, steps - warm_up)
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _most_images(step: int, steps: int) -> int:
-    return 2 + min(6, int(7 * step / (CURRICULUM_SHARE * steps)))
-
-
-def states_of(model: Any, batch: Batch, features: Tensor) -> Tensor:
-    """Last hidden states (batch, tokens, hidden), as the model makes them from pixels: the tower is frozen."""
-    embeddings = model.get_input_embeddings()(batch.input_ids)
-    images = model.model.multi_modal_projector(features[batch.pictures])
-    places = (batch.input_ids == model.config.image_token_id)[..., None].expand_as(embeddings)
-    embeddings = embeddings.masked_scatter(places, images)
-    states: Tensor = model.model.language_model(inputs_embeds=embeddings).last_hidden_state
-    return states
 
 
 def save_model(run: TrainingRun, processor: Any, config: TrainingConfig, out: Path) -> None:

@@ -15,11 +15,12 @@ from PIL import Image
 
 from studies.benchmark.questions import TASKS, compose
 from studies.dense.augmentation import augment
+from studies.dense.lessons import states_of
 from studies.dense.model import IMAGE_TOKENS, SIZES, build_model, build_processor, build_tokenizer
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import IGNORED, BatchMaker, DevSet, Listing, SequenceWriter
 from studies.dense.state import STATE_FILE, TrainingRun
-from studies.dense.training import TrainingConfig, save_model, states_of, train, train_tower
+from studies.dense.training import TrainingConfig, save_model, train, train_tower
 from tests.studies.drawn import drawn_sources
 
 TINY = TrainingConfig(
