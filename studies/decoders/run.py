@@ -41,6 +41,7 @@ class DecoderTrainingConfig:
     warm_up: int = 200
     views: int = 3
     bias_rate: float = BIAS_RATE
+    """At its height: it falls with the learning rate, so that routing settles as the weights do."""
     balance_loss_share: float = LOSS_SHARE
     pictures: PictureCounts = field(default_factory=PictureCounts)
     picture_seed: int = 0

@@ -78,7 +78,7 @@ def train(run: DecoderRun, material: Material, config: DecoderTrainingConfig, ou
     model, tokenizer = run.model, material.processor.tokenizer
     model.model.vision_tower.requires_grad_(False)
     lessons = Lessons(tokenizer, material.store, config)
-    balance = LoadBalance(model, config.bias_rate, config.balance_loss_share)
+    balance = LoadBalance(model, config.balance_loss_share)
     if not run.step:
         keep_checkpoint(model, material.processor, material.probe, 0, out)
     started, first = time.monotonic(), run.step
@@ -90,8 +90,9 @@ def train(run: DecoderRun, material: Material, config: DecoderTrainingConfig, ou
         with balance.watching():
             states = states_of(model, batch, material.features)
         wrong, uneven = answer_loss(model, states, batch), balance.loss(real)
-        run.optimisers.step(wrong + uneven, config.learning_rate * rate_share(step, config.steps, config.warm_up))
-        balance.step(real)
+        share = rate_share(step, config.steps, config.warm_up)
+        run.optimisers.step(wrong + uneven, config.learning_rate * share)
+        balance.step(real, config.bias_rate * share)
         losses.append((wrong.item(), uneven.item()))
         if config.measured_after(step + 1):
             loss, balance_loss = (float(mean) for mean in np.mean(losses, axis=0))

@@ -104,14 +104,14 @@ def unbalanced() -> Any:
 
 def follow(model: Any, rate: float, steps: int) -> tuple[float, float, LoadBalance]:
     """Largest load over the mean, of the worst layer, in the first and in the last step."""
-    balance = LoadBalance(model, bias_rate=rate)
+    balance = LoadBalance(model)
     ids = torch.randint(1, 50, (4, 24), generator=torch.Generator().manual_seed(2))
     real = torch.ones_like(ids, dtype=torch.bool)
     worst = []
     for _ in range(steps):
         with balance.watching(), torch.no_grad():
             model(input_ids=ids)
-        balance.step(real)
+        balance.step(real, rate)
         worst.append(max(float(largest_over_mean(called.numpy())) for called in balance.taken().values()))
     return worst[0], worst[-1], balance
 
@@ -154,7 +154,7 @@ def test_padding_is_no_load() -> None:
     real = torch.arange(9)[None] < torch.tensor([9, 4])[:, None]
     with balance.watching():
         model(input_ids=ids)
-    balance.step(real)
+    balance.step(real, 0.01)
     for called in balance.taken().values():
         assert called.sum() == 13 * K and 0 < load_entropy(called.numpy()) < 1
 
