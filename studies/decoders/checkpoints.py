@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from probes.experts.files import save_routing
-from probes.experts.saved import SavedRouting, joined_saved, token_ids
-from probes.model import HookedModel, Question
+from probes.experts.saved import SavedRouting
+from probes.model import HookedModel
 from studies.bundled import BUNDLED_DATA
 from studies.multi_image import MultiImageQuestion, read_questions
+from studies.routing.recording import probe_routing
 
 WEIGHTS_FOLDER, ROUTING_FOLDER = "checkpoints", "routing"
 
@@ -42,7 +43,8 @@ def keep_checkpoint(model: Any, processor: Any, probe: list[MultiImageQuestion],
     """
     folder = out / WEIGHTS_FOLDER / f"step-{step:05d}"
     save_rounded(model, processor, folder)
-    routing = probe_routing(HookedModel.from_pretrained(folder, device="cpu"), probe, step)
+    # One question at a time: no padding and no company can move a choice that is close.
+    routing = probe_routing(HookedModel.from_pretrained(folder, device="cpu"), probe, step, batch=1)
     (out / ROUTING_FOLDER).mkdir(parents=True, exist_ok=True)
     save_routing(out / ROUTING_FOLDER / f"step-{step:05d}.npz", routing)
     return routing
@@ -58,12 +60,3 @@ def save_rounded(model: Any, processor: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rounded.save_pretrained(folder)
     processor.save_pretrained(folder)
-
-
-def probe_routing(model: HookedModel, probe: list[MultiImageQuestion], step: int) -> SavedRouting:
-    """Which experts the questions and their right answers go to, one question at a time: no padding, no company."""
-    parts = []
-    for record in probe:
-        encoded = model.encode([Question(record.images, record.question)], [record.answer])
-        parts.append(SavedRouting.of(model.routing(encoded), token_ids(encoded), [record.id], step))
-    return joined_saved(parts)

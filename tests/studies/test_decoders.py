@@ -18,7 +18,7 @@ from probes.experts.files import load_routing
 from probes.experts.layers import expert_layers
 from studies.bundled import BUNDLED_MODEL
 from studies.decoders import grid
-from studies.decoders.checkpoints import probe_questions, probe_routing
+from studies.decoders.checkpoints import probe_questions
 from studies.decoders.models import DECODERS, DecoderName, build_model
 from studies.decoders.run import DecoderRun, DecoderTrainingConfig, resume_run, start_run
 from studies.decoders.training import Material, finish, make_material, train
@@ -26,6 +26,7 @@ from studies.dense.lessons import Lessons, states_of
 from studies.dense.pictures import PictureCounts, PictureStore, tower_features
 from studies.dense.sequences import Batch, BatchMaker
 from studies.dense.state import Optimisers
+from studies.routing.recording import probe_routing
 from tests.studies.drawn import drawn_sources
 
 TINY = DecoderTrainingConfig(
@@ -174,7 +175,7 @@ def test_checkpoints_load_as_they_were_recorded(whole: tuple[DecoderRun, Path]) 
     assert files == ["step-00000.npz", "step-00002.npz", "step-00004.npz"]
     folder = out / "checkpoints" / "step-00004"
     saved, model = load_routing(out / "routing" / "step-00004.npz"), HookedModel.from_pretrained(folder)
-    again = probe_routing(model, probe_questions(1), step=4)
+    again = probe_routing(model, probe_questions(1), step=4, batch=1)
     assert np.array_equal(saved.indices, again.indices) and saved.names == again.names and saved.step == 4
     before = load_routing(out / "routing" / "step-00000.npz")
     assert np.array_equal(before.ids, saved.ids) and not np.array_equal(before.indices, saved.indices)
