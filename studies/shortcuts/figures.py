@@ -89,9 +89,9 @@ def _draw_place(folder: Path, condition: Condition, here: Sequence[Summary]) -> 
     seen = here[0].below_frontier is not None
     line = frontier(here[0].ceiling.value, condition.strength) if seen else None
     figure = rewards.home_and_elsewhere(
-        [name for name, _ in shown],
-        [_ends(each.iid) for _, each in shown],
-        [_ends(each.ood) for _, each in shown],
+        [name if len(each.seeds) > 1 else f"{name} (one seed)" for name, each in shown],
+        [_ends_of_several(each.iid) for _, each in shown],
+        [_ends_of_several(each.ood) for _, each in shown],
         line,
         title=f"{title}; n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds",
     )
@@ -118,3 +118,8 @@ def _draw_transfer(folder: Path, summary: Summary) -> Path:
 
 def _ends(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
+
+
+def _ends_of_several(estimate: Estimate) -> tuple[float, float, float]:
+    """Of one seed the value alone: its interval is everything that there could be, and would hide the others."""
+    return _ends(estimate) if estimate.n > 1 else (estimate.value,) * 3

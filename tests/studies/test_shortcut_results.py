@@ -41,6 +41,7 @@ from studies.shortcuts.verdict import (
     stopped,
     verdict,
 )
+from viz import rewards
 
 STUDY = Path(__file__).parents[2] / "docs" / "study" / "shortcuts"
 SHIFTS = {
@@ -288,6 +289,26 @@ def test_the_report_holds_all_that_is_complete_and_names_the_rest(
     print_verdict(judged)
     said = capsys.readouterr().out
     assert "of 1 places" in said and "control: blind backbone" in said and "against half rate, stopped" in said
+
+
+@pytest.mark.parametrize(("seeds", "bars"), [((1,), False), ((1, 2), True)])
+def test_one_seed_is_drawn_without_an_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...], bars: bool
+) -> None:
+    made_cells(tmp_path, seeds=seeds)
+    drawn: list[Any] = []
+    draw = rewards.home_and_elsewhere
+
+    def spied(names: Any, home: Any, elsewhere: Any, *rest: Any, **options: Any) -> Any:
+        drawn.append((names, np.array(home), np.array(elsewhere)))
+        return draw(names, home, elsewhere, *rest, **options)
+
+    monkeypatch.setattr(rewards, "home_and_elsewhere", spied)
+    write_figures(tmp_path, [summarise(tmp_path, HERE, name, seeds) for name in ("plain", "SFC")])
+    ((names, home, elsewhere),) = drawn
+    assert all(("(one seed)" in name) != bars for name in names)
+    for values in (home, elsewhere):
+        assert (values[:, 1] < values[:, 0]).all() == bars and (values[:, 2] > values[:, 0]).all() == bars
 
 
 def test_a_whole_grid_leaves_nothing_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
