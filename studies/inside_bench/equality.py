@@ -4,6 +4,7 @@ The full computation is itself held against what the layers use, and a formula t
 bias) has to show. Knows nothing of clocks or processes.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +51,9 @@ def hidden_attention_check(model: nn.Module, given: Prompt, name: str) -> Equali
             cells = recorded["maps"].maps(ROWS, form)[0]
             for image, (start, stop) in enumerate(given.spans):
                 differences.append(_difference(cells[image][place], right[..., start:stop].mean((0, 1))))
-    return Equality("hidden attention", name, given.length, max(differences), max(own), min(controls))
+    return Equality(
+        "hidden attention", name, given.length, _largest(differences), _largest(own), float(np.min(controls))
+    )
 
 
 @torch.no_grad()
@@ -76,13 +79,20 @@ def routing_check(model: nn.Module, given: Prompt, name: str) -> Equality:
             _difference(scores, right.scores),
         ]
         own.append(_difference(weights, used_weights))
-    return Equality("routing", name, given.length, max(differences), max(own), _share(by_logits), equal=_share(equal))
+    return Equality(
+        "routing", name, given.length, _largest(differences), _largest(own), _share(by_logits), equal=_share(equal)
+    )
 
 
 def _difference(found: Tensor, right: Tensor) -> float:
     """The largest difference over the largest number."""
     right = right.double()
     return float((found.double() - right).abs().max() / right.abs().max())
+
+
+def _largest(differences: list[float]) -> float:
+    """NaN where one is, which Python's own `max` passes over."""
+    return float(np.max(differences))
 
 
 def _share(flags: list[Tensor]) -> float:

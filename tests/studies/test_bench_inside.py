@@ -16,6 +16,7 @@ from PIL import Image
 from probes.files import digest_of_file
 from probes.inputs import InputError
 from probes.mixers.readers import reader_of
+from probes.mixers.sums import FORMS
 from studies import bench_process
 from studies.bench_process import OUT_OF_MEMORY, Run
 from studies.cli import main as command
@@ -119,6 +120,15 @@ def test_a_record_that_is_a_little_wrong_is_seen(hybrid: Any, monkeypatch: pytes
         with monkeypatch.context() as patched:
             patched.setattr(equality, "hidden_rows", record)
             assert not hidden_attention_check(hybrid, GIVEN, "hybrid").passes
+
+    def unknown(*args: Any, **named: Any) -> Any:
+        found = own["hidden_attention"](*args, **named)
+        return found * torch.nan if named["form"] == FORMS[-1] else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(equality, "hidden_attention", unknown)
+        found = hidden_attention_check(hybrid, GIVEN, "hybrid")
+        assert math.isnan(found.difference) and not found.passes
 
     def swapped(model: Any, inputs: Any, part: str) -> Any:
         found = own["record_routing"](model, inputs)
