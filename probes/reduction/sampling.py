@@ -94,7 +94,11 @@ def warn_if_first_frame_only(frames: int, tokens: int, rate: float) -> None:
     """
     if kept_count(frames, tokens, rate) > tokens:
         return
-    highest = max(0.0, math.floor(1000 * (1 - (tokens + 1) / (frames * tokens))) / 1000)
+    thousandths = math.floor(1000 * (1 - (tokens + 1) / (frames * tokens)))
+    # In floating point a rate may keep a token less than the formula says.
+    highest = next(
+        each / 1000 for each in range(thousandths, -1, -1) if kept_count(frames, tokens, each / 1000) > tokens
+    )
     warnings.warn(
         f"at a pruning rate of {rate:g} only the first of {frames} frames is left, and whatever changes after it is "
         f"lost to the model: give a rate of {highest:g} or less",

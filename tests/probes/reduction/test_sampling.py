@@ -63,6 +63,23 @@ def test_it_warns_exactly_where_only_the_first_frame_is_left(frames: int, tokens
         warn_if_first_frame_only(frames, tokens, rate)
     assert bool(heard) == (kept_count(frames, tokens, rate) == tokens)
     assert heard or rate < 1 - 1 / frames
+    if heard:
+        advised = float(str(heard[0].message).split("give a rate of ")[1].split()[0])
+        assert kept_count(frames, tokens, advised) > tokens
+
+
+def test_the_advised_rate_keeps_more_than_the_first_frame_where_floating_point_falls_short() -> None:
+    assert kept_count(25, 1, 0.92) == 1, "though 25 (1 - 0.92) is 2"
+    with pytest.warns(OnlyFirstFrameWarning, match=r"give a rate of 0\.919 or less"):
+        warn_if_first_frame_only(25, 1, 0.95)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 7, 10, 64])
+@pytest.mark.parametrize("tokens", [1, 16, 49, 256])
+def test_the_ends_of_the_rates(frames: int, tokens: int) -> None:
+    assert kept_count(frames, tokens, 0) == frames * tokens
+    assert kept_count(frames, tokens, 1) == kept_count(frames, tokens, 1 - 1 / frames) == tokens
+    assert kept_count(frames, tokens, max(0, 1 - (tokens + 1.5) / (frames * tokens))) == tokens + 1
 
 
 @settings(max_examples=25, deadline=None)
