@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from probes.clips import Video
 from probes.errors import InputError
@@ -63,7 +64,7 @@ class SweepPoint:
 def pruning_sweep(
     model: HookedModel,
     samples: Sequence[PlantedVideo],
-    rates: Sequence[float],
+    rates: Sequence[float] | npt.NDArray[np.float64],
     rows: str = "paper",
     rule: str = "M-LND",
     last: int = 4,
@@ -89,19 +90,21 @@ def pruning_sweep(
         One point for each rate, in the order given.
 
     Raises:
-        InputError: If the model prunes nothing, there are no samples or rates, a rate is no share, or a planted frame
-            was not shown.
+        InputError: If the model prunes nothing, there are no samples or rates, a rate is no share, a planted frame was
+            not shown, or a box has no pixel of its frame.
 
     Warns:
         OnlyFirstFrameWarning: At each rate at which nothing but a video's first frame is left.
     """
-    if not samples or not rates:
+    if len(samples) == 0 or len(rates) == 0:
         raise InputError(f"{len(samples)} videos at {len(rates)} rates: give one or more of each")
     for rate in rates:
         check_rate(rate)
+    for number, sample in enumerate(samples):
+        _check_box(number, sample)
     judge = is_right or _same_words
     points = []
-    for rate in rates:
+    for rate in map(float, rates):
         with pruned_at(model, rate):
             seen = [_look(model, sample, rows, last, max_new_tokens, judge) for sample in samples]
         points.append(_point(rate, seen, rule, last, level))
@@ -135,6 +138,17 @@ class _Seen(NamedTuple):
     right: bool
     cell: tuple[float, float] | None
     """Hit of the strongest cell and its chance; None without a box."""
+
+
+def _check_box(number: int, sample: PlantedVideo) -> None:
+    if sample.box is None:
+        return
+    width, height = Video.of(sample.video).size
+    if not _share_area(Box(*sample.box), Box(0, 0, width, height)):
+        raise InputError(
+            f"video {number}: the box {sample.box} has no pixel of its frames of {width} x {height}: give left, top, "
+            "right, bottom in pixels"
+        )
 
 
 def _look(
@@ -182,7 +196,7 @@ def _point(rate: float, seen: Sequence[_Seen], rule: str, last: int, level: floa
     cells = [each.cell for each in seen if each.cell is not None]
     spans = [each.trace.spans[each.trace.video_columns[0]] for each in seen]
     return SweepPoint(
-        rate=float(rate),
+        rate=rate,
         kept=float(np.mean([span.retention.mean() for span in spans])),
         answers=proportion(right, level=level),
         frames=frame_attention_accuracy(frames, [each.frame for each in seen], right, rule, last, level=level),

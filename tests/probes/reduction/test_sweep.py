@@ -18,9 +18,9 @@ TEXT = "See <video> Which?"
 
 
 def samples() -> list[PlantedVideo]:
-    """One answer that the model gives without pruning, whatever its case, and one that it does not."""
-    model = hooked(FAMILY)
-    said = model.generate([], TEXT, 2, videos=[moving()])
+    """One answer that the model gives at a rate of 0.5, whatever its case, and one that it does not."""
+    with pruned_at(hooked(FAMILY), 0.5):
+        said = hooked(FAMILY).generate([], TEXT, 2, videos=[moving()])
     return [
         PlantedVideo(moving(), TEXT, f" {said.upper()}\n", frame=5, box=BOX),
         PlantedVideo(moving(seed=1), TEXT, "what no model says", frame=0),
@@ -37,7 +37,7 @@ def test_points_are_what_each_trace_says() -> None:
     assert [point.rate for point in points] == list(RATES)
     assert [point.kept for point in points] == pytest.approx([1, 0.5, 16 / 48])
     assert [point.first_frame_only for point in points] == [0, 0, 1]
-    assert points[0].answers.value == 0.5 and points[0].answers.n == 2
+    assert points[1].answers.value == 0.5 and points[1].answers.n == 2
     assert [point.frames.lost.value for point in points] == [0, 0, 0.5]
     assert [point.frames.board.chance for point in points] == pytest.approx([1 / 3, 1 / 3, 0.5])
     assert points[2].cells.value == 0 == points[2].cell_chance
@@ -55,6 +55,27 @@ def test_points_are_what_each_trace_says() -> None:
     assert points[1].cell_chance == pytest.approx(1 / 24), "the planted cell is among the 24 that are left"
 
 
+def test_a_cell_is_hit_where_the_box_is_on_the_strongest_and_nowhere_else() -> None:
+    model = hooked(FAMILY)
+    with pruned_at(model, 0.5):
+        trace = model.trace([], TEXT, max_new_tokens=2, videos=[moving()])
+    maps = np.mean([trace.scores(0, layer) for layer in trace.layers], axis=0)
+    strongest = trace.cells(0)[int(np.nanargmax(maps))]
+    other = next(cell for cell in trace.cells(0) if cell.kept and cell.frame == strongest.frame and cell != strongest)
+    elsewhere = (strongest.frame + strongest.frames) % 6
+    planted = [
+        (strongest.frame, strongest.box),
+        (strongest.frame + 1, strongest.box),
+        (strongest.frame, other.box),
+        (elsewhere, strongest.box),
+    ]
+    hits = [
+        pruning_sweep(model, [PlantedVideo(moving(), TEXT, "a", frame, box)], np.array([0.5]), max_new_tokens=2)
+        for frame, box in planted
+    ]
+    assert [point.cells.value for (point,) in hits] == [1, 1, 0, 0]
+
+
 def test_a_judge_of_ones_own_is_asked() -> None:
     points = pruning_sweep(hooked(FAMILY), samples()[1:], [0.5], max_new_tokens=2, is_right=lambda *_: True)
     assert points[0].answers.value == 1 and points[0].cells.n == 0 and np.isnan(points[0].cell_chance)
@@ -68,5 +89,8 @@ def test_what_cannot_be_swept_is_refused() -> None:
         pruning_sweep(model, [], [0.5])
     with pytest.raises(InputError, match="from 0 to 1"):
         pruning_sweep(model, asked, [0.5, -1])
+    for box in ((40.0, 0.0, 50.0, 10.0), (30.0, 20.0, 20.0, 10.0)):
+        with pytest.raises(InputError, match=r"video 0: the box .* no pixel of its frames of 40 x 40"):
+            pruning_sweep(model, [PlantedVideo(moving(), TEXT, "a", frame=0, box=box)], [0.5])
     with pytest.raises(InputError, match=r"frame 9 of a video holds the answer.*another frame"):
         pruning_sweep(model, [PlantedVideo(moving(), TEXT, "a", frame=9)], [0.5])
