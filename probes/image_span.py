@@ -38,7 +38,7 @@ class Cell:
     """How many frames of a video the token shows, from `frame`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSpan:
     """The tokens of one image in one prompt. Unpacks as `start, stop`.
 
@@ -64,6 +64,14 @@ class ImageSpan:
     tiles: tuple[Tile, ...] = ()
     size: tuple[int, int] | None = None
     kept: tuple[bool, ...] | None = None
+
+    def __repr__(self) -> str:
+        kept = "" if self.kept is None else f", {sum(self.kept)} of {len(self.kept)} tokens kept"
+        size = "" if self.size is None else f", {self.size[0]} x {self.size[1]} pixels"
+        return (
+            f"{type(self).__name__}({self.image}, columns {self.start} to {self.stop - 1}, runs: {len(self.runs)}, "
+            f"tiles: {len(self.tiles)}{size}{kept})"
+        )
 
     def __iter__(self) -> Iterator[int]:
         return iter((self.start, self.stop))
@@ -106,8 +114,9 @@ class ImageSpan:
         Raises:
             InputError: If nothing of the image would be left, or the span lost tokens before.
 
-        >>> ImageSpan(0, 1, 4, ((1, 4),)).thinned(np.array([False, True, False, True, True]))
-        ImageSpan(image=0, start=0, stop=2, runs=((0, 2),), tiles=(), size=None, kept=(True, False, True))
+        >>> thin = ImageSpan(0, 1, 4, ((1, 4),)).thinned(np.array([False, True, False, True, True]))
+        >>> thin, thin.runs, thin.kept
+        (ImageSpan(0, columns 0 to 1, runs: 1, tiles: 0, 2 of 3 tokens kept), ((0, 2),), (True, False, True))
         """
         left = columns[self.tokens]
         if self.kept is not None or not left.any():

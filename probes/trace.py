@@ -7,7 +7,7 @@ on arrays and boxes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -197,29 +197,33 @@ class Trace:
             InputError: If there is no such image, frame or layer, the trace was made without maps, or the image's
                 tokens form no single grid (several frames, tiles of unlike size): read `cells` and `scores` then.
         """
+        return self._grid(image, self.scores(image, layer, rows), frame)
+
+    def retained(self, image: int = 0, frame: int | None = None) -> npt.NDArray[np.bool_]:
+        """Return which cells of a map have a token, (rows, cols); the model dropped those of the others.
+
+        Args:
+            image: 0-based.
+            frame: As in `map`.
+
+        Raises:
+            InputError: If there is no such image or frame, or the image's tokens form no single grid.
+        """
+        return self._grid(image, self.spans[self._image(image)].retention, frame)
+
+    def _grid(self, image: int, values: npt.NDArray[Any], frame: int | None) -> npt.NDArray[Any]:
+        """Values per token of an image, or of one frame of a video, as these lie."""
         span = self.spans[self._image(image)]
-        scores = self.scores(image, layer, rows)
         shown = {each for tile in span.tiles for each in range(tile.frame, tile.frame + tile.frames)}
         first = {tile.frame for tile in span.tiles if not tile.thumbnail}
         if frame is None and len(first) > 1:
             raise InputError(
-                f"image {image} has {len(shown)} frames and no single map: give map(frame=0), or read "
-                f"trace.cells({image}) and trace.scores({image})"
+                f"image {image} has {len(shown)} frames and no single map: give frame=0, or read trace.cells({image}) "
+                f"and trace.scores({image})"
             )
         if frame is not None and frame not in shown:
             raise InputError(f"image {image} has no frame {frame}: the model was shown {len(shown)}, counted from 0")
-        grid: FloatArray = span.grid(scores, frame=frame or 0)
-        return grid
-
-    def retained(self, image: int = 0, frame: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which cells of a map have a token, (rows, cols); the model dropped those of the others.
-
-        Raises:
-            InputError: As `map`.
-        """
-        span = self.spans[self._image(image)]
-        kept: npt.NDArray[np.bool_] = span.grid(span.retention, frame=frame)
-        return kept
+        return span.grid(values, frame=frame or 0)
 
     def _all_scores(self, image: int, rows: str | None) -> FloatArray:
         """(layers, tokens)."""

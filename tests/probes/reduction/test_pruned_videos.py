@@ -84,6 +84,12 @@ def test_maps_frames_and_cells_say_which_tokens_are_left() -> None:
     for frame in range(6):
         grid = trace.map(0, -1, frame=frame)
         assert np.isnan(grid).tolist() == (~kept[frame // 2]).tolist() == (~trace.retained(0, frame)).tolist()
+    for asked_of in (trace.map, trace.retained):
+        with pytest.raises(InputError, match="has 6 frames and no single map: give frame=0"):
+            asked_of(0)
+        with pytest.raises(InputError, match="no frame 6: the model was shown 6"):
+            asked_of(0, frame=6)
+    assert repr(span).startswith("VideoSpan(0, columns ") and "tiles: 3, 40 x 40 pixels, 24 of 48" in repr(span)
     cells = trace.cells(0)
     assert [cell.kept for cell in cells] == list(span.kept)
     assert sum(cell.box.area for cell in cells) == 3 * SIDE * SIDE
@@ -143,6 +149,34 @@ def test_frames_that_are_no_squares_keep_their_grid() -> None:
     tile = trace.spans[0].tiles[0]
     assert (tile.rows, tile.columns) == (3, 5) == trace.map(0, -1, frame=0).shape
     assert int(trace.spans[0].retention.sum()) == kept_count(3, 15, RATE) == 22
+
+
+def test_a_map_shows_the_painted_pixels_of_their_own_frame_and_no_others() -> None:
+    """The painted cell's column is found by what the decoder is given, and its attention eagerly: by no span."""
+    text, videos = "See <video> Which?", [moving(6, (60, 30)) for _ in range(2)]
+    for video, colour in zip(videos, (0, 60), strict=True):
+        video[5, 10:20, 24:36] = colour
+    with rate(hooked(FAMILY), RATE) as model:
+        questions = [Question([], text, [video]) for video in videos]
+        trace = model.trace_batch(questions[:1], [ANSWER], rows=("predicting",))[0]
+        given = [model.encode([question], [ANSWER]) for question in questions]
+        every = torch.ones(1, given[0].columns, dtype=torch.bool)
+        streams = [model.residuals(each, every, [0])[0] for each in given]
+    with rate(model, 0.0):
+        written = model.encode(questions[:1]).spans[0][0].tokens
+    assert given[0].spans[0][0].kept == given[1].spans[0][0].kept
+    column = int((streams[0] - streams[1]).norm(dim=-1).argmax())
+    with torch.no_grad():
+        attentions = (
+            hooked(FAMILY, "eager").model(**given[0].inputs, output_attentions=True, use_cache=False).attentions
+        )
+    rows = [trace.prompt_tokens - 1 + place for place in range(len(ANSWER))]
+    seen = attentions[-1][0, :, rows].mean((0, 1)).numpy()
+    maps = np.stack([trace.map(0, -1, frame=frame) for frame in range(6)])
+    shown = np.argwhere(np.isclose(maps, seen[column], rtol=1e-4, atol=0)).tolist()
+    assert shown == [[4, 1, 2], [5, 1, 2]], "both frames of the group, second row, third column"
+    ignoring = written[2 * 15 + 1 * 5 + 2]
+    assert ignoring != column and not np.isclose(seen[ignoring], seen[column], rtol=1e-2)
 
 
 def test_every_probe_counts_in_the_shortened_sequence() -> None:
