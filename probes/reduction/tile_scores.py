@@ -83,6 +83,8 @@ def tile_attention(scores: npt.NDArray[Any], span: ImageSpan) -> TileAttention:
 def image_shares(images: Sequence[TileAttention], per_token: bool = True, thumbnail: bool = True) -> FloatArray:
     """How attention to images is shared among them, (..., images); the shares of all images sum to 1.
 
+    Where no image gets any, as in a layer whose window reaches none, there is nothing to share: NaN.
+
     Per token a share does not depend on how many tiles an image was cut into, as long as they are attended to alike:
     exactly so in one head and row, since softmax weighs every token against every other. Without, it favours large
     images.
@@ -98,4 +100,7 @@ def image_shares(images: Sequence[TileAttention], per_token: bool = True, thumbn
     if not images:
         raise InputError("no images are given: nothing is shared")
     values = np.stack([image.image(per_token, thumbnail) for image in images], axis=-1)
-    return np.asarray(values / values.sum(axis=-1, keepdims=True))
+    total = values.sum(axis=-1, keepdims=True)
+    shares = np.full(values.shape, np.nan)
+    np.divide(values, total, out=shares, where=total != 0)
+    return shares

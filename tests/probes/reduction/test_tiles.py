@@ -13,7 +13,7 @@ from PIL import Image
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 from transformers.models.nemotron_h_omni.image_processing_nemotron_h_omni import get_patch_grid_size
 
-from probes.families.geometry import Box
+from probes.families.geometry import Box, Tile
 from probes.image_span import ImageSpan
 from probes.inputs import InputError
 from probes.model import HookedModel, Question
@@ -23,6 +23,7 @@ from probes.spans import find_image_spans
 from probes.videos import find_video_spans
 from tests.probes.hooked import NEVER, hooked, picture
 from tests.probes.processors import build_config, build_model, build_processor
+from tests.probes.reduction.pruned import moving
 from tests.probes.tiny_models import enlarge_weights
 
 FAMILY = "nemotron_h_omni"
@@ -212,6 +213,13 @@ def test_shares_per_token_do_not_change_when_an_image_gets_more_tiles() -> None:
     assert odds[1] / odds[0] == pytest.approx(7, rel=1e-3)
 
 
+def test_where_no_image_is_attended_to_there_is_nothing_to_share() -> None:
+    span = ImageSpan(0, 0, 4, ((0, 4),), (Tile(2, 2, Box(0, 0, 8, 8)),), (8, 8))
+    parts = [tile_attention(np.array([[0.0] * 4, [each] * 4]), span) for each in (0.1, 0.3)]
+    shares = image_shares(parts)
+    assert np.isnan(shares[0]).all() and shares[1] == pytest.approx([0.25, 0.75])
+
+
 def _attention_first() -> HookedModel:
     processor = TiledProcessor(build_processor(FAMILY), SMALL)
     config = build_config(FAMILY, processor)
@@ -228,6 +236,9 @@ def _attention_first() -> HookedModel:
 def test_videos_and_texts_pass_through_and_what_does_not_fit_is_refused() -> None:
     processor = TiledProcessor(build_processor(FAMILY), SMALL)
     assert processor(text="Which?", return_tensors="pt")["input_ids"].shape[0] == 1
+    question = Question([], "Which?", [moving()])
+    cut, whole = (model.encode([question]) for model in (tiled(), hooked(FAMILY)))
+    assert torch.equal(cut.inputs["input_ids"], whole.inputs["input_ids"]) and cut.spans == whole.spans
     with pytest.raises(InputError, match="2 images are given and the texts place 1"):
         processor(images=[picture(), picture()], text=["<image> Which?"], return_tensors="pt")
     with pytest.raises(InputError, match="give a multiple of 8"):
