@@ -79,7 +79,9 @@ def panels(
         if not chosen.all():
             rest.append(whole.only(~chosen))
     if not any(np.isfinite(panel.scores).any() for panel in first):
-        raise FigureError("scores hold no finite number: there is nothing to lay over the images")
+        lost = all(panel.missing.all() for panel in first)
+        why = "all cells are without a token: lay them beside a picture that has some" if lost else "give some"
+        raise FigureError(f"scores hold no finite number, and nothing can be laid over the images: {why}")
     return first, rest
 
 

@@ -25,7 +25,7 @@ def pruning(
 
     Args:
         rates: (rates,) from 0 to 1, in any order.
-        value: (rates,), or (series, rates); a series may be chance, which falls as frames lose their tokens.
+        value: (rates,), or (series, rates); a series may be chance, which changes as frames lose their tokens.
         low: lower interval ends, of the shape of ``value``; NaN where there is no interval.
         high: upper interval ends.
         labels: one name for each series; may be left out for a single one.

@@ -90,7 +90,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("overlay", {**overlay_input(1), "primary": [np.zeros(16, dtype=bool)]}, "at least one"),
     ("overlay", {**overlay_input(1), "kept": [np.ones(15, dtype=bool)]}, "16 booleans for its kept cells"),
     ("overlay", {**overlay_input(2), "kept": [np.ones(16, dtype=bool)]}, "kept must hold one entry for each of the 2"),
-    ("overlay", {**overlay_input(1), "kept": [np.zeros(16, dtype=bool)]}, "no finite number"),
+    ("overlay", {**overlay_input(1), "kept": [np.zeros(16, dtype=bool)]}, "without a token: lay them beside"),
     ("pruning", {"rates": [0.5, 1.5], "value": [0.1, 0.2]}, "a share from 0 to 1"),
     ("pruning", {"rates": [0.5], "value": [0.1], "first_frame_only": 2}, "a share from 0 to 1"),
     ("pruning", {"rates": [0.5], "value": [0.1, 0.2]}, "1 rates"),
