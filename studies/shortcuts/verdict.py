@@ -72,9 +72,9 @@ class PlaceVerdict:
     chosen_finer: Gain | None
     """The same, with exponents between those that were fixed."""
     chosen_without_proxy: Gain | None
-    """Plain training, rate and stop chosen on dev by the exponent's rule; None where half the rate was not run."""
+    """Plain training, rate and stop chosen on dev by the exponent's rule; None without half the rate."""
     against_stopped: tuple[Gain, ...]
-    """SFC as published against trainings that were stopped early, and know no proxy."""
+    """SFC as published against trainings that were stopped early, and know no proxy; those with two seeds or more."""
     degradation_plain: Estimate
     degradation_published: Estimate
     beyond_half: Estimate
@@ -226,7 +226,7 @@ def _judge(folder: Path, condition: Condition, done: Done) -> PlaceVerdict:
         chosen(EXPONENTS),
         chosen(FINER_EXPONENTS),
         _chosen_without_proxy(folder, condition, [seed for seed in seeds if seed in done.get(HALF_RATE, ())]),
-        tuple(_against_stopped(folder, condition, name, done) for name in (PLAIN, HALF_RATE) if name in done),
+        _against_stopped(folder, condition, done),
         summarise(folder, condition, PLAIN, seeds).degradation,
         summarise(folder, condition, PUBLISHED, seeds).degradation,
         mean(published - plain / 2, bounds=(-150.0, 150.0)),
@@ -234,14 +234,19 @@ def _judge(folder: Path, condition: Condition, done: Done) -> PlaceVerdict:
 
 
 def _chosen_without_proxy(folder: Path, condition: Condition, seeds: Sequence[int]) -> Gain | None:
-    if not seeds:
+    if len(seeds) < 2:
         return None
     at, name = chosen_without_proxy(folder, condition, seeds)
     change = compare(folder, (at, name), (condition, PLAIN), seeds)
     return Gain(name if at == condition else stopped(name), *change)
 
 
-def _against_stopped(folder: Path, condition: Condition, name: str, done: Done) -> Gain:
-    early = replace(condition, stop=STOPS[0])
-    seeds = [seed for seed in done[PUBLISHED] if seed in done[name]]
-    return Gain(PUBLISHED, *compare(folder, (condition, PUBLISHED), (early, name), seeds), against=stopped(name))
+def _against_stopped(folder: Path, condition: Condition, done: Done) -> tuple[Gain, ...]:
+    found = []
+    for name in (PLAIN, HALF_RATE):
+        seeds = [seed for seed in done[PUBLISHED] if seed in done.get(name, ())]
+        if len(seeds) > 1:
+            early = replace(condition, stop=STOPS[0])
+            change = compare(folder, (condition, PUBLISHED), (early, name), seeds)
+            found.append(Gain(PUBLISHED, *change, against=stopped(name)))
+    return tuple(found)

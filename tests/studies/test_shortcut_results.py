@@ -171,6 +171,11 @@ def test_the_verdict_judges_by_hand_made_numbers(tmp_path: Path) -> None:
     against = {change.against: change for change in judged.headline.against_stopped}
     assert set(against) == {stopped("plain"), stopped("half rate")}
     assert against[stopped("half rate")].ood.value == pytest.approx(np.mean(sfc["ood"]) - np.mean(early["ood"]))
+    for seed in (2, 3):
+        path_of(tmp_path, Task(*HEADLINE, "hedge", seed).cell("half rate")).unlink()
+    judged = verdict(tmp_path, complete(tmp_path, tasks(("headline",), (1, 2, 3))))
+    assert judged is not None and judged.headline.chosen_without_proxy is None, "one seed has no interval"
+    assert [change.against for change in judged.headline.against_stopped] == [stopped("plain")]
 
 
 def test_the_exponent_is_the_largest_that_dev_pictures_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
