@@ -86,6 +86,8 @@ def measure_effects(
 ) -> Effects:
     """Blank, swap and knock out each image in turn, and re-score the answer that the model gave.
 
+    The knock-out cuts softmax attention alone: layers of another kind go on carrying the image.
+
     Args:
         model: The model under audit.
         record: The question.

@@ -44,7 +44,10 @@ def audit_metrics(evidence: Evidence, choices: dict[str, Choice]) -> list[Entry]
 
 
 def of_reading(entries: Iterable[Entry], measure: str, layer_kind: str) -> list[Entry]:
-    """Entries that were made of a reading's evidence, named after it; those that hang on no focus stand once already.
+    """Entries that were made of a reading's evidence, named after it.
+
+    Those that hang on no focus stand once already. So do those of a knock-out, which cuts softmax attention alone: what
+    another kind of layer carries is untouched, so that its focus has nothing to agree with.
 
     Args:
         entries: What `audit_metrics` or `position_metrics` made of it.
@@ -53,7 +56,11 @@ def of_reading(entries: Iterable[Entry], measure: str, layer_kind: str) -> list[
     """
     named = {"measure": measure, "layer_kind": layer_kind}
     return [
-        {**entry, **named} for entry in entries if entry["rows"] is not None and not entry["name"].startswith("answer_")
+        {**entry, **named}
+        for entry in entries
+        if entry["rows"] is not None
+        and not entry["name"].startswith("answer_")
+        and entry.get("intervention") != "knockout"
     ]
 
 

@@ -11,7 +11,7 @@ from probes.scores import Rule
 from studies.auditing.causal_metrics import MIN_EFFECT, right_without_image
 from studies.auditing.choices import DEV
 from studies.auditing.entries import Entry, find
-from studies.auditing.kinds import KIND_COLUMNS, kind_rows
+from studies.auditing.kinds import KIND_COLUMNS, kind_rows, measures_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -150,7 +150,10 @@ def without_image_lines(entries: Sequence[Entry], split: str | None) -> list[str
         return []
     tasks = [f"{entry['task']} {percent(entry, interval=False)}" for entry in found if entry["task"] is not None]
     checked = f"no single image mattered (knock-out, {MIN_EFFECT} nat) to {percent(whole)} of "
-    return [f"{checked}{whole['estimate']['n']} right answers checked{': ' if tasks else ''}{', '.join(tasks)}"]
+    lines = [f"{checked}{whole['estimate']['n']} right answers checked{': ' if tasks else ''}{', '.join(tasks)}"]
+    if len(measures_of(entries)) > 1:
+        lines.append("that knock-out cuts softmax attention alone: layers without it still carried every image")
+    return lines
 
 
 def rule_lines(entries: Sequence[Entry], split: str | None) -> list[str]:

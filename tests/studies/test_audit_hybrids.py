@@ -129,6 +129,9 @@ def test_rules_and_scores_run_within_one_kind(small: Hybrid, rows: str, measure:
     }
     assert find(entries, "attention_spread", places=..., **{**named, "split": "position study"})
     assert find(entries, "causal_agreement", intervention="blank", window="all", **named)
+    # The knock-out cuts softmax attention: it says nothing of where another kind of layer looks.
+    assert not find(entries, "causal_agreement", intervention="knockout", window=..., **named)
+    assert find(entries, "causal_agreement", intervention="knockout", window="all", rows=rows, split="test")
 
 
 def test_numbers_that_hang_on_no_focus_stand_once(small: Hybrid) -> None:

@@ -103,4 +103,7 @@ def test_right_answers_that_no_image_moves_are_counted_by_task_and_on_target() -
     (line,) = without_image_lines([{**entry, "intervention": "knockout"} for entry in entries], "test")
     assert line.startswith("no single image mattered (knock-out, 0.01 nat) to 36.7 %")
     assert line.endswith("of 30 right answers checked: seen 0.0 %, told 91.7 %")
+    mixed = {**entries[0], "measure": "hidden_attention_value", "layer_kind": "state space"}
+    first, second = without_image_lines([*({**each, "intervention": "knockout"} for each in entries), mixed], "test")
+    assert first == line and "cuts softmax attention alone" in second
     assert not find(entries, "causal_agreement", task="told", layer=0, rows="paper", **keys)
