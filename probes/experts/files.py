@@ -19,7 +19,9 @@ from probes.experts.saved import SavedRouting
 from probes.files import write_arrays
 
 LARGEST_BYTES = 2**30
-"""Most bytes of all arrays of a file, unpacked; larger files are refused before anything is unpacked."""
+"""Most bytes of all arrays of a file, unpacked, and of one in memory, where a number takes eight; larger files are
+refused before anything is unpacked."""
+_WIDE = np.dtype(np.int64).itemsize
 NO_STEP = -1
 """In a file: the number of training steps is not known."""
 _FORM = 1
@@ -98,7 +100,10 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]
         shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
         if kind.kind not in "iuU" or fortran:
             raise InputError(f"{entry.filename} holds {kind}, and whole numbers or text in C order are read")
-        size = int(np.prod(shape, dtype=object)) * kind.itemsize
+        count = int(np.prod(shape, dtype=object))
+        if count * max(kind.itemsize, _WIDE) > LARGEST_BYTES:
+            raise InputError(f"{entry.filename} of {shape} takes more than {LARGEST_BYTES >> 20} MiB in memory")
+        size = count * kind.itemsize
         if stream.tell() + size != entry.file_size:
             raise InputError(f"{entry.filename} promises {shape} of {kind}, which is not what follows")
         return np.frombuffer(stream.read(size), dtype=kind).reshape(shape)

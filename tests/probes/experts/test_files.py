@@ -177,6 +177,13 @@ def test_files_that_are_too_large_missing_or_misnamed_are_refused(
     monkeypatch.setattr(files, "LARGEST_BYTES", 100)
     with pytest.raises(InputError, match="larger than"):
         load_routing(path)
+    # Small numbers take one byte in a file and eight in memory.
+    many = save_routing(tmp_path / "many.npz", saved(3000, 7, 3))
+    monkeypatch.setattr(files, "LARGEST_BYTES", 10**5)
+    with pytest.raises(InputError, match=r"indices\.npy of \(2, 3000, 3\) takes more than .* in memory"):
+        load_routing(many)
+    monkeypatch.setattr(files, "LARGEST_BYTES", 2 * 10**5)
+    assert load_routing(many).indices.shape == (2, 3000, 3)
     with pytest.raises(InputError, match=r"none\.npz does not exist"):
         load_routing(tmp_path / "none.npz")
     with pytest.raises(InputError, match="no saved routing"):
