@@ -28,6 +28,12 @@ class Specialisation:
     """(labels, layers, experts): the share of each label's tokens that go to each expert (dots.llm1's load)."""
     divergence: FloatArray
     """(labels, labels, layers): Jensen-Shannon divergence between two labels' loads, in bits, from 0 to 1."""
+    divergence_chance: FloatArray
+    """(layers,): the largest divergence of any two labels under shuffled labels, on average. Larger than it need be,
+    and the p-value with it, where one label's tokens are far fewer than another's."""
+    divergence_p_value: FloatArray
+    """(layers,): how often shuffled labels put any two as far apart as the two that are furthest; thus corrected for
+    looking at all of them."""
     information: FloatArray
     """(layers,): mutual information in bits between a token's label and one of its experts, where a sample and one of
     its labels is drawn first and then a token, so that long texts and large images count no more than others. At most
@@ -107,16 +113,20 @@ def specialisation(
     shares = units._replace(tokens=np.ones(len(units.label)), hits=units.hits / units.tokens[:, None, None])
     found, by_expert = _informations(shares, units.label, len(names))
     rng = np.random.default_rng(seed)
-    chance, largest = np.zeros((permutations, len(chosen))), np.zeros((permutations, len(chosen)))
+    chance, largest, furthest = np.zeros((3, permutations, len(chosen)))
     for draw in range(permutations):
-        chance[draw], each = _informations(shares, _shuffled(units, scheme, rng), len(names))
+        label = _shuffled(units, scheme, rng)
+        chance[draw], each = _informations(shares, label, len(names))
         largest[draw] = each.max(axis=-1)
-    tokens, hits = _totals(units, units.label, len(names))
-    load = hits / tokens[:, None, None]
+        furthest[draw] = _divergences(_loads(units, label, len(names)) / k).max(axis=(0, 1))
+    load = _loads(units, units.label, len(names))
+    divergence = jensen_shannon(load / k)
     return Specialisation(
         labels=names,
         load=load,
-        divergence=jensen_shannon(load / k),
+        divergence=divergence,
+        divergence_chance=furthest.mean(axis=0),
+        divergence_p_value=_p_value(divergence.max(axis=(0, 1))[None], furthest),
         information=found,
         chance=chance.mean(axis=0),
         p_value=_p_value(found[None], chance),
@@ -149,6 +159,10 @@ def jensen_shannon(shares: npt.ArrayLike) -> FloatArray:
     each = np.asarray(shares, dtype=np.float64)
     if each.ndim < 2 or (each < 0).any() or not np.allclose(each.sum(axis=-1), 1.0):
         raise InputError("a divergence is between distributions: shares over experts from 0 on, each summing to 1")
+    return _divergences(each)
+
+
+def _divergences(each: FloatArray) -> FloatArray:
     own = _entropy(each)
     between = _entropy((each[:, None] + each[None]) / 2) - (own[:, None] + own[None]) / 2
     return np.asarray(np.clip(between, 0.0, 1.0))
@@ -179,6 +193,12 @@ def _totals(units: _Units, label: IntArray, labels: int) -> tuple[FloatArray, Fl
     member[label, np.arange(len(label))] = 1.0
     hits = member @ units.hits.reshape(len(label), -1)
     return member @ units.tokens, hits.reshape(labels, *units.hits.shape[1:])
+
+
+def _loads(units: _Units, label: IntArray, labels: int) -> FloatArray:
+    """(labels, layers, experts): the share of each label's tokens that go to each expert."""
+    tokens, hits = _totals(units, label, labels)
+    return np.asarray(hits / tokens[:, None, None])
 
 
 def _informations(units: _Units, label: IntArray, labels: int) -> tuple[FloatArray, FloatArray]:

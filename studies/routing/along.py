@@ -3,6 +3,8 @@
 Experts are matched by number, which keeps its meaning along one training run and has none between two.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from probes.clustering import cluster_index
@@ -24,16 +26,20 @@ NO_STEP = -1
 def along_training(evidence: RoutingEvidence, permutations: int, seed: int) -> Measured:
     """Stability of every checkpoint, and how specialised and how even each is.
 
-    The model stands last, held against itself as well: that is 1, and what was recorded twice would show there.
+    All of it is of the questions that every checkpoint has, so that points differ in nothing else. The model stands
+    last, held against itself as well: that is 1, and what was recorded twice would show there.
     """
     if not evidence.checkpoints:
         return Measured([], {}, ["stability along training: no --checkpoints are given"])
-    points = [*evidence.checkpoints, (LAST, evidence.saved)]
+    points, left_out = _common([*evidence.checkpoints, (LAST, evidence.saved)])
+    if not points:
+        return Measured([], {}, left_out)
+    last = points[-1][1]
     entries: list[Entry] = []
     against_last, floors = [], []
     for at, (name, saved) in enumerate(points):
         where = {"checkpoint": name, "step": saved.step}
-        found = _held(evidence, saved, evidence.saved)
+        found = _held(evidence, saved, last)
         entries += _stability_entries(where | {"against": LAST}, found, saved)
         against_last.append([each.overlap for each in found])
         floors.append([each.overlap_floor_of_loads for each in found])
@@ -53,22 +59,29 @@ def along_training(evidence: RoutingEvidence, permutations: int, seed: int) -> M
         "information_along": np.stack([trend.arrays["information"] for trend in trends]),
         "chance_along": np.stack([trend.arrays["chance"] for trend in trends]),
     }
-    return Measured(entries, arrays, [])
+    return Measured(entries, arrays, left_out)
+
+
+def _common(points: Sequence[tuple[str, SavedRouting]]) -> tuple[list[tuple[str, SavedRouting]], list[str]]:
+    """Every point on the questions that all have, and what is to be said of the others; no points if none is left."""
+    held = [set(saved.names) for _, saved in points]
+    names = [name for name in points[-1][1].names if all(name in each for each in held)]
+    most = len(points[-1][1].names)
+    fewest = min(points, key=lambda point: len(point[1].names))[0]
+    if not names:
+        return [], [f"stability along training: no question is in every checkpoint ({fewest} has fewest)"]
+    lost = f"{most - len(names)} of {most} questions along training: not in every checkpoint ({fewest} has fewest)"
+    return [(name, saved.of_questions(names)) for name, saved in points], [lost] if len(names) < most else []
 
 
 def _held(evidence: RoutingEvidence, first: SavedRouting, second: SavedRouting) -> list[Stability]:
-    """Two checkpoints on the questions that both have."""
-    held = set(second.names)
-    common = [name for name in first.names if name in held]
-    if not common:
-        return []
-    one, other = first.of_questions(common), second.of_questions(common)
-    return stability(one.indices, other.indices, one.experts, _clusters(evidence, one))
+    """Two checkpoints on the same questions."""
+    return stability(first.indices, second.indices, first.experts, _clusters(evidence, first))
 
 
 def _stability_entries(where: Entry, found: list[Stability], saved: SavedRouting) -> list[Entry]:
     entries = []
-    for layer, each in zip(saved.layers, found, strict=False):
+    for layer, each in zip(saved.layers, found, strict=True):
         place = {"layer": layer, **where}
         floors = {"floor": each.overlap_floor, "floor_of_loads": each.overlap_floor_of_loads}
         entries += [

@@ -9,6 +9,7 @@ from probes.clustering import cluster_index
 from probes.estimates import Estimate, mean, proportion
 from probes.experts.evenness import evenness
 from probes.experts.load import co_activation, load_estimates
+from probes.experts.pairs import strongest_pair
 from probes.experts.rules import IntArray
 from studies.auditing.entries import Entry, entry_of
 from studies.routing.along import along_training
@@ -16,8 +17,6 @@ from studies.routing.evidence import RoutingEvidence
 from studies.routing.measured import Measured, by_expert, intervals, together, without_interval
 from studies.routing.specialising import specialise
 
-COMMON_PAIR = 10
-"""Tokens that two experts have to be expected to share before their pair can be called the strongest."""
 SHARED = "shared"
 """In an entry's `expert`: the layer's shared experts."""
 
@@ -39,7 +38,7 @@ def measures(evidence: RoutingEvidence, permutations: int, seed: int) -> Measure
         _loads(evidence, samples, seed),
         _choices(evidence, samples),
         specialise(evidence, samples, permutations, seed),
-        _pairs(evidence),
+        _pairs(evidence, samples, seed),
         _knockouts(evidence),
         along_training(evidence, permutations, seed),
     )
@@ -76,20 +75,20 @@ def _choices(evidence: RoutingEvidence, samples: IntArray) -> Measured:
     return Measured(entries, {}, [])
 
 
-def _pairs(evidence: RoutingEvidence) -> Measured:
-    """Which experts are called together."""
+def _pairs(evidence: RoutingEvidence, samples: IntArray, seed: int) -> Measured:
+    """Which experts are called together, one layer at a time: a table of tokens and experts is large."""
     saved = evidence.saved
     if saved.k < 2:
         return Measured([], {}, ["co-activation: each token goes to one expert"])
-    found = co_activation(saved.indices, saved.experts)
+    found = [co_activation(layer, saved.experts) for layer in saved.indices]
     entries = []
-    for layer, ratio, expected in zip(saved.layers, found.ratio, found.expected, strict=True):
-        common = np.where(np.nan_to_num(expected) >= COMMON_PAIR, ratio, -np.inf)
-        first, second = divmod(int(common.argmax()), saved.experts)
-        if np.isfinite(common[first, second]):
-            estimate = without_interval(float(ratio[first, second]), saved.indices.shape[1])
-            entries.append(entry_of("strongest_pair", estimate, {"layer": layer}, experts=[first, second], even=1.0))
-    return Measured(entries, {"pairs": found.counts, "pairs_expected": found.expected}, [])
+    for layer, indices in zip(saved.layers, saved.indices, strict=True):
+        pair = strongest_pair(indices, saved.experts, samples, seed=seed)
+        if pair is not None:
+            entries.append(entry_of("strongest_pair", pair.ratio, {"layer": layer}, experts=list(pair.experts), even=1))
+    left_out = [] if entries else ["the strongest pair of experts: of four samples or more, and of common experts"]
+    counts, expected = (np.stack([getattr(each, name) for each in found]) for name in ("counts", "expected"))
+    return Measured(entries, {"pairs": counts, "pairs_expected": expected}, left_out)
 
 
 def _knockouts(evidence: RoutingEvidence) -> Measured:

@@ -97,6 +97,8 @@ def _entries(evidence: RoutingEvidence, kind: str, found: Specialisation) -> lis
                 without_interval(float(apart[first, second]), found.tokens, found.clusters),
                 where,
                 between=[str(found.labels[first]), str(found.labels[second])],
+                chance=float(found.divergence_chance[at]),
+                p_value=float(found.divergence_p_value[at]),
             ),
         ]
     return entries

@@ -12,7 +12,8 @@ HEADINGS = ("layer", "entropy", "max/mean", "bias, %", "modality", "image no.", 
 EXPLAINED = (
     "entropy: 1 where all experts are called alike; bias: tokens that the router's bias sends elsewhere; then bits "
     "that an expert tells of its tokens (modality: image or text), * where shuffled labels tell as much in at most "
-    "5 % of shuffles; dearest: the expert whose loss costs answers most, in nats"
+    "5 % of shuffles, in this layer by itself; dearest: the expert whose loss costs answers most, in nats: the largest "
+    "of all experts, and thus rather too large"
 )
 WIDTH = 80
 

@@ -130,6 +130,9 @@ def test_the_expert_that_was_planted_is_found(made: Made) -> None:
         image, text = made.arrays["modality_load"][:, at, FOR_IMAGES, 0]
         assert image > text + 0.2
         assert made.entry("specialisation", layer, label="task")["shuffled"] == "between samples"
+        apart = made.entry("largest_divergence", layer, label="modality")
+        assert apart["between"] == ["image", "text"] and apart["p_value"] <= 0.05
+        assert apart["estimate"]["value"] > 3 * apart["chance"] > 0
         assert made.entry("largest_divergence", layer, label="image")["between"][0].startswith("image ")
 
 
@@ -153,6 +156,16 @@ def test_the_checkpoint_and_its_file_are_equally_far_from_the_model(made: Made, 
         assert same["estimate"]["value"] == 1, "a file and the model that it was made from"
     assert made.arrays["steps"].tolist() == [100, -1, -1]
     assert made.arrays["information_along"].shape == (3, 2)
+
+
+def test_the_example_of_the_docs_runs(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "experts.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    names = {"model": HookedModel.from_pretrained(made.early, device="cpu"), "records": made.records[:2]}
+    exec(text.split("```python\n")[2].split("```")[0], names)
+    written = load_routing("step-500.npz")
+    assert written.step == 500 and written.names == tuple(each.id for each in made.records[:2])
+    np.testing.assert_array_equal(written.indices, load_routing(made.file).of_questions(written.names).indices)
 
 
 def test_knockouts_are_those_of_every_expert_asked_in_turn(made: Made) -> None:

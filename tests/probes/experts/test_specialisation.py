@@ -59,14 +59,18 @@ def test_p_values_of_labels_that_mean_nothing_are_uniform(sizes: tuple[int, ...]
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
     assert (p_values <= 0.05).mean() < 0.12
     assert (np.array([each.expert_p_value.min() for each in found]) <= 0.05).mean() < 0.12
+    assert (np.array([each.divergence_p_value[0] for each in found]) <= 0.05).mean() < 0.12
+    apart = np.array([each.divergence.max() for each in found])
     chance, information = (np.array([getattr(each, name)[0] for each in found]) for name in ("chance", "information"))
     assert abs(chance.mean() - information.mean()) < 0.1 * information.mean()
+    assert abs(np.mean([each.divergence_chance[0] for each in found]) - apart.mean()) < 0.1 * apart.mean()
 
 
 def test_segments_of_unlike_length_stay_near_their_level() -> None:
     rng = np.random.default_rng(2)
     found = [specialisation(*clustered(rng, (20, 3)), EXPERTS, permutations=99, seed=draw) for draw in range(150)]
     assert (np.array([each.p_value[0] for each in found]) <= 0.05).mean() < 0.13
+    assert (np.array([each.divergence_p_value[0] for each in found]) <= 0.05).mean() < 0.05
 
 
 @pytest.mark.parametrize("sizes", [(9,), (12, 12)])
@@ -86,6 +90,7 @@ def test_a_planted_expert_is_found_and_its_neighbours_are_not() -> None:
     assert found.expert_p_value[0, 5] < 0.01
     assert np.median(found.expert_p_value[0]) > 0.05
     assert found.p_value[0] < 0.01 and found.information[0] > 2 * found.chance[0]
+    assert found.divergence_p_value[0] < 0.01 and found.divergence.max() > 2 * found.divergence_chance[0]
     assert found.load[1, 0, 5] > found.load[0, 0, 5] + 0.3
     assert (found.tokens, found.clusters) == (16 * 18, 16)
 
