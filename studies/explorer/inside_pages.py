@@ -3,22 +3,22 @@
 Pure: records in, text or figures out. Knows nothing of Gradio or of how records are made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probes.layer_kinds import LayerKind
-from studies.auditing.entries import Entry
 from studies.explorer.charts import sized
 from studies.explorer.insight import FORMS, Factors, Insight
 from studies.explorer.shown import ROW_NAMES, in_nats
 from studies.explorer.style import facts
-from studies.routing.table import EXPLAINED, HEADINGS, rows, saturation
+from studies.routing.table import EXPLAINED, HEADINGS
 
 if TYPE_CHECKING:
     from probes.layer_kinds import LayerKinds
+    from studies.explorer.routing_runs import RoutingRun
 
 SHORT = {
     LayerKind.ATTENTION: "attention",
@@ -87,14 +87,15 @@ def experts_figure(found: Insight) -> Any:
     return sized(figure, title, _height(len(layers)))
 
 
-def run_card(config: Mapping[str, Any], entries: Sequence[Entry]) -> str:
+def run_card(found: "RoutingRun") -> str:
     """What a routing run asked, one line a layer, and how far its checkpoints were from the model."""
-    named = {name: str(config[name]) for name in ("model", "data", "samples", "knockout") if config.get(name)}
+    asked = ("model", "data", "samples", "knockout")
+    named = {name: str(found.config[name]) for name in asked if found.config.get(name)}
     head = "".join(f'<th class="sc-num">{escape(heading)}</th>' for heading in HEADINGS)
     body = "".join(
-        "<tr>" + "".join(f'<td class="sc-num">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows(entries)
+        "<tr>" + "".join(f'<td class="sc-num">{escape(cell)}</td>' for cell in row) + "</tr>" for row in found.rows
     )
-    lines = "".join(f'<p class="sc-note">{escape(line)}</p>' for line in [*saturation(entries), f"{EXPLAINED}."])
+    lines = "".join(f'<p class="sc-note">{escape(line)}</p>' for line in [*found.saturation, f"{EXPLAINED}."])
     table = f'<table class="sc-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f"{facts(named)}{table}{lines}"
 

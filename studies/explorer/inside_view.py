@@ -159,7 +159,7 @@ def _make_runs(root: Path, blocks: gr.Blocks) -> None:
         for caption, figure in found.figures[:RUN_FIGURES]:
             drawn += [f'<p class="sc-note">{escape(caption)}</p>', _shown(figure)]
         left = RUN_FIGURES - len(found.figures[:RUN_FIGURES])
-        return [run_card(found.config, found.entries), *drawn, *nothing * left]
+        return [run_card(found), *drawn, *nothing * left]
 
     blocks.load(on_load, name, [name, card], **_QUICK)
     refresh.click(on_load, name, [name, card], **_QUICK).then(on_run, name, [card, *places], **_QUICK)

@@ -7,19 +7,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from probes.inputs import InputError
-from studies.auditing.entries import Entry
 from studies.explorer.guard import run_names, run_path
 from studies.routing.command import STUDY
 from studies.routing.figures import figures
-from studies.routing.shards import MEASURES, read_shard
+from studies.routing.shards import MEASURES, Arrays, read_shard
+from studies.routing.table import rows, saturation
 from studies.runs import RunFolder
+
+MOST_NAMES = 2**12
+"""Most layers, checkpoints or labels of a run that is drawn."""
+MOST_NUMBERS = 2**22
+"""Most numbers of one array that is drawn."""
+_NOT_DRAWN = ("pairs", "pairs_expected")
+_STRANGE = (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
+"""What arithmetic raises of numbers in another form."""
 
 
 class RoutingRun(NamedTuple):
     """A finished routing run, ready for the page."""
 
     config: dict[str, Any]
-    entries: list[Entry]
+    rows: list[tuple[str, ...]]
+    """One line a layer, as under `studies.routing.table.HEADINGS`."""
+    saturation: list[str]
+    """One line a checkpoint."""
     figures: list[tuple[str, Any]]
     """Captions and plotly figures."""
 
@@ -43,10 +54,27 @@ def read_routing_run(root: Path, name: str | None) -> RoutingRun:
         raise InputError(f"{name} is no routing run: choose one that `sightcheck routing` wrote")
     entries, arrays = run.read_metrics(), read_shard(run.path / MEASURES)
     try:
+        lines = rows(entries), saturation(entries)
+    except _STRANGE as error:
+        raise InputError(f"{name}: its metrics.json is not what `sightcheck routing` writes ({error!r})") from error
+    try:
+        _require_modest(arrays)
         drawn = [(figure.caption, figure.drawing) for figure in figures(arrays, screens)]
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{name}: its {MEASURES} is not what `sightcheck routing` writes ({error})") from error
-    return RoutingRun(dict(run.manifest.config), entries, drawn)
+    except _STRANGE as error:
+        raise InputError(f"{name}: its {MEASURES} is not what `sightcheck routing` writes ({error!r})") from error
+    return RoutingRun(dict(run.manifest.config), *lines, drawn)
+
+
+def _require_modest(arrays: Arrays) -> None:
+    """Refuse what would fill a page, or the memory, before it is drawn.
+
+    Raises:
+        ValueError: If an array is larger than those of any model.
+    """
+    for name, array in arrays.items():
+        most = MOST_NAMES if array.ndim == 1 else MOST_NUMBERS
+        if name not in _NOT_DRAWN and array.size > most:
+            raise ValueError(f"{name} holds {array.size} numbers or names, more than the {most} of any model")
 
 
 def _study(root: Path, name: str) -> Any:

@@ -50,7 +50,12 @@ def read_shard(path: Path) -> Arrays:
         if size > LARGEST_BYTES:
             raise InputError(f"{path} holds {size >> 20} MiB of arrays, more than any such file has")
         with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+            arrays = {name: found[name] for name in found.files}
+        for name, array in arrays.items():
+            if array.size > max(array.nbytes, 1):
+                # An array of nothings: a file of bytes can promise as many as it likes.
+                raise InputError(f"{path}: its {name} holds {array.size} elements without content")
+        return arrays
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -1,6 +1,9 @@
 """What the Inside view reads: a question's layers against the model's own traces, and routing runs, broken ones too."""
 
+import io
 import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from studies.explorer.inside_pages import experts_figure, factors_figure, insigh
 from studies.explorer.insight import Insight, look_inside
 from studies.explorer.looking import prompt_of
 from studies.explorer.routing_runs import read_routing_run, routing_run_names
+from studies.routing.along import along_training
 from studies.routing.measures import measures
 from studies.routing.shards import read_shard, shard_bytes
 from tests.probes import hybrid_models
@@ -23,6 +27,17 @@ from tests.studies.explorer.routing_factory import EXPERTS, LAYERS, K, make_evid
 from tests.studies.explorer.run_factory import HOSTILE, make_image, make_run
 
 IMAGES = [make_image(0), make_image(1)]
+
+
+def without_content(name: str, count: int) -> bytes:
+    """An archive whose array promises any number of empty texts, in a few bytes."""
+    inner, outer = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(inner, {"descr": "<U0", "fortran_order": False, "shape": (count,)})
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.writestr(f"{name}.npy", inner.getvalue())
+    return outer.getvalue()
+
+
 PROMPT = prompt_of("Which image shows the red ball?", 2)
 
 
@@ -78,7 +93,7 @@ def test_routing_runs_are_found_read_and_escaped(tmp_path: Path) -> None:
     assert routing_run_names(root) == ["mixture"]
     found = read_routing_run(root, "mixture")
     assert len(found.figures) == 5
-    page = run_card(found.config, found.entries)
+    page = run_card(found)
     assert HOSTILE not in page and "&lt;script&gt;" in page and "<script" not in page
     names = json.dumps([figure.to_plotly_json()["layout"].get("xaxis", {}) for _, figure in found.figures], default=str)
     assert "<" not in names.replace("</", "<") or "<img" not in names
@@ -87,10 +102,41 @@ def test_routing_runs_are_found_read_and_escaped(tmp_path: Path) -> None:
             read_routing_run(root, name)
 
 
+def test_points_along_training_are_of_the_same_questions() -> None:
+    """A checkpoint that lacks questions takes them from every point; they are counted, and nothing is left blank."""
+    whole = make_evidence()
+    first, second = whole.checkpoints
+    names = whole.saved.names
+    fewer = replace(whole, checkpoints=(first, second._replace(saved=second.saved.of_questions(names[:8]))))
+    found = along_training(fewer, permutations=9, seed=0)
+    assert found.left_out and found.left_out[0].startswith("4 of 12 questions along training")
+    same = replace(
+        whole,
+        saved=whole.saved.of_questions(names[:8]),
+        clusters=whole.clusters[:8],
+        checkpoints=tuple(each._replace(saved=each.saved.of_questions(names[:8])) for each in whole.checkpoints),
+    )
+    expected = along_training(same, permutations=9, seed=0)
+    assert not expected.left_out and found.entries == expected.entries
+    np.testing.assert_array_equal(found.arrays["entropy_along"], expected.arrays["entropy_along"])
+    apart = replace(
+        whole,
+        checkpoints=(
+            first._replace(saved=first.saved.of_questions(names[:5])),
+            second._replace(saved=second.saved.of_questions(names[5:])),
+        ),
+    )
+    nothing = along_training(apart, permutations=9, seed=0)
+    assert not nothing.entries and "no question is in every checkpoint" in nothing.left_out[0]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"no archive", "cannot be read"),
+        (shard_bytes({"layers": np.zeros(10**6, dtype=np.int8)}), "more than the 4096 of any model"),
+        (shard_bytes({"load": np.zeros((2, 10**4, 300), dtype=np.int8)}), "more than the 4194304 of any model"),
+        (without_content("checkpoints", 10**12), "elements without content"),
         (shard_bytes({"layers": np.array([1, 2])}), "not what `sightcheck routing` writes"),
         (shard_bytes({"layers": np.array([{"a": 1}], dtype=object)}), "cannot be read"),
     ],
@@ -126,6 +172,20 @@ def test_measures_of_known_routing() -> None:
     assert np.isnan(found.arrays["knockout_shared"][1, 0])
     assert found.arrays["overlap"][-1, :, 0].tolist() == [1, 1, 1]
     assert (found.arrays["overlap"][0, :, 0] < found.arrays["overlap"][1, :, 0]).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b'["x"]', b'[{"name": "load_entropy"}]',
+                b'[{"name": "load_entropy", "layer": 1, "estimate": {"value": null}}]']
+)  # fmt: skip
+def test_strange_metrics_are_named(tmp_path: Path, content: bytes) -> None:
+    run = make_routing_run(tmp_path / "run")
+    (run.path / "metrics.json").write_bytes(content)
+    if content == b"{}":
+        assert read_routing_run(tmp_path, "run").rows == []
+        return
+    with pytest.raises(InputError, match=r"its metrics\.json is not what `sightcheck routing` writes"):
+        read_routing_run(tmp_path, "run")
 
 
 def test_shards_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
