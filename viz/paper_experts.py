@@ -108,6 +108,7 @@ def training_course(
     floor_name: str = "floor of these loads",
     title: str = "",
     quantity: str = "experts shared with the last",
+    is_share: bool = True,
 ) -> Figure:
     """Draw something by layer along the checkpoints of a training run, with the floors that it can fall to.
 
@@ -121,6 +122,7 @@ def training_course(
         floor_name: name of the floors.
         title: above the figure.
         quantity: name of the vertical axis.
+        is_share: whether that runs from 0 to 1; else from 0 to the largest value.
 
     Raises:
         FigureError: if shapes do not match, or nothing is finite.
@@ -138,7 +140,7 @@ def training_course(
             axes.plot(at, drawn.floors[:, index], color=color, linestyle=(0, (1, 1.5)), lw=1.0, label=label)
     if floor is not None:
         axes.axhline(floor, color=style.CHANCE_COLOR, linestyle=(0, (4, 3)), lw=0.9, label="floor at random", zorder=1)
-    axes.set_ylim(0, 1.03)
+    axes.set_ylim(0, 1.03 if is_share else None)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
     shown = expert_shapes.ticks(len(drawn.points), 12)
     longest = max(len(drawn.points[place]) for place in shown)

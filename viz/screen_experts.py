@@ -91,6 +91,7 @@ def training_course(
     floor_name: str = "floor of these loads",
     title: str = "",
     quantity: str = "experts shared with the last",
+    is_share: bool = True,
 ) -> go.Figure:
     """Draw something by layer along training, with its floors; see ``viz.papers.training_course``.
 
@@ -136,7 +137,7 @@ def training_course(
             "zeroline": False,
             "automargin": True,
         },
-        yaxis=unit_axis(quantity),
+        yaxis=unit_axis(quantity) if is_share else {**unit_axis(quantity), "range": None, "rangemode": "tozero"},
     )
 
 

@@ -72,7 +72,7 @@ def figures(arrays: Arrays, library: Any) -> Iterator[Figure]:
             "How far experts tell image from text, in bits, at each checkpoint. Dotted: what shuffled labels give.",
             library.training_course(
                 point_names(arrays), np.stack([information] * 3, axis=-1), layers, arrays["chance_along"],
-                quantity="image or text, bits", floor_name="shuffled labels",
+                quantity="image or text, bits", floor_name="shuffled labels", is_share=False,
             ),
         )  # fmt: skip
     if "knockout" in arrays:

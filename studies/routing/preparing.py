@@ -191,7 +191,7 @@ def _checked(
     if not common:
         raise InputError(
             f"{name} holds none of the {len(records)} questions drawn from {config.data} (it has "
-            f"{saved.names[0]!r} and others): give the data that it was recorded on, or more --samples"
+            f"{saved.names[0]!r} and others): give the data and the --split that it was recorded on, or more --samples"
         )
     if first.names[0] in saved.names:
         require_same_tokens(first, saved.of_questions(first.names), config.model, name)

@@ -193,3 +193,16 @@ def test_figures_leave_global_settings_alone() -> None:
     before = dict(matplotlib.rcParams)
     papers.overlay(**EVERY["overlay"]).draw_without_rendering()
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_course_of_bits_fills_its_axis_and_one_of_shares_shows_all_of_it() -> None:
+    value = np.array([[[0.05, 0.05, 0.05]], [[0.2, 0.2, 0.2]]])
+    tops = {
+        share: papers.training_course(["1", "2"], value, [0], is_share=share).axes[0].get_ylim()[1]
+        for share in (True, False)
+    }
+    assert tops[True] == pytest.approx(1.03) and 0.2 < tops[False] < 0.25
+    axes = {
+        share: screens.training_course(["1", "2"], value, [0], is_share=share).layout.yaxis for share in (True, False)
+    }
+    assert axes[True].range == (0, 1.03) and axes[False].range is None and axes[False].rangemode == "tozero"
