@@ -5,7 +5,7 @@ Numbers of processes in, cells out; knows nothing of what was run. No torch.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from probes.estimates import Estimate
 from probes.estimates import median as median_with_interval
@@ -121,6 +121,27 @@ def within(bars: Iterable[tuple[float, float | None]], error: str | None) -> boo
     """
     barred = [value <= bar for value, bar in bars if bar is not None]
     return (error is None and all(barred)) if barred else None
+
+
+class Judged(Protocol):
+    """A cell of any bench, as far as its bars go."""
+
+    @property
+    def passes(self) -> bool | None:
+        """Whether it is within its bars; None where it has none."""
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed."""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it met its memory limit, which is a result."""
+
+
+def all_hold(cells: Iterable[Judged]) -> bool:
+    """Whether every cell that has a bar is within it, and none failed but by memory."""
+    return all(cell.passes is not False and (not cell.error or cell.out_of_memory) for cell in cells)
 
 
 def verdict(ratio: Estimate, bar: float) -> Literal["holds", "missed", "undecided"]:

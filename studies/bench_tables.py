@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from probes.estimates import Estimate
+from studies.bench_cells import PairedCell
 
 MEGABYTE = 2**20
 GIGABYTE = 2**30
@@ -43,3 +44,10 @@ def counted(number: int, of: str) -> str:
     ('1 pair', '2 processes')
     """
     return f"{number} {of}{'' if number == 1 else 'es' if of.endswith('s') else 's'}"
+
+
+def failure(cell: PairedCell, memory_limit: int) -> str:
+    """Why a cell failed, with the memory that it was allowed (bytes) where that is why."""
+    if cell.out_of_memory:
+        return f"{cell.error} ({memory_limit / GIGABYTE:.3g} GiB allowed)"
+    return str(cell.error)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from probes.inputs import InputError
-from studies.explorer.examples import Example, example_card, images_of
-from studies.explorer.gallery import make_gallery
+from studies.explorer.examples import Example, example_card
+from studies.explorer.gallery import make_examples, make_gallery, opened, plot_update
 from studies.explorer.inside_pages import experts_figure, factors_figure, insight_card, row_choices, run_card, strip
 from studies.explorer.insight import FORMS, Insight, kinds_of, look_inside
 from studies.explorer.looking import open_images, prompt_of
@@ -72,15 +72,7 @@ def _make_question(model: "HookedModel | None", why_not: str, examples: Sequence
             )
             ask = gr.Button("Look inside", variant="primary", elem_id="inside-ask")
             if examples:
-                picked = gr.Dataset(
-                    label="Examples",
-                    components=["html"],
-                    samples=[[example_card(example)] for example in examples],
-                    type="index",
-                    layout="gallery",
-                    samples_per_page=len(examples),
-                    elem_id="inside-examples",
-                )
+                picked = make_examples([example_card(example) for example in examples], "inside")
         with gr.Column(scale=7, min_width=560):
             card = gr.HTML(_WELCOME, elem_id="inside-answer", apply_default_css=False)
             with gr.Row(visible=False, equal_height=True, elem_classes="sc-controls") as controls:
@@ -109,14 +101,11 @@ def _make_question(model: "HookedModel | None", why_not: str, examples: Sequence
         except InputError as error:
             nothing = gr.update(value=None, visible=False)
             return [notice(str(error)), None, gr.update(visible=False), *[nothing] * (len(plots) + 1)]
-        drawn = [*_factors(found, wanted, shape), _shown(experts_figure(found))]
+        drawn = [*_factors(found, wanted, shape), plot_update(experts_figure(found))]
         return [insight_card(found), found, gr.update(visible=True), *drawn]
 
-    def on_example(index: int) -> tuple[Any, Any]:
-        try:
-            return [(image, None) for image in images_of(examples, index)], examples[index].question
-        except InputError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
+    def on_example(index: int) -> tuple[Any, str]:
+        return opened(examples, index)
 
     def on_control(found: Any, wanted: str, shape: str) -> list[Any]:
         return _factors(found if isinstance(found, Insight) else None, wanted, shape)
@@ -157,7 +146,7 @@ def _make_runs(root: Path, blocks: gr.Blocks) -> None:
             return [notice(str(error)), *nothing * RUN_FIGURES]
         drawn: list[Any] = []
         for caption, figure in found.figures[:RUN_FIGURES]:
-            drawn += [f'<p class="sc-note">{escape(caption)}</p>', _shown(figure)]
+            drawn += [f'<p class="sc-note">{escape(caption)}</p>', plot_update(figure)]
         left = RUN_FIGURES - len(found.figures[:RUN_FIGURES])
         return [run_card(found), *drawn, *nothing * left]
 
@@ -169,15 +158,11 @@ def _make_runs(root: Path, blocks: gr.Blocks) -> None:
 def _factors(found: Insight | None, row_set: str, form: str) -> list[Any]:
     """Updates of the plots of softmax and of each kind of mixer."""
     if found is None:
-        return [_shown(None)] * (1 + HIDDEN_KINDS)
+        return [plot_update(None)] * (1 + HIDDEN_KINDS)
     hidden = [factors_figure(each, row_set, form) for each in found.hidden[:HIDDEN_KINDS]]
     drawn = [factors_figure(found.softmax, row_set), *hidden]
-    return [_shown(figure) for figure in [*drawn, *[None] * (1 + HIDDEN_KINDS - len(drawn))]]
+    return [plot_update(figure) for figure in [*drawn, *[None] * (1 + HIDDEN_KINDS - len(drawn))]]
 
 
 def _plot(name: str) -> gr.Plot:
     return gr.Plot(show_label=False, visible=False, elem_id=name, min_width=260)
-
-
-def _shown(figure: Any) -> Any:
-    return gr.update(value=figure, visible=figure is not None)

@@ -11,8 +11,8 @@ import gradio as gr
 
 from probes.inputs import InputError
 from studies.explorer.charts import common_limits, factors_chart
-from studies.explorer.examples import Example, example_card, images_of
-from studies.explorer.gallery import make_gallery
+from studies.explorer.examples import Example, example_card
+from studies.explorer.gallery import make_examples, make_gallery, opened
 from studies.explorer.looking import (
     LONGEST,
     LONGEST_ALLOWED,
@@ -68,15 +68,7 @@ def make_look(model: "HookedModel | None", why_not: str, examples: Sequence[Exam
                     min_width=150,
                 )
             if examples:
-                picked = gr.Dataset(
-                    label="Examples",
-                    components=["html"],
-                    samples=[[example_card(example)] for example in examples],
-                    type="index",
-                    layout="gallery",
-                    samples_per_page=len(examples),
-                    elem_id="look-examples",
-                )
+                picked = make_examples([example_card(example) for example in examples], "look")
         with gr.Column(scale=7, min_width=560):
             status = gr.HTML(notice(why_not) if model is None else "", elem_id="look-status", apply_default_css=False)
             answer = gr.HTML(_WELCOME, elem_id="look-answer", apply_default_css=False)
@@ -98,11 +90,8 @@ def make_look(model: "HookedModel | None", why_not: str, examples: Sequence[Exam
             return _failed(str(error), rows, scale)
         return _answered(found, rows, scale)
 
-    def on_example(index: int) -> tuple[Any, Any]:
-        try:
-            return [(image, None) for image in images_of(examples, index)], examples[index].question
-        except InputError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
+    def on_example(index: int) -> tuple[Any, str]:
+        return opened(examples, index)
 
     def on_blank(found: Any, image: Any, rows: str) -> list[Any]:
         if model is None or not isinstance(found, Looked):

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from studies.explorer.charts import factors_chart, pairwise_chart
+from studies.explorer.gallery import plot_update
 from studies.explorer.overlays import OWN, SHARED, cards
 from studies.explorer.shown import ROW_NAMES, Shown
 
@@ -115,8 +116,8 @@ def draw(shown: Shown | None, rows: str, scale: str) -> list[Any]:
         gr.update(maximum=max(1, last), value=last, interactive=last > 0, label=_layer_label(shown)),
         gr.update(choices=[(ROW_NAMES[name], name) for name in offered or ["paper"]], value=chosen),
         cards(shown, chosen, last, scale),
-        _plot(factors_chart(shown, chosen)),
-        _plot(pairwise_chart(shown, last)),
+        plot_update(factors_chart(shown, chosen)),
+        plot_update(pairwise_chart(shown, last)),
     ]
 
 
@@ -132,7 +133,7 @@ def _position(shown: Shown | None, value: float) -> int:
 def _on_layer(held: Any, value: float, rows: str, scale: str) -> tuple[Any, Any]:
     shown = _shown(held)
     position = _position(shown, value)
-    return cards(shown, rows, position, scale), _plot(pairwise_chart(shown, position))
+    return cards(shown, rows, position, scale), plot_update(pairwise_chart(shown, position))
 
 
 def _on_scale(held: Any, value: float, rows: str, scale: str) -> str:
@@ -142,11 +143,7 @@ def _on_scale(held: Any, value: float, rows: str, scale: str) -> str:
 
 def _on_rows(held: Any, value: float, rows: str, scale: str) -> tuple[Any, Any]:
     shown = _shown(held)
-    return cards(shown, rows, _position(shown, value), scale), _plot(factors_chart(shown, rows))
-
-
-def _plot(figure: Any) -> Any:
-    return gr.update(value=figure, visible=figure is not None)
+    return cards(shown, rows, _position(shown, value), scale), plot_update(factors_chart(shown, rows))
 
 
 def _layer_label(shown: Shown) -> str:

@@ -11,7 +11,7 @@ import gradio as gr
 from probes.inputs import InputError
 from rewardmodels.edits import HEDGES
 from studies.explorer.examples import images_of
-from studies.explorer.gallery import make_gallery
+from studies.explorer.gallery import make_examples, make_gallery
 from studies.explorer.judging import MOST_SENTENCES, Judged, answers_of, judge, pad
 from studies.explorer.looking import open_images, prompt_of
 from studies.explorer.pair_examples import PairExamples, pair_card
@@ -53,15 +53,8 @@ def make_reward(model: "RewardModel | None", examples: PairExamples, why_not: st
             number = gr.Checkbox(True, label="Number the images", elem_id="reward-numbered", container=False)
             go = gr.Button("Score both", variant="primary", elem_id="reward-go")
             if examples.pairs:
-                picked = gr.Dataset(
-                    label="Examples: the right answer becomes A",
-                    components=["html"],
-                    samples=[[pair_card(example)] for example in examples.pairs],
-                    type="index",
-                    layout="gallery",
-                    samples_per_page=len(examples.pairs),
-                    elem_id="reward-examples",
-                )
+                label = "Examples: the right answer becomes A"
+                picked = make_examples([pair_card(example) for example in examples.pairs], "reward", label)
         with gr.Column(scale=7, min_width=560):
             status = gr.HTML(notice(why_not) if model is None else "", elem_id="reward-status", apply_default_css=False)
             verdict = gr.HTML(_WELCOME, elem_id="reward-verdict", apply_default_css=False)

@@ -11,7 +11,7 @@ from typing import Any
 from probes.estimates import Estimate
 from probes.estimates import median as median_with_interval
 from probes.files import read_json, without_nan, write_json
-from studies.bench_cells import PairedCell, first_error, paired_numbers, within
+from studies.bench_cells import PairedCell, all_hold, first_error, paired_numbers, within
 from studies.bench_child import config_from
 from studies.bench_process import Run
 from studies.bench_results import (
@@ -121,8 +121,7 @@ class InsideResults:
     @property
     def passes(self) -> bool:
         """Whether all is equal, every cell is within its bars by the medians, and none failed but by memory."""
-        measured = all(cell.passes is not False and (not cell.error or cell.out_of_memory) for cell in self.cells)
-        return measured and all(check.passes for check in self.equality)
+        return all_hold(self.cells) and all(check.passes for check in self.equality)
 
 
 def make_cell(key: CellKey, ours: Sequence[Run], plain: Sequence[Run]) -> InsideCell:

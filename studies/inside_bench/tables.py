@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from probes.estimates import Estimate
 from studies.bench_cells import verdict
-from studies.bench_tables import GIGABYTE, MEGABYTE, counted, least_to_most, markdown_table, with_interval
+from studies.bench_tables import GIGABYTE, MEGABYTE, counted, failure, least_to_most, markdown_table, with_interval
 from studies.inside_bench.config import DIFFERENCE_BAR, KINDS, InsideBench, bars, label
 from studies.inside_bench.results import Equality, InsideCell, InsideResults
 
@@ -52,7 +52,9 @@ def print_inside(results: InsideResults) -> None:
         console.print(_equality(check), soft_wrap=True)
     for cell in results.cells:
         if cell.error:
-            console.print(f"{label(results.config, cell.kind)}: {_failure(results.config, cell)}", soft_wrap=True)
+            console.print(
+                f"{label(results.config, cell.kind)}: {failure(cell, results.config.memory_limit)}", soft_wrap=True
+            )
 
 
 def markdown(results: InsideResults, question: str) -> str:
@@ -70,15 +72,9 @@ def _columns(config: InsideBench, cell: InsideCell) -> list[str]:
     name = label(config, cell.kind)
     start = [f"{name[0].upper()}{name[1:]}", f"{cell.length:,}"]
     if cell.error:
-        return [*start, _failure(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
+        return [*start, failure(cell, config.memory_limit).replace("|", "/"), "–", "–", "–", _bars(cell)]
     ratios = [with_interval(cell.time), f"{cell.cpu_ratio:.2f}", with_interval(cell.memory)]
     return [*start, *ratios, f"{cell.increment_ratio:.2f}", _bars(cell)]
-
-
-def _failure(config: InsideBench, cell: InsideCell) -> str:
-    if cell.out_of_memory:
-        return f"{cell.error} ({config.memory_limit / GIGABYTE:.3g} GiB allowed)"
-    return str(cell.error)
 
 
 def _bars(cell: InsideCell) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from probes.estimates import Estimate
 from probes.files import read_json, write_json
-from studies.bench_cells import PairedCell, first_error, paired_numbers, within
+from studies.bench_cells import PairedCell, all_hold, first_error, paired_numbers, within
 from studies.bench_child import config_from
 from studies.bench_process import Run
 from studies.bench_results import (
@@ -60,7 +60,7 @@ class RewardResults:
     @property
     def passes(self) -> bool:
         """Whether every cell that has a bar is within it by its medians, and none failed but by memory."""
-        return all(cell.passes is not False and (not cell.error or cell.out_of_memory) for cell in self.cells)
+        return all_hold(self.cells)
 
 
 def make_cell(kind: str, timed: Run, ours: Sequence[Run], plain: Sequence[Run]) -> RewardCell:

@@ -4,7 +4,7 @@ Numbers in, text out: measures nothing. No torch.
 """
 
 from studies.bench_cells import verdict
-from studies.bench_tables import GIGABYTE, MEGABYTE, counted, least_to_most, markdown_table, with_interval
+from studies.bench_tables import MEGABYTE, counted, failure, least_to_most, markdown_table, with_interval
 from studies.reward_bench.config import ARMS, KINDS, THROUGHPUT_BAR, RewardBench
 from studies.reward_bench.results import RewardCell, RewardResults
 
@@ -42,13 +42,7 @@ def print_reward(results: RewardResults) -> None:
     console.print(table)
     for cell in results.cells:
         if cell.error:
-            console.print(f"{KINDS[cell.kind].label}: {_failure(results.config, cell)}", soft_wrap=True)
-
-
-def _failure(config: RewardBench, cell: RewardCell) -> str:
-    if cell.out_of_memory:
-        return f"{cell.error} ({config.memory_limit / GIGABYTE:.3g} GiB allowed)"
-    return str(cell.error)
+            console.print(f"{KINDS[cell.kind].label}: {failure(cell, results.config.memory_limit)}", soft_wrap=True)
 
 
 def markdown(results: RewardResults) -> str:
@@ -64,7 +58,8 @@ def markdown(results: RewardResults) -> str:
 def _columns(config: RewardBench, cell: RewardCell) -> list[str]:
     kind = KINDS[cell.kind]
     if cell.error:
-        return [kind.label, kind.against, "–", _failure(config, cell).replace("|", "/"), "–", "–", "–", _bars(cell)]
+        why = failure(cell, config.memory_limit).replace("|", "/")
+        return [kind.label, kind.against, "–", why, "–", "–", "–", _bars(cell)]
     throughput = f"; steps a second {with_interval(cell.throughput)}" if cell.kind == "text" else ""
     others = (f"{ratio:.2f}" for ratio in (cell.cpu_ratio, cell.peak_ratio, cell.increment_ratio))
     time = f"{with_interval(cell.time)}{throughput}"
