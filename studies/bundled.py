@@ -1,11 +1,15 @@
-"""Where the model and the questions lie that come with the package. Knows nothing of what is in them."""
+"""Where the models and the questions lie that come with the package. Knows nothing of what is in them."""
 
 from pathlib import Path
+
+from probes.errors import InputError
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
 
 BUNDLED_MODEL = _ASSETS / "dense"
 """The dense model, with its processor."""
+BUNDLED_DECODERS = {name: _ASSETS / name for name in ("dots1", "nemotron-h", "nemotron-h-latent")}
+"""The same with other decoders under the dense model's tower: mixtures of experts, and hybrids with Mamba-2 layers."""
 BUNDLED_DATA = _ASSETS / "benchmark"
 """The multi-image benchmark."""
 BUNDLED_BACKBONES = _ASSETS / "shortcuts"
@@ -17,8 +21,24 @@ BUNDLED = "bundled"
 
 
 def model_source(name: str) -> str:
-    """Folder or hub id of a model; the bundled model's folder for ``bundled``."""
-    return str(BUNDLED_MODEL) if name == BUNDLED else name
+    """Folder or hub id of a model: a bundled model's folder for ``bundled`` and, as in ``bundled-dots1``, for those of
+    `BUNDLED_DECODERS`.
+
+    Raises:
+        InputError: If no bundled model is called so, and no folder is.
+
+    >>> Path(model_source("bundled-nemotron-h")).name, model_source("me/model")
+    ('nemotron-h', 'me/model')
+    """
+    if name == BUNDLED:
+        return str(BUNDLED_MODEL)
+    prefix, _, decoder = name.partition("-")
+    if prefix != BUNDLED or Path(name).is_dir():
+        return name
+    if decoder not in BUNDLED_DECODERS:
+        names = ", ".join((BUNDLED, *(f"{BUNDLED}-{each}" for each in BUNDLED_DECODERS)))
+        raise InputError(f"no bundled model is called {name}: there are {names}")
+    return str(BUNDLED_DECODERS[decoder])
 
 
 def data_source(name: str) -> str:

@@ -28,9 +28,9 @@ class RoutingConfig(QuestionOptions, ModelOptions):
     measures.npz), figures and a self-contained report.html.
     """
 
-    model: str = ""
-    """Folder or hub id of the model, whose processor must lie beside it; needed, as the bundled dense one has no
-    experts."""
+    model: str = "bundled-dots1"
+    """Folder or hub id of the model, whose processor must lie beside it; bundled-dots1, bundled-nemotron-h and
+    bundled-nemotron-h-latent come along."""
     data: str = BUNDLED
     """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
     out: Path = Path("runs/routing")
@@ -100,9 +100,6 @@ def check(config: RoutingConfig) -> None:
     Raises:
         InputError: Naming the option and what it takes.
     """
-    if not config.model:
-        raise InputError("--model is missing: give the folder or hub id of a model with experts (the bundled dense "
-                         "model has none)")  # fmt: skip
     refuse_below(config, {"samples": 1, "knockout": 0, "permutations": 1, "batch_size": 1, "seed": 0})
     for name in config.checkpoints:
         if name.endswith(".npz") and not Path(name).is_file():

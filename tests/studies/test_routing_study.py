@@ -263,7 +263,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(made: Mad
         ([*made.words(out), "--checkpoints", str(other), str(other)], "names one twice"),
         ([*made.words(out), "--checkpoints", "model"], r"write the folder as \./model"),
         ([*made.words(out), "--samples", "0"], "--samples must be at least 1"),
-        (["routing", "--out", str(out)], "--model is missing"),
+        (["routing", "--model", "bundled-dots2", "--out", str(out)], "no bundled model is called bundled-dots2"),
     ):
         assert main(words) == 2
         said = capsys.readouterr().err

@@ -1,0 +1,272 @@
+"""What measured training runs say: one run's numbers, from its files, and what seeds of a decoder have in common.
+
+Reads what `studies.decoders.measuring` wrote. An interval of one run is over its questions; one over seeds is Student's
+over one number of each. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from probes.estimates import Estimate, mean, proportion
+from probes.files import read_json
+from studies.auditing.entries import Entry, find
+from studies.auditing.kinds import ATTENTION
+from studies.decoders.carrying import load_carried
+from studies.decoders.measuring import AUDIT_FOLDER, CARRYING_FILE, EXPERTS_FOLDER
+from studies.decoders.run import RECORD_FILE
+from studies.routing.command import LAST
+
+FloatArray = npt.NDArray[np.float64]
+
+ROWS, SPLIT = "predicting", "test"
+"""Where attention is read, and of which questions."""
+STATE_SPACE, HIDDEN = "state space", "hidden_attention_value"
+"""Kind and measure of Mamba-2 layers: hidden attention, weighted by its values."""
+GIVEAWAY = "giveaway"
+"""The task that the text answers: no image carries anything there."""
+NEAR = 0.1
+"""How far from where it ends, as a share of that, something may be and count as settled."""
+
+
+class Look(NamedTuple):
+    """Of right answers, how many have their largest factor on the right image."""
+
+    kind: str
+    estimate: Estimate
+    chance: float
+
+
+class Course(NamedTuple):
+    """Routing along one training run, by checkpoint and layer with experts."""
+
+    steps: tuple[int, ...]
+    layers: tuple[int, ...]
+    overlap: FloatArray
+    """(checkpoints, layers): share of a token's experts that it goes to in the end as well."""
+    overlap_floor: FloatArray
+    """(checkpoints, layers): what two routings share that have their loads in common and nothing else."""
+    information: FloatArray
+    """(checkpoints, layers): bits that one of a token's experts tells of whether it is an image's."""
+    chance: FloatArray
+    """(checkpoints, layers): what it tells of shuffled labels."""
+
+
+class Special(NamedTuple):
+    """What routing tells of a label in one layer."""
+
+    label: str
+    layer: int
+    information: float
+    chance: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class RunFindings:
+    """The numbers of one trained model."""
+
+    name: str
+    """Of its decoder."""
+    seed: int
+    answers: Estimate
+    """Right answers."""
+    answers_by_task: dict[str, Estimate]
+    parts: dict[int, tuple[str, ...]]
+    """What every layer is made of, by true index."""
+    looks: dict[int, Look]
+    """Attention accuracy of each single layer that mixes tokens."""
+    kinds: dict[str, Look]
+    """Attention accuracy of each kind of layer, by its rule of the dev split."""
+    carried: dict[str, Estimate]
+    """By path (`Carried.paths`): nats that right answers lose without the right image; give-aways are left out."""
+    named: dict[str, Estimate]
+    """By path: share of questions that lose nothing as dear as the right image."""
+    course: Course | None
+    """None without experts."""
+    special: tuple[Special, ...]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of the checkpoints whose routing was kept."""
+        return _course(self).steps
+
+    @property
+    def depths(self) -> dict[str, list[int]]:
+        """The layers of each kind that mixes tokens, in order."""
+        kinds = dict.fromkeys(look.kind for look in self.looks.values())
+        return {kind: [layer for layer, look in sorted(self.looks.items()) if look.kind == kind] for kind in kinds}
+
+
+def read_run(folder: Path, name: str, seed: int, parts: Mapping[int, Sequence[str]] | None = None) -> RunFindings:
+    """The findings of one measured run.
+
+    Args:
+        folder: The run's folder.
+        name: Its decoder.
+        seed: Its seed.
+        parts: What every layer is made of, where the audit does not say (of models without mixers).
+
+    Raises:
+        InputError: If a part is missing.
+    """
+    audited = read_json(folder / AUDIT_FOLDER / "metrics.json")
+    carried = load_carried(folder / CARRYING_FILE).without(GIVEAWAY)
+    experts = folder / EXPERTS_FOLDER / "metrics.json"
+    routed = read_json(experts) if experts.is_file() else None
+    return RunFindings(
+        name=name,
+        seed=seed,
+        answers=_one(audited, "answer_accuracy"),
+        answers_by_task={
+            str(entry["task"]): Estimate.from_dict(entry["estimate"])
+            for entry in find(audited, "answer_accuracy", task=..., split=SPLIT, rows=None)
+            if entry["task"] is not None
+        },
+        parts={layer: tuple(own) for layer, own in (parts or layer_parts(folder / AUDIT_FOLDER)).items()},
+        looks=layer_looks(audited),
+        kinds=kind_looks(audited),
+        carried={path: mean(values) for path, values in zip(carried.paths, carried.of_target().T, strict=True)},
+        named={path: proportion(values) for path, values in zip(carried.paths, carried.names_target().T, strict=True)},
+        course=None if routed is None else course(routed, int(read_json(folder / RECORD_FILE)["config"]["steps"])),
+        special=() if routed is None else specials(routed),
+    )
+
+
+def layer_parts(audit: Path) -> dict[int, list[str]]:
+    """What an audit's manifest says of each layer; empty for a model without mixers."""
+    told = read_json(audit / "manifest.json")["config"].get("mixers", {}).get("layer_kinds", {})
+    return {int(layer): list(own) for layer, own in told.items()}
+
+
+def layer_looks(audited: Sequence[Entry]) -> dict[int, Look]:
+    """Attention accuracy by layer, each in the measure of its kind."""
+    return {
+        int(entry["layer"]): Look(kind, Estimate.from_dict(entry["estimate"]), _number(entry, "chance"))
+        for kind, measure in _MEASURES.items()
+        for entry in find(audited, "attention_accuracy", layer=..., split=SPLIT, rows=ROWS, **measure)
+        if entry["layer"] is not None
+    }
+
+
+def kind_looks(audited: Sequence[Entry]) -> dict[str, Look]:
+    """Attention accuracy by kind of layer."""
+    found = {}
+    for kind, measure in _MEASURES.items():
+        where = {"split": SPLIT, "rows": ROWS, **measure}
+        for entry in find(audited, "attention_accuracy", **where):
+            (chance,) = find(audited, "chance", **where)
+            value = Estimate.from_dict(chance["estimate"]).value
+            found[kind] = Look(kind, Estimate.from_dict(entry["estimate"]), value)
+    return found
+
+
+def course(routed: Sequence[Entry], last_step: int) -> Course:
+    """Routing along training, from the numbers of `sightcheck routing`.
+
+    Args:
+        routed: Of its metrics.json; the model itself is the last checkpoint.
+        last_step: The step of that, which is not told.
+    """
+    along = [entry for entry in routed if entry["name"] == "checkpoint_specialisation"]
+    held = {
+        (entry["checkpoint"], entry["layer"]): entry
+        for entry in routed
+        if entry["name"] == "overlap" and entry["against"] == LAST
+    }
+    points = list(dict.fromkeys(entry["checkpoint"] for entry in along))
+    layers = sorted({int(entry["layer"]) for entry in along})
+    told = {(entry["checkpoint"], entry["layer"]): entry for entry in along}
+
+    def table(entries: Mapping[tuple[str, int], Entry], key: str) -> FloatArray:
+        chosen = [[entries[point, layer] for layer in layers] for point in points]
+        return np.array([[_number(entry, key) for entry in row] for row in chosen], dtype=np.float64)
+
+    return Course(
+        steps=tuple(last_step if point == LAST else int(told[point, layers[0]]["step"]) for point in points),
+        layers=tuple(layers),
+        overlap=table(held, "estimate"),
+        overlap_floor=table(held, "floor_of_loads"),
+        information=table(told, "estimate"),
+        chance=table(told, "chance"),
+    )
+
+
+def specials(routed: Sequence[Entry]) -> tuple[Special, ...]:
+    """Specialisation of the trained model, by label and layer."""
+    return tuple(
+        Special(
+            str(entry["label"]),
+            int(entry["layer"]),
+            float(entry["estimate"]["value"]),
+            float(entry["chance"]),
+            float(entry["p_value"]),
+        )
+        for entry in routed
+        if entry["name"] == "specialisation"
+    )
+
+
+def settles(steps: Sequence[int], values: npt.ArrayLike, near: float = NEAR) -> int:
+    """The first checkpoint from which on something stays near where it ends, above it or below.
+
+    >>> settles([0, 100, 200, 300, 400], [0.1, 0.95, 1.3, 0.97, 1.0])
+    300
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    far = np.flatnonzero(np.abs(numbers - numbers[-1]) > near * abs(numbers[-1]))
+    return int(steps[int(far[-1]) + 1 if len(far) else 0])
+
+
+def depth_gain(run: RunFindings, kind: str) -> float:
+    """Attention accuracy of the last layer of a kind minus that of its first; NaN with one layer."""
+    layers = run.depths[kind]
+    if len(layers) < 2:
+        return float("nan")
+    return run.looks[layers[-1]].estimate.value - run.looks[layers[0]].estimate.value
+
+
+def bits_above_chance(run: RunFindings, label: str) -> float:
+    """What routing tells of a label beyond what it tells of shuffled ones, bits, mean over layers with experts."""
+    return float(np.mean([each.information - each.chance for each in run.special if each.label == label]))
+
+
+def gained_bits(run: RunFindings) -> FloatArray:
+    """(checkpoints,): what routing tells of image or text beyond chance along training, mean over layers."""
+    course = _course(run)
+    found: FloatArray = (course.information - course.chance).mean(1)
+    return found
+
+
+def shared_experts(run: RunFindings) -> FloatArray:
+    """(checkpoints,): share of a token's experts that it goes to in the end as well, mean over layers."""
+    found: FloatArray = _course(run).overlap.mean(1)
+    return found
+
+
+def _course(run: RunFindings) -> Course:
+    if run.course is None:
+        raise ValueError(f"{run.name} {run.seed} has no experts, and so no routing along training")
+    return run.course
+
+
+_MEASURES: dict[str, dict[str, Any]] = {
+    ATTENTION: {"measure": None, "layer_kind": None},
+    STATE_SPACE: {"measure": HIDDEN, "layer_kind": STATE_SPACE},
+}
+
+
+def _one(audited: Sequence[Entry], name: str) -> Estimate:
+    (entry,) = find(audited, name, split=SPLIT, rows=None)
+    return Estimate.from_dict(entry["estimate"])
+
+
+def _number(entry: Entry, key: str) -> float:
+    value = entry["estimate"]["value"] if key == "estimate" else entry[key]
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,82 @@
+"""Choose of finished training runs what is bundled: final weights, some earlier ones, and the routing of the rest.
+
+Run as ``python -m studies.decoders.shipping RUNS``. A checkpoint that is not kept leaves its routing of the fixed
+questions, from which `sightcheck routing --checkpoints` tells how it differs. Model cards are written by hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from probes.inputs import InputError
+from studies.bundled import BUNDLED_DECODERS
+from studies.decoders.checkpoints import ROUTING_FOLDER, WEIGHTS_FOLDER
+from studies.decoders.measuring import final_weights
+from studies.decoders.run import RECORD_FILE
+
+SEED = 0
+"""The run of each decoder that is bundled: the first one, whatever the others came to."""
+KEPT_STEPS: dict[str, tuple[int, ...]] = {"dots1": (200, 1000)}
+"""Earlier checkpoints that are bundled whole."""
+
+
+def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
+    """Write one run's part of the assets; a model card that is there stays.
+
+    Args:
+        run: The finished training run.
+        asset: The folder of the bundled model.
+        kept: Steps of earlier checkpoints that are kept whole, below `checkpoints`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: If the run is not finished, or did not keep such a checkpoint.
+    """
+    if not (run / RECORD_FILE).is_file():
+        raise InputError(f"{run} holds no {RECORD_FILE}: the run is not finished")
+    final = final_weights(run)
+    written = [_copied(path, asset / path.name) for path in sorted(final.iterdir())]
+    written.append(_copied(run / RECORD_FILE, asset / RECORD_FILE))
+    for step in kept:
+        name = f"step-{step:05d}"
+        source = run / WEIGHTS_FOLDER / name
+        if not source.is_dir():
+            raise InputError(f"{run} kept no checkpoint of step {step}: {_named(run / WEIGHTS_FOLDER)} are there")
+        written += [_copied(path, asset / WEIGHTS_FOLDER / name / path.name) for path in sorted(source.iterdir())]
+    saved = sorted((run / ROUTING_FOLDER).glob("*.npz"))
+    return written + [_copied(path, asset / ROUTING_FOLDER / path.name) for path in saved]
+
+
+def main(runs: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Put the first seed's run of every decoder into the bundled assets.
+
+    Args:
+        runs: What `studies.decoders.grid` wrote.
+    """
+    for name, asset in BUNDLED_DECODERS.items():
+        run = runs / f"{name}-{SEED}"
+        if not (run / RECORD_FILE).is_file():
+            print(f"{name}: no finished run, left as it is")
+            continue
+        written = ship(run, asset, KEPT_STEPS.get(name, ()))
+        print(f"{name}: {len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")
+
+
+def _copied(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    return target
+
+
+def _named(folder: Path) -> str:
+    return ", ".join(path.name for path in sorted(folder.glob("step-*"))) or "none"
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

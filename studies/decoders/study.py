@@ -1,0 +1,186 @@
+"""The study of the bundled decoders over several seeds: numbers, figures, and what was run.
+
+Run as ``python -m studies.decoders.study RUNS --out docs/study/decoders`` over runs that `studies.decoders.measuring`
+has measured. It asks whether attention accuracy rises with depth in a hybrid, which kind of layer carries the right
+image, and whether experts specialise in images, and when in training that settles. Computes nothing from models.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from probes.estimates import Estimate, mean
+from probes.files import read_json, write_json
+from probes.inputs import InputError
+from studies.auditing.kinds import ATTENTION
+from studies.decoders.figures import draw
+from studies.decoders.findings import (
+    NEAR,
+    STATE_SPACE,
+    RunFindings,
+    bits_above_chance,
+    depth_gain,
+    gained_bits,
+    read_run,
+    settles,
+    shared_experts,
+)
+from studies.decoders.measuring import AUDIT_FOLDER, CARRYING_FILE, DENSE
+from studies.decoders.run import RECORD_FILE
+
+Entry = dict[str, Any]
+
+
+def main(runs: Annotated[Path, tyro.conf.Positional], out: Path = Path("docs/study/decoders")) -> None:
+    """Write `metrics.json`, `manifest.json`, the figures and each run's own small files, and print the short of it.
+
+    Args:
+        runs: The folder of measured runs, the dense model's among them.
+        out: The folder to write.
+    """
+    found = read_all(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    entries = list(conclusions(found))
+    write_json(out / "metrics.json", [*(entry for run in found for entry in run_entries(run)), *entries])
+    write_json(out / "manifest.json", manifest(runs, found))
+    draw(found, out)
+    for run in found:
+        publish_run(_folder(runs, run), out / "runs" / f"{run.name}-{run.seed}")
+    for entry in entries:
+        print(line(entry))
+
+
+def read_all(runs: Path) -> list[RunFindings]:
+    """Every measured run below a folder, the dense model first.
+
+    Raises:
+        InputError: If there is none, or no dense model to hold them against.
+    """
+    named = sorted(path.parent.name for path in runs.glob(f"*/{CARRYING_FILE}"))
+    if DENSE not in {_split(name)[0] for name in named}:
+        raise InputError(f"{runs} holds no measured {DENSE} model: run python -m studies.decoders.measuring {runs}")
+    ordered = sorted(map(_split, named), key=lambda each: (each[0] != DENSE, each))
+    return [read_run(runs / f"{name}-{seed}", name, seed) for name, seed in ordered]
+
+
+def run_entries(run: RunFindings) -> Iterator[Entry]:
+    """What one run says, an entry for each number, as `metrics.json` holds them."""
+    where = {"decoder": run.name, "seed": run.seed}
+    yield {"name": "answer_accuracy", **where, "task": None, "estimate": run.answers.to_dict()}
+    for task, estimate in run.answers_by_task.items():
+        yield {"name": "answer_accuracy", **where, "task": task, "estimate": estimate.to_dict()}
+    for layer, look in sorted(run.looks.items()):
+        told = {"layer": layer, "layer_kind": look.kind, "chance": look.chance}
+        yield {"name": "attention_accuracy", **where, **told, "estimate": look.estimate.to_dict()}
+    for kind, look in run.kinds.items():
+        told = {"layer": None, "layer_kind": kind, "chance": look.chance}
+        yield {"name": "attention_accuracy", **where, **told, "estimate": look.estimate.to_dict()}
+    for path, estimate in run.carried.items():
+        yield {"name": "lost_without_target", **where, "path": path, "estimate": estimate.to_dict()}
+        yield {"name": "target_is_dearest", **where, "path": path, "estimate": run.named[path].to_dict()}
+    for each in run.special:
+        yield {"name": "specialisation", **where, **each._asdict()}
+    if run.course is not None:
+        yield {
+            "name": "course",
+            **where,
+            **{key: np.asarray(value).tolist() for key, value in run.course._asdict().items()},
+        }
+
+
+def conclusions(found: Sequence[RunFindings]) -> Iterator[Entry]:
+    """The study's answers: one number a seed, and their mean with its interval over seeds."""
+    (dense,) = (run for run in found if run.name == DENSE)
+    for name in dict.fromkeys(run.name for run in found if run.name != DENSE):
+        runs = [run for run in found if run.name == name]
+        yield _told("answers_minus_dense", runs, lambda run: run.answers.value - dense.answers.value)
+        yield from _where_it_looks(runs)
+        yield from _what_experts_do(runs)
+
+
+def _where_it_looks(runs: Sequence[RunFindings]) -> Iterator[Entry]:
+    for kind in runs[0].depths:
+        yield _told("last_minus_first_layer", runs, lambda run, kind=kind: depth_gain(run, kind), kind=kind)
+    for path in (path for path in runs[0].carried if not path.startswith("layer ")):
+        yield _told("lost_without_target", runs, lambda run, path=path: run.carried[path].value, path=path)
+    if STATE_SPACE in runs[0].kinds:
+        yield _told(
+            "attention_minus_state_space",
+            runs,
+            lambda run: run.kinds[ATTENTION].estimate.value - run.kinds[STATE_SPACE].estimate.value,
+        )
+
+
+def _what_experts_do(runs: Sequence[RunFindings]) -> Iterator[Entry]:
+    for label in dict.fromkeys(each.label for each in runs[0].special):
+        yield _told("bits_above_chance", runs, lambda run, label=label: bits_above_chance(run, label), label=label)
+    if all(run.course is not None for run in runs):
+        yield _told("bits_before_training", runs, lambda run: float(gained_bits(run)[0]))
+        yield _told("bits_settle", runs, lambda run: settles(run.steps, gained_bits(run)), near=NEAR)
+        yield _told("choices_settle", runs, lambda run: settles(run.steps, shared_experts(run)), near=NEAR)
+
+
+def _told(question: str, runs: Sequence[RunFindings], number: Callable[[RunFindings], float], **more: Any) -> Entry:
+    values = [float(number(run)) for run in runs]
+    return {
+        "name": question,
+        "decoder": runs[0].name,
+        "seeds": [run.seed for run in runs],
+        **more,
+        "by_seed": values,
+        "estimate": mean(values).to_dict(),
+    }
+
+
+def line(entry: Entry) -> str:
+    """A conclusion in words, for the screen."""
+    named = " ".join(str(entry[key]) for key in ("kind", "path", "label") if key in entry)
+    estimate = Estimate.from_dict(entry["estimate"])
+    by_seed = ", ".join(f"{value:.3f}" for value in entry["by_seed"])
+    return f"{entry['decoder']:18} {entry['name']} {named}: {estimate}  by seed {by_seed}"
+
+
+def manifest(runs: Path, found: Sequence[RunFindings]) -> Entry:
+    """What was trained and how it was asked, by run."""
+    return {
+        "study": "decoders",
+        "runs": {
+            f"{run.name}-{run.seed}": {
+                "training": _training(_folder(runs, run)),
+                "audit": read_json(_folder(runs, run) / AUDIT_FOLDER / "manifest.json"),
+            }
+            for run in found
+        },
+    }
+
+
+def publish_run(folder: Path, out: Path) -> None:
+    """Copy what a run's numbers are made from and is small: its training record and what its images carry."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (RECORD_FILE, CARRYING_FILE):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
+
+
+def _training(folder: Path) -> Any:
+    record = folder / RECORD_FILE
+    return read_json(record)["config"] if record.is_file() else None
+
+
+def _folder(runs: Path, run: RunFindings) -> Path:
+    return runs / f"{run.name}-{run.seed}"
+
+
+def _split(name: str) -> tuple[str, int]:
+    decoder, _, seed = name.rpartition("-")
+    return decoder, int(seed)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

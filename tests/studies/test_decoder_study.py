@@ -1,0 +1,342 @@
+"""The study of decoders: what carries an image, what runs say, and that what is published follows from what was run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probes import HookedModel, Question
+from probes.errors import InputError
+from probes.estimates import Estimate, mean
+from probes.experts.files import load_routing
+from studies.auditing.plan import draw_evenly
+from studies.bundled import BUNDLED_DATA, BUNDLED_DECODERS, BUNDLED_MODEL, model_source
+from studies.decoders.carrying import EVERY, Carried, carry, load_carried, paths_of, save_carried
+from studies.decoders.checkpoints import keep_checkpoint, probe_questions
+from studies.decoders.findings import (
+    GIVEAWAY,
+    Course,
+    Look,
+    RunFindings,
+    Special,
+    bits_above_chance,
+    depth_gain,
+    gained_bits,
+    read_run,
+    settles,
+)
+from studies.decoders.measuring import Amounts, measure_model, measure_run
+from studies.decoders.models import build_model
+from studies.decoders.shipping import ship
+from studies.decoders.study import conclusions, main, run_entries
+from studies.multi_image import MultiImageQuestion, read_questions
+from studies.routing.recording import probe_routing
+from tests.probes.hybrid_models import enlarge
+
+PUBLISHED = Path(__file__).parents[2] / "docs" / "study" / "decoders"
+NAN = float("nan")
+
+
+def one(value: float) -> Estimate:
+    return Estimate(value, 10, value - 0.1, value + 0.1)
+
+
+def hand_made(name: str = "nemotron-h", seed: int = 0, shift: float = 0.0) -> RunFindings:
+    """A hybrid whose numbers a reader can follow: one layer more gives the attention layers 0.4."""
+    looks = {
+        0: Look("state space", one(0.2), 0.25),
+        2: Look("attention", one(0.4 + shift), 0.25),
+        3: Look("state space", one(0.3), 0.25),
+        5: Look("attention", one(0.8), 0.25),
+    }
+    course = Course(
+        (0, 100, 200),
+        (1, 4),
+        np.array([[0.2, 0.4], [0.8, 0.96], [1.0, 1.0]]),
+        np.full((3, 2), 0.25),
+        np.array([[0.1, 0.1], [0.5, 0.3], [0.3, 0.3 + shift]]),
+        np.full((3, 2), 0.1),
+    )
+    return RunFindings(
+        name, seed, one(0.9), {"content": one(0.9)},
+        {0: ("state space",), 1: ("mixture of experts",), 2: ("attention",), 3: ("state space",),
+         4: ("mixture of experts",), 5: ("attention",)},
+        looks, {"attention": Look("attention", one(0.8), 0.25), "state space": Look("state space", one(0.3), 0.25)},
+        {"attention": one(3.0), "state space": one(0.5), EVERY: one(4.0), "layer 2": one(1.0)},
+        {"attention": one(0.9), "state space": one(0.4), EVERY: one(0.9), "layer 2": one(0.5)},
+        course, (Special("modality", 1, 0.4, 0.1, 0.01), Special("modality", 4, 0.3, 0.2, 0.2)),
+    )  # fmt: skip
+
+
+def dense() -> RunFindings:
+    return replace(hand_made(), name="dense", answers=one(0.98), course=None, special=())
+
+
+def questions(count: int) -> list[MultiImageQuestion]:
+    records = [record for record in read_questions(BUNDLED_DATA, split="test").records if record.target is not None]
+    chosen = set(draw_evenly({record.id: record.task for record in records}, count, seed=0))
+    return [record for record in records if record.id in chosen]
+
+
+@pytest.fixture(scope="module")
+def hybrid() -> HookedModel:
+    built = build_model("nemotron-h", seed=0)
+    enlarge(built.model)
+    return HookedModel(built.model, built.processor)
+
+
+def test_every_path_is_the_knock_out_of_its_layers(hybrid: HookedModel) -> None:
+    from probes.interventions import knockout_effects
+    from probes.mixers.knockout import joint_knockout_effects, mixer_knockout_effects
+
+    records = questions(6)
+    carried = carry(hybrid, records)
+    assert carried.paths == ("attention", "state space", EVERY, *(f"layer {layer}" for layer in (0, 2, 3, 5, 7)))
+    assert paths_of(hybrid)[EVERY] == [0, 2, 3, 5, 7]
+    for place, record in enumerate(records):
+        question, count = Question(record.images, record.question), len(record.images)
+        rows = ("after", "anchor") if record.task == "retrieval" else ("after",)
+        cuts = [knockout_effects, mixer_knockout_effects, joint_knockout_effects]
+        for path, cut in enumerate(cuts):
+            expected = cut(hybrid, question, record.answer, rows=rows)[0]
+            np.testing.assert_allclose(carried.effects[place, path, :count], expected, atol=1e-5)
+        assert np.isnan(carried.effects[place, :, count:]).all()
+    seen = np.nanmax(np.abs(carried.effects), axis=(0, 2))
+    assert (seen[:3] > 1e-3).all(), "enlarged weights leave every path something to carry"
+
+
+def test_a_dense_decoder_has_one_kind_and_no_path_of_all() -> None:
+    model = HookedModel.from_pretrained(BUNDLED_MODEL, device="cpu", dtype="float32")
+    carried = carry(model, questions(2))
+    assert carried.paths == ("attention", *(f"layer {layer}" for layer in range(6)))
+
+
+def test_questions_without_a_target_or_none_at_all_are_refused(hybrid: HookedModel) -> None:
+    with pytest.raises(InputError, match="names no target image"):
+        carry(hybrid, [replace(questions(1)[0], target=None)])
+    with pytest.raises(InputError, match="there are no questions"):
+        carry(hybrid, [])
+
+
+def by_hand() -> Carried:
+    effects = np.array([[[1.0, 3.0, NAN], [2.0, 0.5, NAN]], [[0.0, 0.0, 4.0], [1.0, 5.0, 2.0]]])
+    return Carried(("attention", "layer 0"), effects, np.array([1, 2]), ("a", "b"), ("content", GIVEAWAY))
+
+
+def test_the_targets_loss_and_whether_it_is_the_dearest_by_hand(tmp_path: Path) -> None:
+    carried = by_hand()
+    assert carried.of_target().tolist() == [[3.0, 0.5], [4.0, 2.0]]
+    assert carried.names_target().tolist() == [[True, False], [True, False]]
+    assert carried.without(GIVEAWAY).ids == ("a",) and len(carried.without(GIVEAWAY).effects) == 1
+    save_carried(tmp_path / "carrying.npz", carried)
+    again = load_carried(tmp_path / "carrying.npz")
+    np.testing.assert_array_equal(again.effects, carried.effects)
+    assert again.targets.tolist() == [1, 2]
+    assert again._replace(effects=carried.effects, targets=carried.targets) == carried
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [([1.0, 1.0, 1.0], 0), ([0.5, 0.95, 1.0], 100), ([0.95, 0.5, 1.0], 200), ([1.0, 1.3, 1.0], 200), ([1, 1.05, 1], 0)],
+)
+def test_what_overshoots_has_not_settled(values: list[float], step: int) -> None:
+    assert settles([0, 100, 200], values) == step
+
+
+def test_depth_is_told_within_a_kind_and_bits_above_chance() -> None:
+    run = hand_made()
+    assert run.depths == {"state space": [0, 3], "attention": [2, 5]}
+    assert depth_gain(run, "attention") == pytest.approx(0.4)
+    assert depth_gain(run, "state space") == pytest.approx(0.1)
+    assert bits_above_chance(run, "modality") == pytest.approx(0.2)
+    assert gained_bits(run).tolist() == pytest.approx([0.0, 0.3, 0.2])
+    with pytest.raises(ValueError, match="has no experts"):
+        gained_bits(dense())
+
+
+def test_conclusions_are_means_over_seeds_by_hand() -> None:
+    found = [dense(), *(hand_made(seed=seed, shift=0.1 * seed) for seed in range(3))]
+    told = {
+        (each["name"], each.get("kind") or each.get("path") or each.get("label")): each for each in conclusions(found)
+    }
+    assert told["answers_minus_dense", None]["by_seed"] == pytest.approx([-0.08] * 3)
+    depth = told["last_minus_first_layer", "attention"]
+    assert depth["by_seed"] == pytest.approx([0.4, 0.3, 0.2]) and depth["seeds"] == [0, 1, 2]
+    assert depth["estimate"] == mean(depth["by_seed"]).to_dict()
+    # Student's interval with two degrees of freedom: 4.303 times 0.1 over the root of three.
+    assert depth["estimate"]["high"] - 0.3 == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert told["attention_minus_state_space", None]["by_seed"] == pytest.approx([0.5] * 3)
+    assert told["choices_settle", None]["by_seed"] == [200.0] * 3
+    assert ("lost_without_target", "layer 2") not in told
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of no training at all, measured with a handful of questions, and the dense model beside it."""
+    runs = tmp_path_factory.mktemp("runs")
+    folder, built = runs / "nemotron-h-0", build_model("nemotron-h", seed=0)
+    enlarge(built.model)
+    probe = probe_questions(1)
+    for step in (0, 100):
+        keep_checkpoint(built.model, built.processor, probe, step, folder)
+    (folder / "training.json").write_text(json.dumps({"config": {"steps": 100}}))
+    amounts = Amounts(audited=24, causal=2, carried=6, permutations=9)
+    measure_run(folder, amounts)
+    measure_model(BUNDLED_MODEL, runs / "dense-0", amounts)
+    return runs
+
+
+@pytest.mark.slow
+def test_a_measured_run_is_read_back_and_measuring_again_does_nothing(measured: Path) -> None:
+    folder = measured / "nemotron-h-0"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    measure_run(folder, Amounts(audited=1))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
+    run = read_run(folder, "nemotron-h", 0)
+    assert {layer: look.kind for layer, look in run.looks.items()} == {
+        0: "state space", 2: "state space", 3: "attention", 5: "state space", 7: "attention"
+    }  # fmt: skip
+    assert run.course is not None and run.course.steps == (0, 100) and run.course.layers == (1, 4, 6, 8)
+    assert np.allclose(run.course.overlap, 1.0), "both checkpoints are the same weights"
+    assert {each.label for each in run.special} == {"modality", "image", "task"}
+    assert 0 < run.answers.n <= 24
+
+
+@pytest.mark.slow
+def test_the_study_writes_numbers_figures_and_what_they_are_made_from(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="no measured dense model"):
+        main(tmp_path, tmp_path / "out")
+    build = measured.parent / "with-dots"
+    build.mkdir()
+    for name, source in {"dense-0": "dense-0", "nemotron-h-0": "nemotron-h-0", "dots1-0": "nemotron-h-0"}.items():
+        (build / name).symlink_to(measured / source)
+    main(build, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {"answers_minus_dense", "lost_without_target", "bits_settle"} <= {entry["name"] for entry in written}
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        "three-models.png", "carrying.png", "settling.png"
+    }  # fmt: skip
+    assert (tmp_path / "out" / "runs" / "dense-0" / "carrying.npz").is_file()
+    assert "nemotron-h" in capsys.readouterr().out
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no training\.json"):
+        measure_run(tmp_path)
+    (tmp_path / "training.json").write_text("{}")
+    with pytest.raises(InputError, match=r"left no routing|keeps no checkpoint"):
+        measure_run(tmp_path)
+
+
+def test_what_is_bundled_is_the_final_weights_some_earlier_ones_and_all_routing(tmp_path: Path) -> None:
+    run, asset = tmp_path / "run", tmp_path / "asset"
+    for step in (0, 200, 3500):
+        (run / "checkpoints" / f"step-{step:05d}").mkdir(parents=True)
+        (run / "checkpoints" / f"step-{step:05d}" / "model.safetensors").write_text(str(step))
+        (run / "routing").mkdir(exist_ok=True)
+        (run / "routing" / f"step-{step:05d}.npz").write_text(str(step))
+    with pytest.raises(InputError, match="the run is not finished"):
+        ship(run, asset)
+    (run / "training.json").write_text("{}")
+    with pytest.raises(
+        InputError, match="kept no checkpoint of step 100: step-00000, step-00200"
+    ):
+        ship(run, tmp_path / "other", (100,))
+    asset.mkdir()
+    (asset / "README.md").write_text("a card")
+    ship(run, asset, (200,))
+    assert sorted(str(path.relative_to(asset)) for path in asset.rglob("*") if path.is_file()) == [
+        "README.md",
+        "checkpoints/step-00200/model.safetensors",
+        "model.safetensors",
+        *(f"routing/step-{step:05d}.npz" for step in (0, 200, 3500)),
+        "training.json",
+    ]
+    assert (asset / "model.safetensors").read_text() == "3500"
+    assert (asset / "checkpoints" / "step-00200" / "model.safetensors").read_text() == "200"
+
+
+bundled = pytest.mark.skipif(
+    not all(folder.is_dir() for folder in BUNDLED_DECODERS.values()), reason="needs the bundled decoders"
+)
+
+
+@bundled
+@pytest.mark.parametrize("name", BUNDLED_DECODERS)
+def test_bundled_decoders_answer_and_their_routing_is_that_of_their_weights(name: str) -> None:
+    folder = BUNDLED_DECODERS[name]
+    model = HookedModel.from_pretrained(model_source(f"bundled-{name}"), device="cpu")
+    last = sorted((folder / "routing").glob("*.npz"))[-1]
+    saved = load_routing(last)
+    again = probe_routing(model, probe_questions(10), saved.step, batch=1)
+    # Rounding differs between machines, so that a choice on the edge may too.
+    assert (np.sort(saved.indices) == np.sort(again.indices)).mean() > 0.999
+    records = questions(30)
+    answers = [model.trace(record.images, record.question).answer for record in records]
+    right = np.mean([answer.strip() == record.answer for answer, record in zip(answers, records, strict=True)])
+    assert right >= 0.8, "trained weights: blind guesses are right a third of the time"
+
+
+@bundled
+def test_all_bundled_decoders_take_no_more_than_sixteen_megabytes() -> None:
+    files = [path for folder in BUNDLED_DECODERS.values() for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 16_000_000
+    assert not [path for path in files if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+
+
+@pytest.mark.parametrize("name", ["bundled-dots2", "bundled-"])
+def test_a_bundled_model_that_is_none_is_refused_with_the_names(name: str) -> None:
+    with pytest.raises(
+        InputError, match="there are bundled, bundled-dots1, bundled-nemotron-h, bundled"
+    ):
+        model_source(name)
+
+
+def published() -> list[dict[str, Any]]:
+    if not (PUBLISHED / "metrics.json").is_file():
+        pytest.skip(f"{PUBLISHED} is not there")
+    found: list[dict[str, Any]] = json.loads((PUBLISHED / "metrics.json").read_text())
+    return found
+
+
+def test_published_losses_follow_from_the_published_effects() -> None:
+    checked = 0
+    for entry in published():
+        if entry["name"] == "lost_without_target" and "seed" in entry:
+            carried = load_carried(PUBLISHED / "runs" / f"{entry['decoder']}-{entry['seed']}" / "carrying.npz")
+            kept = [place for place, task in enumerate(carried.tasks) if task != GIVEAWAY]
+            path = carried.paths.index(entry["path"])
+            lost = [carried.effects[place, path, carried.targets[place]] for place in kept]
+            assert entry["estimate"]["value"] == pytest.approx(float(np.mean(lost)))
+            checked += 1
+    assert checked > 10
+
+
+def test_published_conclusions_follow_from_the_published_runs() -> None:
+    entries = published()
+    concluded = [entry for entry in entries if "by_seed" in entry]
+    assert {entry["decoder"] for entry in concluded} >= {"dots1", "nemotron-h"}
+    right = {
+        (entry["decoder"], entry["seed"]): entry["estimate"]["value"]
+        for entry in entries
+        if entry["name"] == "answer_accuracy" and entry["task"] is None
+    }
+    for entry in concluded:
+        assert entry["estimate"] == mean(entry["by_seed"]).to_dict()
+        if entry["name"] == "answers_minus_dense":
+            gaps = [right[entry["decoder"], seed] - right["dense", 0] for seed in entry["seeds"]]
+            assert entry["by_seed"] == pytest.approx(gaps)
+
+
+def test_every_number_of_a_run_is_written() -> None:
+    names = {entry["name"] for entry in run_entries(hand_made())}
+    assert names == {
+        "answer_accuracy", "attention_accuracy", "lost_without_target", "target_is_dearest", "specialisation", "course"
+    }  # fmt: skip
