@@ -77,7 +77,7 @@ def _draw_look(axes: Axes, look: DecoderLook) -> None:
     if not np.isfinite(value).any():
         raise shapes.FigureError(f"{look.name} has no finite value")
     dress(axes)
-    there = np.flatnonzero(np.isfinite(value))
+    there = np.flatnonzero(np.isfinite(value)).tolist()
     for mixing in dict.fromkeys(look.kinds[layer] for layer in there):
         own = [layer for layer in there if look.kinds[layer] == mixing]
         axes.plot(own, value[own], color=kind_color(mixing), lw=0.8, alpha=_FAINT, zorder=1)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from studies.auditing.kinds import ATTENTION
 from studies.decoders.carrying import EVERY
-from studies.decoders.findings import ATTENTION, STATE_SPACE, RunFindings
+from studies.decoders.findings import STATE_SPACE, RunFindings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,4 +90,5 @@ def _look(runs: Sequence[RunFindings]) -> DecoderLook:
             others[place, layer] = look.estimate.value
     kinds = [first.looks[layer].kind if layer in first.looks else first.parts[layer][0] for layer in layers]
     chance = float(np.mean([look.chance for look in first.looks.values()]))
-    return DecoderLook(NAMES[first.name], kinds, *ends, others, chance)
+    value, low, high = ends
+    return DecoderLook(NAMES[first.name], kinds, value, low, high, others, chance)

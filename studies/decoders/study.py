@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,9 +107,9 @@ def conclusions(found: Sequence[RunFindings]) -> Iterator[Entry]:
 
 def _where_it_looks(runs: Sequence[RunFindings]) -> Iterator[Entry]:
     for kind in runs[0].depths:
-        yield _told("last_minus_first_layer", runs, lambda run, kind=kind: depth_gain(run, kind), kind=kind)
+        yield _told("last_minus_first_layer", runs, partial(depth_gain, kind=kind), kind=kind)
     for path in (path for path in runs[0].carried if not path.startswith("layer ")):
-        yield _told("lost_without_target", runs, lambda run, path=path: run.carried[path].value, path=path)
+        yield _told("lost_without_target", runs, partial(_lost, path=path), path=path)
     if STATE_SPACE in runs[0].kinds:
         yield _told(
             "attention_minus_state_space",
@@ -119,11 +120,15 @@ def _where_it_looks(runs: Sequence[RunFindings]) -> Iterator[Entry]:
 
 def _what_experts_do(runs: Sequence[RunFindings]) -> Iterator[Entry]:
     for label in dict.fromkeys(each.label for each in runs[0].special):
-        yield _told("bits_above_chance", runs, lambda run, label=label: bits_above_chance(run, label), label=label)
+        yield _told("bits_above_chance", runs, partial(bits_above_chance, label=label), label=label)
     if all(run.course is not None for run in runs):
         yield _told("bits_before_training", runs, lambda run: float(gained_bits(run)[0]))
         yield _told("bits_settle", runs, lambda run: settles(run.steps, gained_bits(run)), near=NEAR)
         yield _told("choices_settle", runs, lambda run: settles(run.steps, shared_experts(run)), near=NEAR)
+
+
+def _lost(run: RunFindings, path: str) -> float:
+    return run.carried[path].value
 
 
 def _told(question: str, runs: Sequence[RunFindings], number: Callable[[RunFindings], float], **more: Any) -> Entry:

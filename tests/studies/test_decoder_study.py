@@ -245,9 +245,7 @@ def test_what_is_bundled_is_the_final_weights_some_earlier_ones_and_all_routing(
     with pytest.raises(InputError, match="the run is not finished"):
         ship(run, asset)
     (run / "training.json").write_text("{}")
-    with pytest.raises(
-        InputError, match="kept no checkpoint of step 100: step-00000, step-00200"
-    ):
+    with pytest.raises(InputError, match="kept no checkpoint of step 100: step-00000, step-00200"):
         ship(run, tmp_path / "other", (100,))
     asset.mkdir()
     (asset / "README.md").write_text("a card")
@@ -293,9 +291,7 @@ def test_all_bundled_decoders_take_no_more_than_sixteen_megabytes() -> None:
 
 @pytest.mark.parametrize("name", ["bundled-dots2", "bundled-"])
 def test_a_bundled_model_that_is_none_is_refused_with_the_names(name: str) -> None:
-    with pytest.raises(
-        InputError, match="there are bundled, bundled-dots1, bundled-nemotron-h, bundled"
-    ):
+    with pytest.raises(InputError, match="there are bundled, bundled-dots1, bundled-nemotron-h, bundled"):
         model_source(name)
 
 
