@@ -12,6 +12,7 @@ from studies.doctor.layers import describe_layers, layer_paths
 
 if TYPE_CHECKING:
     from studies.audit import Prepared
+    from studies.auditing.mixers import Mixers
     from studies.auditing.run import Work
 
 
@@ -44,7 +45,7 @@ def dry_run(prepared: "Prepared", moved: "Prepared | None") -> int:
     if config.causal:
         findings.add(
             f"causal check: {len(work.settings.pairing.lent)} samples with an answer again for each image blanked, "
-            "swapped and knocked out; their time is not in the sum below"
+            f"swapped and knocked out{_mixers_too(work.settings.mixers)}; their time is not in the sum below"
         )
     paths = layer_paths(prepared.model.model, work.settings.mixers)
     findings.section("what would be recorded", [*_recorded(prepared), *describe_layers(paths)])
@@ -54,6 +55,10 @@ def dry_run(prepared: "Prepared", moved: "Prepared | None") -> int:
         examine(prepared.model, paths, records, work.settings, findings, asked, config.seed)
     print(findings.text())
     return 1 if findings.problems else 0
+
+
+def _mixers_too(mixers: "Mixers") -> str:
+    return ", and knocked out of attention and mixers at once" if mixers.cuttable else ""
 
 
 def _left(work: "Work", done: frozenset[int]) -> list[int]:
