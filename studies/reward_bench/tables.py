@@ -83,7 +83,7 @@ def _verdicts(cell: RewardCell) -> dict[str, str]:
     if kind.time_bar is not None:
         found["time"] = verdict(cell.time, kind.time_bar)
     if kind.memory_bar is not None:
-        found["memory"] = "holds" if cell.peak_ratio <= kind.memory_bar else "missed"
+        found["memory"] = verdict(cell.peak_ratio, kind.memory_bar)
     return dict.fromkeys(found, "not measured") if cell.error else found
 
 
