@@ -217,6 +217,30 @@ def test_softmax_attention_is_the_same_to_the_bit_without_mixers(small: Hybrid, 
     assert "config.mixers: absent before" in capsys.readouterr().err
 
 
+def test_hidden_attention_is_compared_and_scaled_beside_attention_factors(
+    small: Hybrid, tmp_path: Path, capsys: Any
+) -> None:
+    from studies.cli import main
+
+    entries = RunFolder.open(small.out).read_metrics()
+    named = {"measure": MEASURES["value"], "layer_kind": "state space", "rows": "paper", "split": "test"}
+    (expected,) = find(entries, "attention_accuracy", **named)
+    assert main(["compare", str(small.out), str(small.out), "--out", str(tmp_path / "same")]) == 0
+    found = json.loads((tmp_path / "same" / "compare.json").read_text())["entries"]
+    wanted = {"name": "attention_accuracy", "rows": "paper", "subset": "right in each", "measure": MEASURES["value"]}
+    (own,) = [each for each in found if wanted.items() <= each.items()]
+    assert own["baseline"] == own["candidate"] == pytest.approx(expected["estimate"]["value"])
+    assert own["layer_kind"] == "state space" and own["estimate"]["value"] == 0
+    assert "paper, state space: hidden attention, value-weighted" in (tmp_path / "same" / "compare.html").read_text()
+    capsys.readouterr()
+    assert main(["scaling", str(small.out), str(small.out), "--out", str(tmp_path / "sizes")]) == 0
+    label = "attention accuracy, paper, state space: hidden attention, value-weighted"
+    assert capsys.readouterr().out.count(label) == 2 and (tmp_path / "sizes" / "scaling-kinds.png").is_file()
+    first, _ = json.loads((tmp_path / "sizes" / "scaling.json").read_text())["models"]
+    (scaled,) = [each for each in first["entries"] if each["label"] == label and each["task"] is None]
+    assert scaled["estimate"] == expected["estimate"]
+
+
 def test_a_hybrid_opens_in_the_explorer(small: Hybrid) -> None:
     run = RunFolder.open(small.out)
     assert {rule.rows for rule in choices(run).rules} == {"paper", "predicting", "anchor"}
