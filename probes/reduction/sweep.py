@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.clips import Video
-from probes.errors import InputError
+from probes.errors import InputError, counted
 from probes.estimates import Estimate, proportion
 from probes.families.geometry import Box
 from probes.frame_scores import FrameScores, frame_attention_accuracy
@@ -98,7 +98,7 @@ def pruning_sweep(
         OnlyFirstFrameWarning: At each rate at which nothing but a video's first frame is left.
     """
     if len(samples) == 0 or len(rates) == 0:
-        raise InputError(f"{len(samples)} videos at {len(rates)} rates: give one or more of each")
+        raise InputError(f"{counted(len(samples), 'video')} at {counted(len(rates), 'rate')}: give one or more of each")
     _check_rows(rows)
     for rate in rates:
         check_rate(rate)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from probes.errors import counted
 from studies.auditing.causal_metrics import MIN_EFFECT, MIXERS_TOO, RIGHT_ON_TARGET, right_without_image
 from studies.auditing.entries import Entry, find
 from studies.auditing.figures import Figure
@@ -37,6 +38,7 @@ def render(folder: "RunFolder", final: Final, figures: Sequence[Figure]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.globals["counted"] = counted
     entries = final.entries
     split = headline_split(entries)
     manifest = folder.manifest.as_json()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from probes.errors import counted
 from probes.scores import Rule
 from studies.auditing.causal_metrics import KNOCKOUT, MIN_EFFECT, MIXERS_TOO, right_without_image
 from studies.auditing.choices import DEV
@@ -121,7 +122,10 @@ def print_summary(path: Path, entries: Sequence[Entry], failed: Sequence[Failure
     for line in [*rule_lines(entries, split), *without_image_lines(entries, split)]:
         console.print(line, highlight=False)
     if failed:
-        print(f"{len(failed)} samples failed; the first: {failed[0].sample}: {failed[0].error}", file=sys.stderr)
+        print(
+            f"{counted(len(failed), 'sample')} failed; the first: {failed[0].sample}: {failed[0].error}",
+            file=sys.stderr,
+        )
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
 
 

@@ -3,8 +3,9 @@
 Numbers in, text out: measures nothing. No torch.
 """
 
+from probes.errors import counted
 from studies.bench_cells import verdict
-from studies.bench_tables import MEGABYTE, counted, failure, least_to_most, markdown_table, with_interval
+from studies.bench_tables import MEGABYTE, failure, least_to_most, markdown_table, with_interval
 from studies.reward_bench.config import ARMS, KINDS, THROUGHPUT_BAR, RewardBench
 from studies.reward_bench.results import RewardCell, RewardResults
 

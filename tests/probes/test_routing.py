@@ -275,7 +275,7 @@ def test_layers_are_chosen_by_their_true_index_and_read_one_by_one() -> None:
         record_routing(decoder("llama"), inputs)
     kept = routing.of(routing.samples == 1)
     assert set(kept.samples) == {1} and kept.scores.shape[1] == int(inputs["attention_mask"][1].sum())
-    assert "2 layers, 14 tokens of 1 samples, 3 of 16 experts" in repr(kept)
+    assert "2 layers, 14 tokens of 1 sample, 3 of 16 experts" in repr(kept)
     assert repr(one) == "LayerRouting(42 tokens, 3 of 16 experts)"
 
 

@@ -334,7 +334,7 @@ def test_a_sample_whose_hidden_attention_fails_keeps_the_rest(
 
     monkeypatch.setattr(auditing, "trace_records", odd)
     assert small.audit(tmp_path / "run") == 1
-    assert "1 samples failed; the first: q5: decoder layer 2 (Odd)" in capsys.readouterr().err
+    assert "1 sample failed; the first: q5: decoder layer 2 (Odd)" in capsys.readouterr().err
     run = RunFolder.open(tmp_path / "run")
     assert run.read("unread").drop_columns(["batch"]).to_pylist() == [
         {
@@ -346,7 +346,7 @@ def test_a_sample_whose_hidden_attention_fails_keeps_the_rest(
     assert run.sample("q5")["error"] is None and {key[0] for key in factors(run, "factor")} >= {"q5"}
     assert {f"q{index}" for index in range(8)} - {key[0] for key in factors(run, MEASURES["value"])} == {"q5"}
     report = (tmp_path / "run" / "report.html").read_text()
-    assert "hidden attention of 1 samples could not be read; the first: q5" in report
+    assert "hidden attention of 1 sample could not be read; the first: q5" in report
     assert "The check of" not in report
 
 

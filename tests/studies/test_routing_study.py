@@ -237,7 +237,7 @@ def test_a_question_that_fails_is_counted_and_escaped(made: Made, tmp_path: Path
     write_rows(tmp_path / "data" / "questions.jsonl", rows)
     assert main(made.words(tmp_path / "out", data=tmp_path / "data")) == 1
     shown = capsys.readouterr()
-    assert "1 questions failed" in shown.err and "no --checkpoints" in shown.out
+    assert "1 question failed" in shown.err and "no --checkpoints" in shown.out
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;script&gt;alert(1)" in page and "<script>" not in page
     assert RunFolder.open(tmp_path / "out").count("samples") == 4

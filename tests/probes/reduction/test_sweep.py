@@ -85,7 +85,7 @@ def test_what_cannot_be_swept_is_refused() -> None:
     model, asked = hooked(FAMILY), [PlantedVideo(moving(), TEXT, "a", frame=0)]
     with pytest.raises(InputError, match=r"prunes no videos.*efficient_video_sampling"):
         pruning_sweep(hooked("llava"), asked, [0.5])
-    with pytest.raises(InputError, match="0 videos at 1 rates"):
+    with pytest.raises(InputError, match="0 videos at 1 rate"):
         pruning_sweep(model, [], [0.5])
     for rows, reason in (("anchor", "compares the last image with others"), ("none", "unknown")):
         with pytest.raises(
