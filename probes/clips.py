@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.errors import InputError, one_line
+from probes.errors import InputError, counted, one_line
 from probes.image_decoding import decoded_rgb
 from probes.inputs import ImageRef
 from probes.video_files import MAX_VIDEO_PIXELS, read_frames
@@ -95,7 +95,9 @@ class Video:
     def __repr__(self) -> str:
         width, height = self.size
         rate = "" if self.fps is None else f", fps={self.fps:g}"
-        return f"Video({len(self)} frames of {width} x {height}{rate}{', sample=True' if self.sample else ''})"
+        return (
+            f"Video({counted(len(self), 'frame')} of {width} x {height}{rate}{', sample=True' if self.sample else ''})"
+        )
 
     def metadata(self) -> dict[str, Any]:
         """What transformers' processors want to know besides the frames."""

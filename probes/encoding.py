@@ -13,6 +13,7 @@ import torch
 
 from probes.axes import MARKED, check_batch, check_marked, marks
 from probes.clips import ShownVideo
+from probes.errors import counted
 from probes.families import (
     ANSWER_TYPES,
     ASKED,
@@ -317,7 +318,7 @@ class Encoder:
 def _counted(encoded: Encoded, row: int) -> str:
     """How many images and videos a question has, in words."""
     images, videos = len(encoded.image_sizes[row]), len(encoded.videos[row])
-    return " and ".join([*([f"{images} images"] if images else []), *([f"{videos} videos"] if videos else [])])
+    return " and ".join(counted(number, of) for number, of in ((images, "image"), (videos, "video")) if number)
 
 
 def _listed(questions: Any) -> list[Question]:

@@ -14,6 +14,22 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def counted(number: int, of: str, form: str = "d") -> str:
+    """A number of things.
+
+    Args:
+        number: How many.
+        of: What one of them is called.
+        form: How the number is written.
+
+    >>> counted(1, "pair"), counted(2, "process"), counted(0, "entry"), counted(1200, "video", ",")
+    ('1 pair', '2 processes', '0 entries', '1,200 videos')
+    """
+    if number != 1:
+        of = f"{of[:-1]}ies" if of.endswith("y") else f"{of}{'es' if of.endswith(('s', 'ch')) else 's'}"
+    return f"{number:{form}} {of}"
+
+
 def short(text: str, limit: int = 60) -> str:
     """A text as messages quote it, cut to a length.
 

@@ -145,14 +145,33 @@ def proportion(success: npt.ArrayLike, clusters: npt.ArrayLike | None = None, le
         return Estimate(math.nan, 0, 0.0, 1.0, shown)
     share = float(values.mean())
     effective = float(n) if clusters is None else _effective_size(values, index, count)
-    critical = float(special.ndtri(0.5 + level / 2))
-    if 1 < count < n:
-        critical *= float(special.stdtrit(count - 1, 0.5 + level / 2) / special.stdtrit(n - 1, 0.5 + level / 2))
-    low, high = _wilson(share, effective, critical)
-    if count < n:
-        agreed, _ = _wilson(1.0, float(count), critical)
-        low, high = min(low, agreed), max(high, 1.0 - agreed)
-    return Estimate(share, n, low, high, shown)
+    return Estimate(share, n, *_interval(share, n, count, effective, level), shown)
+
+
+def proportions(sums: npt.ArrayLike, sizes: npt.ArrayLike, level: float = 0.95) -> list[Estimate]:
+    """`proportion` of many columns over the same clustered samples, from what each cluster adds up to.
+
+    Args:
+        sums: (clusters, columns) successes of each cluster.
+        sizes: (clusters,) its samples, at least one.
+        level: confidence level in (0, 1).
+
+    Returns:
+        An estimate for each column, as `proportion` gives it of the samples themselves.
+
+    Raises:
+        ValueError: if shapes do not fit, a size is below one, or a sum is not from 0 to its cluster's size.
+
+    >>> proportions([[2, 0], [1, 0]], [2, 2]) == [proportion(hits, [0, 0, 1, 1]) for hits in ([1, 1, 1, 0], [0] * 4)]
+    True
+    """
+    totals, counts = np.asarray(sums, dtype=np.float64), as_vector(sizes, "sizes")
+    check_level(level)
+    if totals.ndim != 2 or totals.shape[0] != counts.size:
+        raise ValueError(f"sums must be (clusters, columns) of {counts.size} clusters, got the shape {totals.shape}")
+    if (counts < 1).any() or not ((totals >= 0) & (totals <= counts[:, None])).all():
+        raise ValueError("a cluster has at least one sample, and from 0 to all of them are successes")
+    return [_of_totals(column, counts, level) for column in np.ascontiguousarray(totals.T)]
 
 
 def mean(
@@ -299,11 +318,40 @@ def _effective_size(values: FloatArray, index: IntArray, count: int) -> float:
     share, n = float(values.mean()), values.size
     if n == 1 or count == 1 or share in (0.0, 1.0):
         return float(count)
-    robust, binomial = _robust_variance(values, index, count), share * (1.0 - share) / (n - 1)
-    seen = max(1.0, robust / binomial)
     sizes, sums = np.bincount(index, minlength=count), np.bincount(index, weights=values, minlength=count)
+    return _after_design(share, sums, sizes, _robust_variance(values, index, count))
+
+
+def _of_totals(sums: FloatArray, sizes: FloatArray, level: float) -> Estimate:
+    n, count = int(sizes.sum()), sizes.size
+    if n == 0:
+        return Estimate(math.nan, 0, 0.0, 1.0, count)
+    share = float(sums.sum()) / n
+    effective = float(count)
+    if n > 1 and count > 1 and 0.0 < share < 1.0:
+        variance = float(count / (count - 1) * ((sums - share * sizes) ** 2).sum() / n**2)
+        effective = _after_design(share, sums, sizes, variance)
+    return Estimate(share, n, *_interval(share, n, count, effective, level), count)
+
+
+def _after_design(share: float, sums: FloatArray, sizes: FloatArray | IntArray, robust: float) -> float:
+    """Samples over the design effect, drawn towards the mean cluster size where few clusters hold the rarer outcome."""
+    n, count = float(sizes.sum()), len(sizes)
+    seen = max(1.0, robust / (share * (1.0 - share) / (n - 1)))
     mixed = min(int((sums < sizes - _SLACK).sum()), int((sums > _SLACK).sum()))
     return n / max(seen, (mixed * seen + n / count) / (mixed + 1))
+
+
+def _interval(share: float, n: int, count: int, effective: float, level: float) -> tuple[float, float]:
+    """Wilson's interval at the effective size, its quantile and its reach corrected for clusters."""
+    critical = float(special.ndtri(0.5 + level / 2))
+    if 1 < count < n:
+        critical *= float(special.stdtrit(count - 1, 0.5 + level / 2) / special.stdtrit(n - 1, 0.5 + level / 2))
+    low, high = _wilson(share, effective, critical)
+    if count < n:
+        agreed, _ = _wilson(1.0, float(count), critical)
+        low, high = min(low, agreed), max(high, 1.0 - agreed)
+    return low, high
 
 
 def _robust_variance(values: FloatArray, index: IntArray, count: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.clustering import BoolArray, as_flags
-from probes.errors import InputError
+from probes.errors import InputError, counted
 from probes.estimates import Estimate, proportion
 from probes.frames import FrameAttention
 from probes.scores import Scoreboard, attention_accuracy, attention_accuracy_when_wrong, focus_rate
@@ -54,10 +54,15 @@ def frame_attention_accuracy(
         ValueError: If the rule is unknown or `last` is below 1.
     """
     if not videos or len(target) != len(videos):
-        raise InputError(f"{len(videos)} videos and {len(target)} target frames: give one of each for every question")
+        raise InputError(
+            f"{counted(len(videos), 'video')} and {counted(len(target), 'target frame')}: give one of each for every "
+            "question"
+        )
     right = as_flags(correct, "correct")
     if right.size != len(videos):
-        raise InputError(f"{len(videos)} videos and {right.size} answers: give one for every question")
+        raise InputError(
+            f"{counted(len(videos), 'video')} and {counted(right.size, 'answer')}: give one for every question"
+        )
     focused = [video.focus(rule, last) for video in videos]
     wanted = [video.group(frame) for video, frame in zip(videos, target, strict=True)]
     left = np.array([int((video.tokens > 0).sum()) for video in videos])

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from PIL import Image, ImageOps
 
 from probes.errors import InputError as InputError
-from probes.errors import one_line, short
+from probes.errors import counted, one_line, short
 from probes.image_decoding import encode_lossless, open_header, to_rgb, whole_files_only
 from probes.image_decoding import same_picture as same_picture
 from probes.image_files import decode_base64, decode_data_address, read_path
@@ -237,7 +237,7 @@ def check_marks(text: str, mark: str, count: int) -> None:
     marks, kind = text.count(mark), mark.strip("<>")
     if marks not in (0, count):
         raise InputError(
-            f"the text has {marks} {mark} marks and {count} {kind}s are given: "
+            f"the text has {counted(marks, f'{mark} mark')} for {counted(count, kind)}: "
             f"give one mark per {kind}, or no marks to put the {kind}s first"
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from probes.errors import InputError
+from probes.errors import InputError, counted
 
 
 class LayerKind(StrEnum):
@@ -159,7 +159,9 @@ def check_against_config(
     """
     for name, given in (("layer_types", layer_types), ("mlp_layer_types", mlp_layer_types)):
         if given and len(given) < len(kinds):
-            raise InputError(f"the configuration's {name} name {len(given)} layers, and the decoder has {len(kinds)}")
+            raise InputError(
+                f"the configuration's {name} name {counted(len(given), 'layer')}, and the decoder has {len(kinds)}"
+            )
     for layer, each in kinds.items():
         if layer_types and not _fits(layer_types[layer], each):
             raise _disagreement(each, layer_types[layer])

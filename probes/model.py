@@ -23,6 +23,7 @@ from probes.changes import Change, applied
 from probes.checkpoints import first_line
 from probes.decoder import decoder_layers, image_layers, last_logits
 from probes.encoding import Answer, Encoded, Encoder, to_device
+from probes.errors import counted
 from probes.generation import greedy_ids, nan_message
 from probes.inputs import InputError
 from probes.layer_kinds import LayerKinds
@@ -118,7 +119,7 @@ class HookedModel:
         precision = str(self.model.dtype).removeprefix("torch.")
         return (
             f"HookedModel({type(self.model).__name__}, {count / 1e6:,.1f} M parameters, attention in "
-            f"{len(self.layers)} layers, {precision} on {self.device})"
+            f"{counted(len(self.layers), 'layer')}, {precision} on {self.device})"
         )
 
     def encode(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from probes.attention_calls import AttentionCall, Place, Places, UnsupportedAttention, called_afresh, refusal
 from probes.attention_columns import ImageColumns
 from probes.attention_rows import column_masses, pad_rows, rows_between
+from probes.beams import BeamRefusal
 from probes.cross_attention import is_cross_attention
 from probes.decode_steps import DecodeSteps
 from probes.decoder import attention_modules, find_decoder
@@ -58,7 +59,7 @@ class AttentionRecorder(ModuleListener):
         layers: True indices of the layers that are recorded; None is every attention layer.
 
     Raises:
-        InputError: If spans or row sets do not fit.
+        InputError: If spans or row sets do not fit; while the model runs, if beams swap the sequences of the batch.
         UnsupportedAttention: At once, if the model has no attention layer; at the call, for a layer whose softmax has
             unknown parts; on leaving, if a layer never went through transformers' interface or lacks rows asked for.
     """
@@ -95,6 +96,7 @@ class AttentionRecorder(ModuleListener):
         self._only_crossing = crossing
         self._cross_spans, self._cross, self._features = cross_spans, dict[int, ImageColumns](), dict[int, int]()
         self._padding = PaddingWatch(model, find_decoder(model))
+        self._beams = BeamRefusal(model, find_decoder(model))
         if row_chunk is not None and row_chunk < 1:
             raise InputError(f"row_chunk must be at least 1, got {row_chunk}")
         self._per_head, self._keep_cells, self._row_chunk = per_head, cells, row_chunk
@@ -113,6 +115,7 @@ class AttentionRecorder(ModuleListener):
             raise RuntimeError("an AttentionRecorder is used once: make another for the next forward")
         self._state = "open"
         self._padding.start()
+        self._beams.start()
         listen(self)
         return self
 
@@ -121,6 +124,7 @@ class AttentionRecorder(ModuleListener):
     ) -> None:
         unlisten(self)
         self._padding.stop()
+        self._beams.stop()
         self._state = "broken"
         if kind is None:
             with torch.no_grad():

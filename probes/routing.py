@@ -37,10 +37,9 @@ class _Call(NamedTuple):
 class RoutingRecorder:
     """Records, while entered, which experts each token goes to, with which weights and scores.
 
-    One recorder follows one batch of sequences from its prompt on: a forward, or a prefill and its decode steps. Beams
-    swap sequences from step to step, unnoticed: generate without. It hears the forwards of the thread that entered it.
-    Padding, by the forward's `attention_mask` (batch, tokens), is
-    left out. Memory: layers x tokens x experts numbers.
+    One recorder follows one batch of sequences from its prompt on: a forward, or a prefill and its decode steps,
+    without beams. It hears the forwards of the thread that entered it. Padding, by the forward's `attention_mask`
+    (batch, tokens), is left out. Memory: layers x tokens x experts numbers.
 
     Args:
         model: A transformers model, or its decoder.
@@ -48,7 +47,8 @@ class RoutingRecorder:
         rules: Rules of further routers, by the name of their class; see `probes.experts.rules`.
 
     Raises:
-        InputError: If a layer has no experts; the message names those that do.
+        InputError: If a layer has no experts; the message names those that do. While the model runs, if beams swap the
+            sequences of the batch.
         UnsupportedRouting: At once, if a router's class is not known; at the call, if its choices are not those of its
             rule, padding is not known, the call does not go on where the last one ended, or goes on from a cache that
             was filled before; on leaving, if a layer never ran.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.clustering import as_flags, as_indices, as_targets
+from probes.errors import counted
 from probes.estimates import Estimate, proportion
 from probes.focusing import RULES, check_rule, focus_by_depth, image_counts
 from probes.inputs import InputError
@@ -155,7 +156,7 @@ def _candidates(candidates: Sequence[Rule] | None, layers: int) -> list[Rule]:
         raise ValueError("there are no candidate rules to choose from")
     deepest = max(candidates, key=lambda rule: rule.last)
     if deepest.last > layers:
-        raise ValueError(f"the candidate {deepest} asks for more than the {layers} layers that have factors")
+        raise ValueError(f"the candidate {deepest} asks for more than the {counted(layers, 'layer')} with factors")
     return sorted(set(candidates), key=lambda rule: rule.complexity)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.errors import counted
 from probes.families import family_of
 from probes.families.geometry import Box as Box
 from probes.families.geometry import Tile as Tile
@@ -211,7 +212,9 @@ def _kept_ranges(mask: Any, rows: list[NDArray[np.int64]]) -> list[tuple[int, in
 def _image_counts(rows: int, sizes: Sizes | None, counts: Sequence[int] | None) -> list[int | None]:
     for name, given in (("image_sizes", sizes), ("images_per_row", counts)):
         if given is not None and len(given) != rows:
-            raise InputError(f"{name} has {len(given)} entries for {rows} prompts: give one per prompt")
+            raise InputError(
+                f"{name} has {counted(len(given), 'entry')} for {counted(rows, 'prompt')}: give one per prompt"
+            )
     if sizes is None:
         return [None] * rows if counts is None else [int(count) for count in counts]
     from_sizes: list[int | None] = [len(row) for row in sizes]

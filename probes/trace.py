@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.clips import ShownVideo
+from probes.errors import counted
 from probes.inputs import InputError
 
 if TYPE_CHECKING:
@@ -92,9 +93,10 @@ class Trace:
         return self.factors_by_rows[self.rows]
 
     def __repr__(self) -> str:
-        videos = f", {len(self.videos)} videos" if self.videos else ""
+        videos = f", {counted(len(self.videos), 'video')}" if self.videos else ""
         return (
-            f"Trace({len(self.image_columns)} images{videos}, answer={self.answer!r}, {len(self.layers)} layers, "
+            f"Trace({counted(len(self.image_columns), 'image')}{videos}, answer={self.answer!r}, "
+            f"{counted(len(self.layers), 'layer')}, "
             f"rows={self.rows!r}, log_probability={self.log_probability:.3f})"
         )
 

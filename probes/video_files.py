@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.errors import InputError, one_line, short
+from probes.errors import InputError, counted, one_line, short
 
 MAX_VIDEO_PIXELS = 500_000_000
 """Most pixels, of all frames together, that are decoded for one video."""
@@ -92,6 +92,6 @@ def _check_whole(name: str, frames: NDArray[Any], count: int) -> None:
         raise InputError(f"{name}: it holds more than {MAX_VIDEO_PIXELS:,} pixels; give the frames that matter")
     if count and len(frames) != count:
         raise InputError(
-            f"{name}: it says that it has {count:,} frames, and {len(frames):,} can be decoded, so that it is broken "
-            "or cut off; save it again, or give the frames"
+            f"{name}: it says that it has {counted(count, 'frame', ',')}, and {len(frames):,} can be decoded, so that "
+            "it is broken or cut off; save it again, or give the frames"
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from probes.axes import ENCODER_TEXTS, axis_of, encoder_text_of, has_axis
 from probes.axes.view import AxisView
+from probes.errors import counted
 from probes.families.view import Settings
 from probes.inputs import InputError
 from probes.spans import ImageSpan, Sizes, find_spans
@@ -50,12 +51,15 @@ def find_vision_spans(
     axis, settings = axis_of(kind), Settings(processor, dict(processor_kwargs or {}))
     counts = axis.counts(inputs, config)
     if image_sizes is not None and len(image_sizes) != len(counts):
-        raise InputError(f"image_sizes has {len(image_sizes)} entries for {len(counts)} prompts: give one per prompt")
+        raise InputError(
+            f"image_sizes has {counted(len(image_sizes), 'entry')} for {counted(len(counts), 'prompt')}: give "
+            "one per prompt"
+        )
     found = []
     for row, count in enumerate(counts):
         sizes = None if image_sizes is None else image_sizes[row]
         if sizes is not None and len(sizes) != count:
-            raise InputError(f"row {row}: {len(sizes)} sizes are given, and the inputs hold {count} images")
+            raise InputError(f"row {row}: {counted(len(sizes), 'size')} for inputs that hold {counted(count, 'image')}")
         spans = []
         for image in range(count):
             view = AxisView(

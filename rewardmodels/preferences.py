@@ -11,6 +11,7 @@ from typing import Any
 
 from scipy.cluster.hierarchy import DisjointSet
 
+from probes.errors import counted
 from probes.inputs import ImageRef, InputError
 from probes.reading.formats import (
     Format,
@@ -118,7 +119,14 @@ class Preferences:
         groups = sorted({record.group for record in self.records if record.group})
         shown = ", ".join(groups[:6]) + (", …" if len(groups) > 6 else "")
         pairs = sum(record.pair_count for record in self.records)
-        counts = f"{len(self.records)} records, {pairs} pairs, {self.ties} ties, {len(self.skipped)} ratings skipped"
+        counts = ", ".join(
+            [
+                counted(len(self.records), "record"),
+                counted(pairs, "pair"),
+                counted(self.ties, "tie"),
+                f"{counted(len(self.skipped), 'rating')} skipped",
+            ]
+        )
         return f"Preferences({counts}, {len(self.bad)} bad, format {self.format!r}, groups: {shown or '-'})"
 
 
@@ -266,7 +274,8 @@ def _renamed(renamed: Mapping[str, str]) -> str:
     if not renamed:
         return ""
     one = next(iter(renamed.values()))
-    return f"; {len(renamed)} rows repeat an id, such as {one}, and get ~2, ~3, …, clustered with the first"
+    count = counted(len(renamed), "row")
+    return f"; {count} under an id that is taken, such as {one}: now ~2, ~3, …, clustered with the first"
 
 
 def _shared(shared: int) -> str:
@@ -283,7 +292,7 @@ def _counts(read: Preferences) -> str:
     if read.skipped:
         told += f"; {len(read.skipped)} responses not ranked, such as {read.skipped[0].id}: {read.skipped[0].error}"
     for report in dict.fromkeys(record.error for record in read.reported):
-        told += f"; {sum(record.error == report for record in read.reported)} records: {report}"
+        told += f"; {counted(sum(record.error == report for record in read.reported), 'record')}: {report}"
     return told
 
 

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from PIL import Image
 
+from probes.errors import counted
 from probes.inputs import IMAGE_MARK, ImageRef, InputError, Turn
 
 View = Literal["blank", "removed", "shuffled"]
@@ -86,7 +87,9 @@ def with_images_of(prompt: Sequence[Turn], other: Sequence[Turn]) -> Turns:
     images = [image for turn in other for image in turn.images]
     wanted = sum(len(turn.images) for turn in prompt)
     if len(images) != wanted:
-        raise InputError(f"the prompt has {wanted} images and the other one {len(images)}: they cannot change places")
+        raise InputError(
+            f"the prompt has {counted(wanted, 'image')} and the other one {len(images)}: they cannot change places"
+        )
     given = iter(images)
     return tuple(replace(turn, images=tuple(next(given) for _ in turn.images)) for turn in prompt)
 

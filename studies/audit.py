@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from probes.errors import counted
 from studies.auditing.opening import open_folder
 from studies.bundled import BUNDLED, data_source, model_source
 from studies.options import ModelOptions, Precision, QuestionOptions
@@ -245,7 +246,10 @@ def prepare(config: AuditConfig, device: str | None = None) -> Prepared:
     }
     plan = plan_batches(items(model, records, facts), config.batch_size, list(refused))
     work = Work(plan, {record.id: record for record in records}, refused, settings, facts)
-    print(f"{config.data}: {len(questions)} questions, {len(questions.bad)} unusable; {questions.why}", file=sys.stderr)
+    print(
+        f"{config.data}: {counted(len(questions), 'question')}, {len(questions.bad)} unusable; {questions.why}",
+        file=sys.stderr,
+    )
     return Prepared(config, model, work, identity)
 
 

@@ -13,7 +13,7 @@ from probes.files import without_nan
 from studies.bench_process import OUT_OF_MEMORY, Run
 from studies.bench_results import median, pairwise, quotient, with_nan
 
-__all__ = ["PairedCell", "first_error", "paired_numbers", "verdict", "within"]
+__all__ = ["PairedCell", "all_pass", "first_error", "none_missed", "paired_numbers", "verdict", "within"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PairedCell:
         increment: Median bytes beyond what was there before.
         plain_increment: Of the other's.
         error: The first failure, None when all ran; `out of memory` is a result of its own.
-        passes: Whether medians are within the bars; None where there is none. How sure that is says `verdict`.
+        passes: Whether no bar is missed, as `verdict` judges it, and nothing failed; None where there is no bar.
         time_ratios: Every pair's ratio of wall clocks, so that their spread can be seen.
     """
 
@@ -116,6 +116,8 @@ def first_error(ours: Iterable[Run], plain: Iterable[Run], baseline: str) -> str
 def within(bars: Iterable[tuple[float, float | None]], error: str | None) -> bool | None:
     """Whether each number is within its bar, and none failed; None where there is no bar.
 
+    For numbers without an interval; those that have one are judged by `none_missed`.
+
     >>> within([(1.2, 1.3), (2.0, None)], None), within([(1.2, 1.3)], "boom"), within([(2.0, None)], None)
     (True, False, None)
     """
@@ -123,12 +125,25 @@ def within(bars: Iterable[tuple[float, float | None]], error: str | None) -> boo
     return (error is None and all(barred)) if barred else None
 
 
+def none_missed(bars: Iterable[tuple[Estimate | float, float | None]], error: str | None) -> bool | None:
+    """Whether no bar is missed, as `verdict` judges it, and none failed; None where there is no bar.
+
+    A bar that is undecided is not missed: what was measured neither keeps it nor breaks it.
+
+    >>> wide = Estimate(1.4, 9, 1.2, 1.5)
+    >>> none_missed([(wide, 1.3)], None), none_missed([(wide, 1.1)], None), none_missed([(wide, None)], "boom")
+    (True, False, None)
+    """
+    found = [verdict(ratio, bar) for ratio, bar in bars if bar is not None]
+    return (error is None and "missed" not in found) if found else None
+
+
 class Judged(Protocol):
     """A cell of any bench, as far as its bars go."""
 
     @property
     def passes(self) -> bool | None:
-        """Whether it is within its bars; None where it has none."""
+        """Whether it misses none of its bars; None where it has none."""
 
     @property
     def error(self) -> str | None:
@@ -139,21 +154,26 @@ class Judged(Protocol):
         """Whether it met its memory limit, which is a result."""
 
 
-def all_hold(cells: Iterable[Judged]) -> bool:
-    """Whether every cell that has a bar is within it, and none failed but by memory."""
+def all_pass(cells: Iterable[Judged]) -> bool:
+    """Whether no cell misses a bar, and none failed but by memory."""
     return all(cell.passes is not False and (not cell.error or cell.out_of_memory) for cell in cells)
 
 
-def verdict(ratio: Estimate, bar: float) -> Literal["holds", "missed", "undecided"]:
-    """Whether a ratio is within its bar, as far as its interval tells.
+def verdict(ratio: Estimate | float, bar: float) -> Literal["holds", "missed", "undecided"]:
+    """Whether a ratio is within its bar, as far as its interval tells: the rule of tables and of the exit status.
+
+    It holds where the whole interval is within the bar, is missed where all of it is beyond, and is undecided
+    otherwise, as from few pairs, whose interval has no end.
 
     Args:
-        ratio: The ratio.
+        ratio: The ratio; one without an interval decides by itself.
         bar: The largest that is allowed.
 
     >>> [verdict(Estimate(1.2, 9, low, high), 1.3) for low, high in ((1.1, 1.3), (1.1, 1.4), (1.31, 1.4))]
     ['holds', 'undecided', 'missed']
     """
+    if not isinstance(ratio, Estimate):
+        return "holds" if ratio <= bar else "missed"
     if ratio.high <= bar:
         return "holds"
     return "missed" if ratio.low > bar else "undecided"

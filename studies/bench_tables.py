@@ -1,4 +1,4 @@
-"""What the tables of benches share: tables of Markdown, ratios with their intervals, and counts in words."""
+"""What the tables of benches share: tables of Markdown, ratios with their intervals, and why cells failed."""
 
 from collections.abc import Iterable, Sequence
 
@@ -35,15 +35,6 @@ def least_to_most(values: Sequence[float], form: str) -> str:
     """
     low, high = f"{min(values):{form}}", f"{max(values):{form}}"
     return low if low == high else f"{low} to {high}"
-
-
-def counted(number: int, of: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "pair"), counted(2, "process")
-    ('1 pair', '2 processes')
-    """
-    return f"{number} {of}{'' if number == 1 else 'es' if of.endswith('s') else 's'}"
 
 
 def failure(cell: PairedCell, memory_limit: int) -> str:

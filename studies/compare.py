@@ -26,8 +26,9 @@ class CompareConfig:
     """Compare two finished audits over the same questions, A before and B after, by sample: B - A, with intervals.
 
     Attention accuracy is compared on the samples that both answer right, and on each run's own right answers; each run
-    keeps its own focus rule. Intervals are a bootstrap over base samples. "Detectable" is the smallest true difference
-    that so many base samples would show at 80 % power (two-sided 5 %, normal approximation: 2.8 standard errors).
+    keeps its own focus rule. Hidden attention is compared too, where both recorded it in layers of the same kind.
+    Intervals are a bootstrap over base samples. "Detectable" is the smallest true difference that so many base samples
+    would show at 80 % power (two-sided 5 %, normal approximation: 2.8 standard errors).
     """
 
     baseline: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]

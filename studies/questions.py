@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from probes.errors import counted
 from probes.inputs import ImageRef, InputError
 from probes.reading.keeping import image_as_json, write_records
 from probes.reading.sources import BadRecord
@@ -61,7 +62,7 @@ class MultiImageQuestion:
         if not count:
             raise InputError("there is no image")
         if marks not in (0, count):
-            raise InputError(f"the question has {marks} {IMAGE_MARK} marks for {count} images")
+            raise InputError(f"the question has {counted(marks, f'{IMAGE_MARK} mark')} for {counted(count, 'image')}")
         if self.target is not None and not 0 <= self.target < count:
             raise InputError(f"the target, counted from 0, is {self.target}, and there are {count} images")
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from probes.errors import counted
 from probes.files import (
     clean_temporaries,
     digest_of_folder,
@@ -188,7 +189,9 @@ class RunFolder:
         self._require_writer()
         missing = self.missing_batches()
         if missing:
-            raise InputError(f"{self.path}: {len(missing)} batches are not written yet, the first is {missing[0]}")
+            raise InputError(
+                f"{self.path}: {counted(len(missing), 'batch')} not written yet, the first is {missing[0]}"
+            )
         self._parts.merge()
 
     def finish(self) -> None:

@@ -14,6 +14,7 @@ import tyro
 from probes.files import write_bytes, write_json
 from probes.inputs import InputError
 from studies.auditing.entries import Entry, find
+from studies.auditing.kinds import label_of, measures_of, named_kind
 from studies.auditing.summary import headline_split, percent
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ METRICS = (
     ("answers right", "answer_accuracy", None),
     *((f"attention accuracy, {rows}", "attention_accuracy", rows) for rows in ROWS),
 )
-"""What is drawn: label, name of the metric, row set."""
+"""What every audit says: label, name of the metric, row set."""
+LABELS = tuple(label for label, _, _ in METRICS)
 
 
 @dataclass(frozen=True)
 class ScalingConfig:
     """Set audits of models of several sizes side by side: does attention accuracy grow with the model?
 
-    Give run folders that `sightcheck audit` wrote over the same questions. Writes scaling.json and scaling.png.
+    Give run folders that `sightcheck audit` wrote over the same questions. Writes scaling.json and scaling.png; and,
+    where all of them recorded hidden attention in layers of the same kind, scaling-kinds.png.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -46,7 +49,8 @@ class Measured:
 
     split: str
     entries: tuple[Entry, ...]
-    """Those of `METRICS` over all tasks and by task, each with its ``label``."""
+    """Those of `METRICS` over all tasks and by task, and attention accuracy by every measure beside attention factors,
+    each with its ``label``."""
     manifest: dict[str, Any]
 
     @property
@@ -58,6 +62,11 @@ class Measured:
     def parameters(self) -> int:
         """How many the model has."""
         return int(self.manifest["config"]["parameters"])
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the entries over all tasks."""
+        return [entry["label"] for entry in self.entries if entry["task"] is None]
 
     def overall(self, label: str) -> Entry:
         """The entry of that label over all tasks."""
@@ -78,7 +87,7 @@ def run(config: ScalingConfig) -> int:
         raise InputError("a scaling study needs two or more audits: sightcheck scaling runs/small runs/large")
     measured = sorted((measure(RunFolder.open(path)) for path in config.runs), key=lambda each: each.parameters)
     check_comparable(measured)
-    figure = png(scaling_figure(measured))
+    figure, kinds = png(scaling_figure(measured)), shared_kinds(measured)
     models = [
         {
             "model": each.model,
@@ -91,13 +100,23 @@ def run(config: ScalingConfig) -> int:
     ]
     write_json(config.out / "scaling.json", {"models": models})
     write_bytes(config.out / "scaling.png", figure)
+    written = [config.out / "scaling.json", config.out / "scaling.png"]
+    if kinds:
+        written.append(config.out / "scaling-kinds.png")
+        write_bytes(written[-1], png(scaling_figure(measured, kinds)))
     for each in measured:
         print(f"{each.parameters:>13,} parameters  {each.model}")
         for entry in each.entries:
             if entry["task"] is None:
                 print(f"  {entry['label']}: {percent(entry)}, n = {entry['estimate']['n']}")
-    print(f"Written: {config.out / 'scaling.json'}, {config.out / 'scaling.png'}")
+    print(f"Written: {', '.join(map(str, written))}")
     return 0
+
+
+def shared_kinds(measured: Sequence[Measured]) -> list[str]:
+    """The labels beside those of `METRICS` that all audits have."""
+    found = [label for label in measured[0].labels if label not in LABELS]
+    return [label for label in found if all(label in each.labels for each in measured)]
 
 
 def measure(folder: "RunFolder") -> Measured:
@@ -122,6 +141,12 @@ def measure(folder: "RunFolder") -> Measured:
             raise InputError(
                 f"{folder.path} has no {label}: a scaling study needs questions that name their target image"
             )
+    entries += [
+        {**entry, "label": f"attention accuracy, {rows}, {label_of(*reading)}"}
+        for reading in measures_of(found)[1:]
+        for rows in ROWS
+        for entry in find(found, "attention_accuracy", task=..., split=split, rows=rows, **named_kind(*reading))
+    ]
     return Measured(split, tuple(entries), folder.manifest.as_json())
 
 
@@ -162,12 +187,17 @@ def has_given_answers(manifest: Mapping[str, Any]) -> bool:
     return manifest["config"].get("answers_digest") is not None
 
 
-def scaling_figure(measured: Sequence[Measured]) -> Any:
-    """Answer accuracy and attention accuracy, with intervals and chance, against the number of parameters."""
+def scaling_figure(measured: Sequence[Measured], labels: Sequence[str] = LABELS) -> Any:
+    """Accuracies, with intervals and chance, against the number of parameters.
+
+    Args:
+        measured: The audits.
+        labels: What is drawn; all audits have it.
+    """
     from studies.auditing.figures import chance_of, numbers_of
     from viz import papers
 
-    found = [[each.overall(label) for each in measured] for label, _, _ in METRICS]
+    found = [[each.overall(label) for each in measured] for label in labels]
     numbers = np.stack([numbers_of(entries) for entries in found])
     chance = [float(np.mean([chance_of(entry) for entry in entries])) for entries in found]
     return papers.scaling(
@@ -176,6 +206,6 @@ def scaling_figure(measured: Sequence[Measured]) -> Any:
         numbers[..., 1],
         numbers[..., 2],
         chance,
-        [label for label, _, _ in METRICS],
+        list(labels),
         quantity="share of test questions",
     )

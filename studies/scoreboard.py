@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from probes.errors import counted
 from probes.inputs import InputError
 from studies.bundled import BUNDLED, data_source, model_source
 from studies.options import ModelOptions, Precision, QuestionOptions, refuse_below, say_interrupted
@@ -121,9 +122,9 @@ def run(config: ScoreboardConfig) -> int:
     print(f"Written: {config.out}")
     if failed:
         first = failed[0]
-        print(f"{len(failed)} samples failed; the first, {first.sample}: {first.error}", file=sys.stderr)
+        print(f"{counted(len(failed), 'sample')} failed; the first, {first.sample}: {first.error}", file=sys.stderr)
     if prepared.unusable:
-        print(f"{prepared.unusable} questions are unusable: none of them could be drawn", file=sys.stderr)
+        print(f"{counted(prepared.unusable, 'question')} unusable, and not among those drawn from", file=sys.stderr)
     return 1 if failed or prepared.unusable else 0
 
 
@@ -156,8 +157,8 @@ def draw_records(config: ScoreboardConfig) -> Drawn:
     read = [each for each in found.records if len(each.images) > 1]
     first = f" (the first, {found.bad[0].id}: {found.bad[0].error})" if found.bad else ""
     print(
-        f"{config.data}: {len(found)} questions, {len(found.bad)} unusable{first}, {len(found.records) - len(read)} "
-        "with one image left out",
+        f"{config.data}: {counted(len(found), 'question')}, {len(found.bad)} unusable{first}, "
+        f"{len(found.records) - len(read)} with one image left out",
         file=sys.stderr,
     )
     chosen: list[MultiImageQuestion] = []

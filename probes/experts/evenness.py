@@ -12,7 +12,7 @@ import numpy.typing as npt
 from probes.clustering import FloatArray, cluster_index, resampled_totals
 from probes.errors import InputError
 from probes.estimates import Estimate
-from probes.experts.load import as_choices, called, largest_over_mean, load_entropy, load_gini
+from probes.experts.load import as_choices, calls_by_sample, largest_over_mean, load_entropy, load_gini
 
 
 class Evenness(NamedTuple):
@@ -55,18 +55,16 @@ def evenness(
     chosen = as_choices(indices, experts)
     if chosen.ndim != 2 or not len(chosen):
         raise InputError(f"evenness is of one layer's tokens, (tokens, k), and the indices are {chosen.shape}")
-    hits = called(chosen, experts).astype(np.float64)
-    index, clusters = cluster_index(samples, len(hits))
-    sums = np.zeros((clusters, experts))
-    np.add.at(sums, index, hits)
+    index, clusters = cluster_index(samples, len(chosen))
+    sums = calls_by_sample(chosen, experts, index, clusters)
     draws = np.concatenate([drawn for drawn, _ in resampled_totals(sums, np.ones_like(sums), resamples, seed)])
     shown = None if samples is None else clusters
 
     def estimate(measure: Callable[[npt.ArrayLike], FloatArray]) -> Estimate:
         value = float(measure(sums.sum(axis=0)))
         if clusters < 2:
-            return Estimate(value, len(hits), -np.inf, np.inf, shown)
+            return Estimate(value, len(chosen), -np.inf, np.inf, shown)
         low, high = np.quantile(measure(draws), [0.025, 0.975])
-        return Estimate(value, len(hits), min(float(low), value), max(float(high), value), shown)
+        return Estimate(value, len(chosen), min(float(low), value), max(float(high), value), shown)
 
     return Evenness(estimate(load_entropy), estimate(load_gini), estimate(largest_over_mean))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from probes.beams import BeamRefusal
 from probes.decoder import decoder_layers, find_decoder
 from probes.experts.layers import ExpertLayer
 from probes.padding import PaddingWatch
@@ -58,6 +59,7 @@ class ExpertHooks:
         on_shared: See `OnShared`; None leaves shared experts without hooks.
 
     Raises:
+        InputError: While the model runs, if beams swap the sequences of the batch.
         UnsupportedRouting: At the call, if it does not go on where the last one ended, goes on from what was not heard,
             or gives something else than it should; on leaving, if a router never ran.
     """
@@ -72,6 +74,7 @@ class ExpertHooks:
         self._layers, self._on_router, self._on_shared = layers, on_router, on_shared
         self._modules = decoder_layers(model)
         self._padding = PaddingWatch(model, find_decoder(model))
+        self._beams = BeamRefusal(model, find_decoder(model))
         self._places: dict[int, Place] = {}
         self._silent = set(layers)
         self._stack, self._thread = ExitStack(), 0
@@ -81,6 +84,8 @@ class ExpertHooks:
         self._places, self._silent = {}, set(self._layers)
         self._padding.start()
         self._stack.callback(self._padding.stop)
+        self._beams.start()
+        self._stack.callback(self._beams.stop)
         for layer, mixture in self._layers.items():
             enter, leave = self._entering(mixture), self._routing(mixture)
             self._add(self._modules[layer].register_forward_pre_hook(enter, with_kwargs=True))

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from probes.clustering import FloatArray
+from probes.clustering import FloatArray, cluster_index
 from probes.errors import InputError
-from probes.estimates import Estimate, proportion
+from probes.estimates import Estimate, proportion, proportions
 from probes.experts.rules import IntArray
 
 
@@ -74,7 +74,10 @@ def load_estimates(indices: npt.ArrayLike, experts: int, samples: npt.ArrayLike 
     chosen = as_choices(indices, experts)
     if chosen.ndim != 2:
         raise InputError(f"loads with intervals are of one layer, (tokens, k), and the indices are {chosen.shape}")
-    return [proportion(column, samples) for column in called(chosen, experts).T]
+    if samples is None:
+        return [proportion(column) for column in called(chosen, experts).T]
+    index, clusters = cluster_index(samples, len(chosen))
+    return proportions(calls_by_sample(chosen, experts, index, clusters), np.bincount(index, minlength=clusters))
 
 
 def load_entropy(load: npt.ArrayLike) -> FloatArray:
@@ -158,6 +161,19 @@ def counts(indices: IntArray, experts: int) -> IntArray:
     first = np.arange(int(np.prod(lead))).reshape(*lead, 1, 1) * experts
     found = np.bincount((indices + first).ravel(), minlength=int(np.prod(lead)) * experts)
     return found.reshape(*lead, experts).astype(np.int64)
+
+
+def calls_by_sample(indices: IntArray, experts: int, index: IntArray, count: int) -> FloatArray:
+    """(samples, experts): how many of each sample's tokens go to each expert, without a table of tokens and experts.
+
+    Args:
+        indices: (tokens, k).
+        experts: Number of experts.
+        index: (tokens,): the sample of each token, from 0.
+        count: Samples.
+    """
+    found = np.bincount((indices + index[:, None] * experts).ravel(), minlength=count * experts)
+    return found.reshape(count, experts).astype(np.float64)
 
 
 def called(indices: IntArray, experts: int) -> npt.NDArray[np.bool_]:

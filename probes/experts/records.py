@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from probes.errors import InputError
+from probes.errors import InputError, counted
 from probes.experts.rules import FloatArray, Grouping, IntArray, selection_scores
 
 TEXT = -1
@@ -41,7 +41,7 @@ class LayerRouting:
 
     def __repr__(self) -> str:
         tokens, k = self.indices.shape
-        return f"LayerRouting({tokens} tokens, {k} of {self.bias.shape[-1]} experts)"
+        return f"LayerRouting({counted(tokens, 'token')}, {k} of {self.bias.shape[-1]} experts)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,8 +79,8 @@ class Routing:
 
     def __repr__(self) -> str:
         return (
-            f"Routing({len(self.layers)} layers, {self.indices.shape[1]} tokens of {len(np.unique(self.samples))} "
-            f"samples, {self.k} of {self.experts} experts)"
+            f"Routing({counted(len(self.layers), 'layer')}, {counted(self.indices.shape[1], 'token')} of "
+            f"{counted(len(np.unique(self.samples)), 'sample')}, {self.k} of {self.experts} experts)"
         )
 
     @property

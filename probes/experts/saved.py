@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from probes.errors import InputError
+from probes.errors import InputError, counted
 from probes.experts.load import as_choices
 from probes.experts.records import TEXT, Routing
 from probes.experts.rules import IntArray
@@ -96,7 +96,8 @@ class SavedRouting:
     def __repr__(self) -> str:
         step = "" if self.step is None else f", step {self.step}"
         return (
-            f"SavedRouting({len(self.layers)} layers, {self.indices.shape[1]} tokens of {len(self.names)} questions, "
+            f"SavedRouting({counted(len(self.layers), 'layer')}, {counted(self.indices.shape[1], 'token')} of "
+            f"{counted(len(self.names), 'question')}, "
             f"{self.k} of {self.experts} experts{step})"
         )
 

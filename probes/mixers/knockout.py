@@ -1,10 +1,11 @@
 """Takes chosen tokens' values out of chosen rows of a layer without softmax, and scores the answer without them.
 
-The twin of `probes.knockout` for hidden attention. Knows rows and columns of tokens; `mixer_knockout_effects` alone
-knows of images and answers.
+The twin of `probes.knockout` for hidden attention. Knows rows and columns of tokens; `mixer_knockout_effects` and
+`joint_knockout_effects` alone know of images and answers.
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from probes.attention_rows import pad_rows
 from probes.backend import AnswerScores
+from probes.changes import Knockout
 from probes.encoding import Answer, Encoded
 from probes.inputs import InputError
 from probes.interventions import FloatArray, cut_effects
@@ -138,5 +140,57 @@ def mixer_knockout_effects(
     ) -> AnswerScores:
         with MixerKnockout(model.model, blinded, hidden, layers):
             return model.score(encoded)
+
+    return cut_effects(model, question, answer, every, windows, rows, batch_size, scored)
+
+
+def joint_knockout_effects(
+    model: HookedModel,
+    question: Question,
+    answer: Answer,
+    windows: Sequence[Collection[int]] | None = None,
+    rows: str | Sequence[str] = "after",
+    batch_size: int = 16,
+) -> FloatArray:
+    """Drop in the answer's log-probability when softmax attention and mixers do without one image at once.
+
+    `probes.interventions.knockout_effects` and `mixer_knockout_effects` in the same forward: in a hybrid, either alone
+    leaves the image the other way. What other tokens have taken from it still reaches the answer; so does what a
+    mixer's convolution carries to the first tokens behind the image, and how much its tokens make a state forget.
+
+    Args:
+        model: The model.
+        question: Images and text.
+        answer: Text, or the token ids of a trace.
+        windows: Sets of true layer indices, one per row of the result; in each of their layers attention is cut,
+            mixers, or both, as the layer has them. None is a single window of all layers with either.
+        rows: Which rows are blinded; see `probes.encoding.row_sets`.
+        batch_size: Most images in one forward pass.
+
+    Returns:
+        (windows, images) nats, positive where the image spoke for the answer; NaN for an image that none of the rows
+        could be blinded to.
+
+    Raises:
+        InputError: As `knockout_effects`; for a window that names a layer with neither attention nor a mixer.
+        UnsupportedAttention: As `MixerKnockout` and `probes.knockout.AttentionKnockout`; for a model without mixers.
+    """
+    mixers = set(mixer_modules(model.model))
+    every = sorted(mixers | set(model.layers))
+    for window in windows or ():
+        odd = sorted(set(window) - set(every))
+        if odd:
+            raise InputError(f"layers {odd} mix no tokens; those with attention or a mixer are {every}")
+
+    def scored(
+        encoded: Encoded, blinded: Tensor, hidden: Sequence[Sequence[Any]], layers: tuple[int, ...]
+    ) -> AnswerScores:
+        mixing = [layer for layer in layers if layer in mixers]
+        seeing = tuple(layer for layer in layers if layer in model.layers)
+        cut: AbstractContextManager[Any] = (
+            MixerKnockout(model.model, blinded, hidden, mixing) if mixing else nullcontext()
+        )
+        with cut:
+            return model.score(encoded, [Knockout(blinded, hidden, seeing)] if seeing else [])
 
     return cut_effects(model, question, answer, every, windows, rows, batch_size, scored)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+from probes.errors import counted
 from probes.inputs import InputError
 from probes.reading.hub import PREFERRED_SPLITS, is_hub_id, read_hub
 from probes.reading.rows import Row
@@ -133,7 +134,7 @@ def in_split(rows: Sequence[RawRow], split: str | None, name: str, what: str) ->
         found = ", ".join(sorted({split_of(row) or "unnamed" for row in rows}))
         raise InputError(f"{name} has no {what} in the split {split!r}; its splits: {found}")
     left = len(rows) - len(kept)
-    return kept, f"; split {split}" + (f", {left} rows of other splits left out" if left else "")
+    return kept, f"; split {split}" + (f", {counted(left, 'row')} of other splits left out" if left else "")
 
 
 def split_of(raw: RawRow) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from probes.errors import InputError
+from probes.errors import InputError, counted
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def kept_count(frames: int, tokens: int, rate: float) -> int:
         raise InputError(f"a frame of {tokens} tokens cannot be pruned: give one token or more")
     if frames < 2:
         raise InputError(
-            f"a video of {frames} frame{'' if frames == 1 else 's'} has no earlier frame to be compared with: ask "
+            f"a video of {counted(frames, 'frame')} has no earlier frame to be compared with: ask "
             "about it as an image, or give two frames or more"
         )
     return max(tokens, int(frames * tokens * (1 - rate)))

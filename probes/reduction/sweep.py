@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.clips import Video
-from probes.errors import InputError
+from probes.errors import InputError, counted
 from probes.estimates import Estimate, proportion
 from probes.families.geometry import Box
 from probes.frame_scores import FrameScores, frame_attention_accuracy
 from probes.model import HookedModel
+from probes.query_rows import ROW_SETS
 from probes.reduction.sampling import check_rate
 from probes.trace import Trace
 
@@ -78,7 +79,7 @@ def pruning_sweep(
         model: One that prunes its videos (`video_pruning_rate`); its own rate is put back.
         samples: Videos with something planted.
         rates: Pruning rates, from 0 to 1.
-        rows: Row set of the maps; see `probes.encoding.row_sets`.
+        rows: Row set of the maps; see `probes.encoding.row_sets`. Not "anchor": there is no image besides the video.
         rule: Focus rule over frames.
         last: How many of the last layers count, for frames and for cells.
         max_new_tokens: Most tokens of an answer.
@@ -90,14 +91,15 @@ def pruning_sweep(
         One point for each rate, in the order given.
 
     Raises:
-        InputError: If the model prunes nothing, there are no samples or rates, a rate is no share, a planted frame was
-            not shown, or a box has no pixel of its frame.
+        InputError: If the model prunes nothing, there are no samples or rates, a rate is no share, rows are unknown or
+            "anchor", a planted frame was not shown, or a box has no pixel of its frame.
 
     Warns:
         OnlyFirstFrameWarning: At each rate at which nothing but a video's first frame is left.
     """
     if len(samples) == 0 or len(rates) == 0:
-        raise InputError(f"{len(samples)} videos at {len(rates)} rates: give one or more of each")
+        raise InputError(f"{counted(len(samples), 'video')} at {counted(len(rates), 'rate')}: give one or more of each")
+    _check_rows(rows)
     for rate in rates:
         check_rate(rate)
     for number, sample in enumerate(samples):
@@ -138,6 +140,15 @@ class _Seen(NamedTuple):
     right: bool
     cell: tuple[float, float] | None
     """Hit of the strongest cell and its chance; None without a box."""
+
+
+def _check_rows(rows: str) -> None:
+    able = [name for name in ROW_SETS if name != "anchor"]
+    if rows not in able:
+        reason = (
+            "compares the last image with others, and each question has one video" if rows == "anchor" else "unknown"
+        )
+        raise InputError(f"rows {rows!r} cannot be swept ({reason}): give one of {', '.join(able)}")
 
 
 def _check_box(number: int, sample: PlantedVideo) -> None:

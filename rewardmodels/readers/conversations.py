@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probes.errors import counted
 from probes.inputs import IMAGE_MARK, ImageRef, InputError, Turn
 from probes.reading.rows import Row, items, shown, text
 from rewardmodels.records import Response
@@ -115,7 +116,7 @@ def turns_by_marks(messages: Sequence[Message], images: Sequence[ImageRef]) -> t
             raise InputError("there are images and no user's turn that they could stand in")
         return tuple(Turn(role, words, tuple(images) if k == first else ()) for k, (role, words) in enumerate(plain))
     if marks != len(images):
-        raise InputError(f"the prompt has {marks} {IMAGE_MARK} marks and {len(images)} images")
+        raise InputError(f"the prompt has {counted(marks, f'{IMAGE_MARK} mark')} for {counted(len(images), 'image')}")
     left = list(images)
     turns = []
     for role, words in plain:

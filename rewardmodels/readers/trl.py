@@ -8,6 +8,7 @@ say where images stand, where there are as many. No torch.
 from collections.abc import Sequence
 from pathlib import Path
 
+from probes.errors import counted
 from probes.inputs import IMAGE_MARK, ImageRef, InputError, Turn
 from probes.reading.rows import Row, items, number, text
 from probes.reading.sources import RawRow
@@ -77,7 +78,7 @@ def _turns(messages: Sequence[Message], images: Sequence[ImageRef], root: Path) 
     holders = sum(_is_holder(block) for found in messages for block in _blocks(found))
     holders += len(images) if first_plain is not None else 0
     if holders != len(images):
-        raise InputError(f"there are {len(images)} images and {holders} placeholders for them")
+        raise InputError(f"the row has {counted(len(images), 'image')} and {counted(holders, 'placeholder')}")
     left = list(images)
     turns = []
     for place, found in enumerate(messages):

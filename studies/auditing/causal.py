@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.inputs import ImageRef, InputError, same_picture
+from studies.auditing.causal_metrics import KNOCKOUT, MIXERS_TOO
+from studies.auditing.mixers import Mixers
 from studies.auditing.plan import draw, rank
 from studies.multi_image import MultiImageQuestion
 from studies.position import is_anchored
@@ -37,6 +39,8 @@ class Pairing(NamedTuple):
 
 NOTHING = Pairing({}, {})
 """No sample is checked."""
+
+NO_MIXERS = Mixers()
 
 
 def pair_up(records: Sequence[MultiImageQuestion], count: int, seed: int) -> Pairing:
@@ -82,17 +86,23 @@ def windows(layers: Sequence[int]) -> dict[str, list[int]]:
 
 
 def measure_effects(
-    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", lent: Sequence[ImageRef]
+    model: "HookedModel",
+    record: MultiImageQuestion,
+    trace: "Trace",
+    lent: Sequence[ImageRef],
+    mixers: Mixers = NO_MIXERS,
 ) -> Effects:
     """Blank, swap and knock out each image in turn, and re-score the answer that the model gave.
 
-    The knock-out cuts softmax attention alone: layers of another kind go on carrying the image.
+    "knockout" cuts softmax attention alone: layers of another kind go on carrying the image. Where all of these can be
+    cut, "knockout, mixers too" cuts both, in windows of the layers of either kind.
 
     Args:
         model: The model under audit.
         record: The question.
         trace: Its trace, whose answer is scored again.
         lent: Per image the one that replaces it under "swap" (see `pair_up`).
+        mixers: The layers without softmax that the audit reads.
 
     Returns:
         Per (intervention, window) one drop in log-probability per image; large means the answer needed that image.
@@ -113,7 +123,13 @@ def measure_effects(
     # What an image-to-image answer takes from an image may come by way of the anchor's own rows.
     rows = ("after", "anchor") if is_anchored(record) else ("after",)
     knocked = np.asarray(knockout_effects(model, question, answer, list(named.values()), rows), dtype=np.float64)
-    effects |= {("knockout", name): values for name, values in zip(named, knocked, strict=True)}
+    effects |= {(KNOCKOUT, name): values for name, values in zip(named, knocked, strict=True)}
+    if mixers.cuttable:
+        from probes.mixers.knockout import joint_knockout_effects
+
+        named = windows(sorted({*trace.layers, *mixers.read}))
+        joint = joint_knockout_effects(model, question, answer, list(named.values()), rows)
+        effects |= {(MIXERS_TOO, name): values for name, values in zip(named, joint, strict=True)}
     return effects
 
 

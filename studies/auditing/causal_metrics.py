@@ -19,6 +19,9 @@ MIN_EFFECT = 0.01
 """Nats: an image whose loss changes the answer's log-probability by no more does not matter; such an effect is rounding
 noise."""
 
+KNOCKOUT, MIXERS_TOO = "knockout", "knockout, mixers too"
+"""Interventions that hide an image: from softmax attention alone, and from layers without it as well."""
+
 RIGHT = "right"
 RIGHT_ON_TARGET = "right, focus on target"
 """Values of `subset`: right answers, and those of them whose focus is the target."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from probes.errors import counted
 from studies.auditing.finalise import POSITION_FOLDER
 from studies.auditing.mixers import MEASURES
 from studies.auditing.opening import done_batches
@@ -12,6 +13,7 @@ from studies.doctor.layers import describe_layers, layer_paths
 
 if TYPE_CHECKING:
     from studies.audit import Prepared
+    from studies.auditing.mixers import Mixers
     from studies.auditing.run import Work
 
 
@@ -34,17 +36,17 @@ def dry_run(prepared: "Prepared", moved: "Prepared | None") -> int:
         findings.add(f"it would go on: {len(done)} of {len(work.plan)} batches are there, the rest is told here")
     if work.refused:
         name, refusal = next(iter(work.refused.items()))
-        findings.problem(f"{len(work.refused)} samples would have no trace; {name!r}: {refusal.error}")
+        findings.problem(f"{counted(len(work.refused), 'sample')} would have no trace; {name!r}: {refusal.error}")
     if moved is not None:
         moved_done = done_batches(moved, config.out / POSITION_FOLDER) if config.resume else frozenset()
         more = _left(moved.work, moved_done)
         there = f"; {len(moved_done)} of {len(moved.work.plan)} are there" if config.resume else ""
-        findings.add(f"position study: {sum(more)} more samples, {len(more)} more batches{there}")
+        findings.add(f"position study: {counted(sum(more), 'more sample')}, {counted(len(more), 'more batch')}{there}")
         sizes += more
     if config.causal:
         findings.add(
-            f"causal check: {len(work.settings.pairing.lent)} samples with an answer again for each image blanked, "
-            "swapped and knocked out; their time is not in the sum below"
+            f"causal check: {counted(len(work.settings.pairing.lent), 'sample')} with an answer again for each image "
+            f"blanked, swapped and knocked out{_mixers_too(work.settings.mixers)}; their time is not in the sum below"
         )
     paths = layer_paths(prepared.model.model, work.settings.mixers)
     findings.section("what would be recorded", [*_recorded(prepared), *describe_layers(paths)])
@@ -54,6 +56,10 @@ def dry_run(prepared: "Prepared", moved: "Prepared | None") -> int:
         examine(prepared.model, paths, records, work.settings, findings, asked, config.seed)
     print(findings.text())
     return 1 if findings.problems else 0
+
+
+def _mixers_too(mixers: "Mixers") -> str:
+    return ", and knocked out of attention and mixers at once" if mixers.cuttable else ""
 
 
 def _left(work: "Work", done: frozenset[int]) -> list[int]:
@@ -67,8 +73,8 @@ def _plan(prepared: "Prepared", sizes: list[int]) -> list[str]:
     more = "" if len(counts) <= 4 else f", {sum(dict(sorted(counts.items())[:-4]).values())} smaller"
     return [
         f"it would go to {prepared.config.out}",
-        f"{sum(sizes)} samples in {len(sizes)} batches of at most {prepared.config.batch_size}, prompts of equal "
-        f"length: {shown or 'none'}{more}",
+        f"{counted(sum(sizes), 'sample')} in {counted(len(sizes), 'batch')} of at most {prepared.config.batch_size}, "
+        f"prompts of equal length: {shown or 'none'}{more}",
     ]
 
 

@@ -16,7 +16,7 @@ from probes.scores import (
     oracle_maximum,
     scoreboard,
 )
-from studies.auditing.causal_metrics import causal_metrics
+from studies.auditing.causal_metrics import KNOCKOUT, causal_metrics
 from studies.auditing.choices import DEV, Choice, focus_of
 from studies.auditing.entries import Entry, entry_of
 from studies.auditing.evidence import BoolArray, Evidence
@@ -46,8 +46,9 @@ def audit_metrics(evidence: Evidence, choices: dict[str, Choice]) -> list[Entry]
 def of_reading(entries: Iterable[Entry], measure: str, layer_kind: str) -> list[Entry]:
     """Entries that were made of a reading's evidence, named after it.
 
-    Those that hang on no focus stand once already. So do those of a knock-out, which cuts softmax attention alone: what
-    another kind of layer carries is untouched, so that its focus has nothing to agree with.
+    Those that hang on no focus stand once already. So do those of a knock-out that cuts softmax attention alone: what
+    another kind of layer carries is untouched, so that its focus has nothing to agree with. One that cuts mixers too
+    has.
 
     Args:
         entries: What `audit_metrics` or `position_metrics` made of it.
@@ -60,7 +61,7 @@ def of_reading(entries: Iterable[Entry], measure: str, layer_kind: str) -> list[
         for entry in entries
         if entry["rows"] is not None
         and not entry["name"].startswith("answer_")
-        and entry.get("intervention") != "knockout"
+        and entry.get("intervention") != KNOCKOUT
     ]
 
 

@@ -34,6 +34,11 @@ class Mixers:
     def __bool__(self) -> bool:
         return bool(self.read or self.refused)
 
+    @property
+    def cuttable(self) -> bool:
+        """Whether an image can be hidden from all of them, as it can from softmax attention."""
+        return bool(self.read) and not self.refused
+
     def as_json(self) -> dict[str, Any]:
         """What a manifest says of them."""
         named = {str(layer): kind for layer, kind in self.read.items()}

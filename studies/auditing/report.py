@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from studies.auditing.causal_metrics import MIN_EFFECT, RIGHT_ON_TARGET, right_without_image
+from probes.errors import counted
+from studies.auditing.causal_metrics import MIN_EFFECT, MIXERS_TOO, RIGHT_ON_TARGET, right_without_image
 from studies.auditing.entries import Entry, find
 from studies.auditing.figures import Figure
 from studies.auditing.finalise import POSITION_FOLDER, Final
-from studies.auditing.kinds import KIND_COLUMNS, kind_rows
+from studies.auditing.kinds import KIND_COLUMNS, MEASURE_NAMES, kind_rows, measures_of, named_kind
 from studies.auditing.mixers import PART, Mixers, lines_of
 from studies.auditing.summary import COLUMNS, Failure, failures, headline_split, percent, rule_lines, table_rows
 
@@ -37,6 +38,7 @@ def render(folder: "RunFolder", final: Final, figures: Sequence[Figure]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.globals["counted"] = counted
     entries = final.entries
     split = headline_split(entries)
     manifest = folder.manifest.as_json()
@@ -271,11 +273,36 @@ def _trust(entries: Sequence[Entry], split: str | None) -> dict[str, Any] | None
     return {
         "rows": rows,
         "sentence": verdict,
+        "by_kind": _trust_by_kind(entries, split),
         "without_image": _without_image_by_task(entries, split),
         "on_target": _without_image_on_target(entries, split),
         "elsewhere": _elsewhere(entries, split),
         "least": MIN_EFFECT,
     }
+
+
+def _trust_by_kind(entries: Sequence[Entry], split: str | None) -> list[dict[str, Any]]:
+    """How often each kind's focus has the largest effect where attention and mixers are cut at once."""
+    return [
+        {
+            "layer_kind": layer_kind,
+            "measure": MEASURE_NAMES.get(measure, measure),
+            "rows": entry["rows"],
+            "n": entry["estimate"]["n"],
+            "agreement": percent(entry),
+            "chance": _share(entry["chance"]),
+        }
+        for measure, layer_kind in measures_of(entries)
+        for entry in find(
+            entries,
+            "causal_agreement",
+            split=split,
+            intervention=MIXERS_TOO,
+            window="all",
+            **named_kind(measure, layer_kind),
+        )
+        if entry["rows"] in ("paper", "predicting")
+    ]
 
 
 def _without_image_by_task(entries: Sequence[Entry], split: str | None) -> dict[str, Any]:

@@ -250,14 +250,14 @@ def _trace_batch(
         if record.id in settings.pairing.unpaired:
             tables.note_effects_error(settings.pairing.unpaired[record.id])
         elif record.id in settings.pairing.lent and trace.answer_tokens:
-            _add_effects(model, record, trace, settings.pairing.lent[record.id], tables)
+            _add_effects(model, record, trace, settings, tables)
 
 
 def _add_effects(
-    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", lent: Sequence[ImageRef], tables: Tables
+    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", settings: Settings, tables: Tables
 ) -> None:
     try:
-        effects = causal.measure_effects(model, record, trace, lent)
+        effects = causal.measure_effects(model, record, trace, settings.pairing.lent[record.id], settings.mixers)
     except InputError as error:
         tables.note_effects_error(str(error))
     except (RuntimeError, MemoryError) as error:

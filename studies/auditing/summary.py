@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from probes.errors import counted
 from probes.scores import Rule
-from studies.auditing.causal_metrics import MIN_EFFECT, right_without_image
+from studies.auditing.causal_metrics import KNOCKOUT, MIN_EFFECT, MIXERS_TOO, right_without_image
 from studies.auditing.choices import DEV
 from studies.auditing.entries import Entry, find
 from studies.auditing.kinds import KIND_COLUMNS, kind_rows, measures_of
@@ -121,7 +122,10 @@ def print_summary(path: Path, entries: Sequence[Entry], failed: Sequence[Failure
     for line in [*rule_lines(entries, split), *without_image_lines(entries, split)]:
         console.print(line, highlight=False)
     if failed:
-        print(f"{len(failed)} samples failed; the first: {failed[0].sample}: {failed[0].error}", file=sys.stderr)
+        print(
+            f"{counted(len(failed), 'sample')} failed; the first: {failed[0].sample}: {failed[0].error}",
+            file=sys.stderr,
+        )
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
 
 
@@ -144,16 +148,22 @@ def _print_kinds(console: "Console", entries: Sequence[Entry], split: str | None
 
 def without_image_lines(entries: Sequence[Entry], split: str | None) -> list[str]:
     """Where images were knocked out: how many right answers no single image mattered to, and in which tasks."""
-    found = right_without_image(entries, split, intervention="knockout")
+    alone = _without_image(entries, split, KNOCKOUT, "knock-out")
+    both = _without_image(entries, split, MIXERS_TOO, "knock-out of attention and mixers at once")
+    if not alone or len(measures_of(entries)) == 1:
+        return alone
+    said = "that knock-out cuts softmax attention alone: layers without it still carried every image"
+    return [*alone, said, *both]
+
+
+def _without_image(entries: Sequence[Entry], split: str | None, intervention: str, words: str) -> list[str]:
+    found = right_without_image(entries, split, intervention=intervention)
     whole = next((entry for entry in found if entry["task"] is None), None)
     if whole is None:
         return []
     tasks = [f"{entry['task']} {percent(entry, interval=False)}" for entry in found if entry["task"] is not None]
-    checked = f"no single image mattered (knock-out, {MIN_EFFECT} nat) to {percent(whole)} of "
-    lines = [f"{checked}{whole['estimate']['n']} right answers checked{': ' if tasks else ''}{', '.join(tasks)}"]
-    if len(measures_of(entries)) > 1:
-        lines.append("that knock-out cuts softmax attention alone: layers without it still carried every image")
-    return lines
+    checked = f"no single image mattered ({words}, {MIN_EFFECT} nat) to {percent(whole)} of "
+    return [f"{checked}{whole['estimate']['n']} right answers checked{': ' if tasks else ''}{', '.join(tasks)}"]
 
 
 def rule_lines(entries: Sequence[Entry], split: str | None) -> list[str]:

@@ -57,6 +57,9 @@ KINDS = {
 class CaptureBench:
     """What is measured.
 
+    A bar is missed where the median of its ratio is beyond it, and exit status 1 says that one was: a cell's few pairs
+    have no interval that could leave it undecided.
+
     Args:
         lengths: Prompt lengths in tokens.
         rows: Numbers of query rows that are recorded; kinds that take one number take the first.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.files import write_bytes
-from studies.bench_cells import all_hold, first_error, paired_numbers, within
+from studies.bench_cells import all_pass, first_error, paired_numbers, within
 from studies.bench_child import config_from
 from studies.bench_process import OUT_OF_MEMORY, Run
 from studies.bench_results import (
@@ -90,7 +90,7 @@ class CaptureResults:
     @property
     def passes(self) -> bool:
         """Whether every cell that has a bar holds it, and none failed but by memory."""
-        return all_hold(self.cells)
+        return all_pass(self.cells)
 
 
 def make_cell(config: CaptureBench, key: CellKey, plain: Sequence[Run], ours: Sequence[Run]) -> CaptureCell:

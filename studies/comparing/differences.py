@@ -11,7 +11,7 @@ from typing import NamedTuple
 from probes.inputs import InputError
 from probes.paired import ShareDifference, share_difference
 from studies.auditing.entries import Entry
-from studies.comparing.audits import Pair
+from studies.comparing.audits import ByKind, Pair, Where
 from studies.scaling import ROWS
 
 BOTH, OWN, ALL = "right in both", "right in each", "all"
@@ -31,6 +31,8 @@ class Compared:
     subset: str
     """One of `BOTH`, `OWN` and `ALL`."""
     found: ShareDifference
+    by_kind: ByKind | None = None
+    """The measure and the kind of layers whose focus it is; None for attention factors."""
 
     @property
     def label(self) -> str:
@@ -38,7 +40,7 @@ class Compared:
         if self.rows is None:
             return "answers right"
         quantity = "P(focus = target)" if self.name == "attention_overall" else f"attention accuracy, {self.subset}"
-        return f"{quantity}, {self.rows}"
+        return f"{quantity}, {self.rows if self.by_kind is None else self.by_kind.label}"
 
     def as_json(self) -> Entry:
         """Shares, difference with interval, and what could have been detected; NaN becomes null."""
@@ -50,6 +52,7 @@ class Compared:
         }
         return {
             "name": self.name,
+            **({} if self.by_kind is None else self.by_kind._asdict()),
             "rows": self.rows,
             "subset": self.subset,
             "label": self.label,
@@ -74,16 +77,23 @@ def compare(pair: Pair, seed: int = 0) -> Iterator[Compared]:
     kept = sides[0].scored & sides[1].scored
     answers = share_difference(sides[0].right[kept], sides[1].right[kept], cluster[kept], seed=seed)
     yield Compared("answer_accuracy", None, ALL, answers)
-    for rows in ROWS:
-        kept = sides[0].scorable(rows) & sides[1].scorable(rows)
-        hits = [side.hits(rows)[kept] for side in sides]
-        right = [side.right[kept] for side in sides]
-        both, groups = right[0] & right[1], cluster[kept]
-        common = share_difference(hits[0][both], hits[1][both], groups[both], seed=seed)
-        yield Compared("attention_accuracy", rows, BOTH, common)
-        own = share_difference(hits[0], hits[1], groups, first_counted=right[0], second_counted=right[1], seed=seed)
-        yield Compared("attention_accuracy", rows, OWN, own)
-        yield Compared("attention_overall", rows, ALL, share_difference(hits[0], hits[1], groups, seed=seed))
+    for where in (*ROWS, *pair.by_kind):
+        yield from _of_focus(pair, where, seed)
+
+
+def _of_focus(pair: Pair, where: Where, seed: int) -> Iterator[Compared]:
+    """The differences of what one focus hits."""
+    sides = (pair.candidate, pair.baseline)
+    rows, by_kind = (where.rows, where) if isinstance(where, ByKind) else (where, None)
+    kept = sides[0].scorable(where) & sides[1].scorable(where)
+    hits = [side.hits(where)[kept] for side in sides]
+    right = [side.right[kept] for side in sides]
+    both, groups = right[0] & right[1], pair.baseline.cluster[kept]
+    common = share_difference(hits[0][both], hits[1][both], groups[both], seed=seed)
+    yield Compared("attention_accuracy", rows, BOTH, common, by_kind)
+    own = share_difference(hits[0], hits[1], groups, first_counted=right[0], second_counted=right[1], seed=seed)
+    yield Compared("attention_accuracy", rows, OWN, own, by_kind)
+    yield Compared("attention_overall", rows, ALL, share_difference(hits[0], hits[1], groups, seed=seed), by_kind)
 
 
 def judge(compared: Sequence[Compared], rows: str, points: float, lost: int = 0) -> Verdict:
@@ -101,7 +111,8 @@ def judge(compared: Sequence[Compared], rows: str, points: float, lost: int = 0)
     Raises:
         InputError: If no sample was answered right by both.
     """
-    entry = next(each for each in compared if each.name == "attention_accuracy" and each.rows == rows)
+    softmax = [each for each in compared if each.by_kind is None]
+    entry = next(each for each in softmax if each.name == "attention_accuracy" and each.rows == rows)
     estimate = entry.found.estimate
     if math.isnan(estimate.value):
         raise InputError(

@@ -77,7 +77,8 @@ def table_rows(compared: Sequence[Compared]) -> Iterator[tuple[str, ...]]:
 def sides(pair: Pair) -> Iterator[Who]:
     """Who A and B are, and by which rules they were read."""
     for letter, each in (("A", pair.baseline), ("B", pair.candidate)):
-        rules = "; ".join(f"{rows}: {found.rule} ({found.source})" for rows, found in each.focused.items())
+        named = [*each.focused.items(), *((where.label, each.by_kind[where]) for where in pair.by_kind)]
+        rules = "; ".join(f"{name}: {found.rule} ({found.source})" for name, found in named)
         yield Who(letter, str(each.path), str(each.manifest["config"]["model"]), rules)
 
 
@@ -90,6 +91,10 @@ def notes(pair: Pair) -> Iterator[str]:
             "answers: given, A's and B's from different files; a difference in how they were made (prompt, sampling, "
             "length) counts as one between A and B"
         )
+    for letter, each in (("A", pair.baseline), ("B", pair.candidate)):
+        alone = [where.label for where in each.by_kind if where not in pair.by_kind]
+        if alone:
+            yield f"not compared, as only {letter} has it: {'; '.join(alone)}"
     if pair.only_baseline or pair.only_candidate:
         yield (
             f"left out: {pair.only_baseline} samples that went well in A alone, {pair.only_candidate} in B alone; "

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from probes.errors import counted
 from studies.bundled import data_source, model_source
 from studies.doctor.findings import Findings
 from studies.options import ModelOptions, Precision, QuestionOptions, refuse_below
@@ -85,7 +86,7 @@ def _check_data(config: DoctorConfig, findings: Findings) -> "list[MultiImageQue
     findings.section(f"data {config.data}", [f"{len(records)} questions; {questions.why}"])
     if refused:
         name, refusal = next(iter(refused.items()))
-        findings.problem(f"{len(refused)} samples cannot be read; {name!r}: {refusal.error}")
+        findings.problem(f"{counted(len(refused), 'sample')} cannot be read; {name!r}: {refusal.error}")
     return records
 
 

@@ -14,7 +14,7 @@ from probes.inputs import InputError
 from studies.explorer.examples import Example, example_card
 from studies.explorer.gallery import make_examples, make_gallery, opened, plot_update
 from studies.explorer.inside_pages import experts_figure, factors_figure, insight_card, row_choices, run_card, strip
-from studies.explorer.insight import FORMS, Insight, kinds_of, look_inside
+from studies.explorer.insight import FORMS, MIXER_NAMES, Insight, kinds_of, look_inside
 from studies.explorer.looking import open_images, prompt_of
 from studies.explorer.routing_runs import read_routing_run, routing_run_names
 from studies.explorer.style import notice
@@ -22,8 +22,8 @@ from studies.explorer.style import notice
 if TYPE_CHECKING:
     from probes.model import HookedModel
 
-HIDDEN_KINDS = 2
-"""Kinds of mixers that are drawn; no family of transformers mixes more in one decoder."""
+HIDDEN_KINDS = len(MIXER_NAMES)
+"""Kinds of mixers that there is a plot for: every kind that is read, so that none of a decoder's is left out."""
 RUN_FIGURES = 5
 """Most figures of a routing run."""
 _REST = 60.0 * 60.0
@@ -159,7 +159,7 @@ def _factors(found: Insight | None, row_set: str, form: str) -> list[Any]:
     """Updates of the plots of softmax and of each kind of mixer."""
     if found is None:
         return [plot_update(None)] * (1 + HIDDEN_KINDS)
-    hidden = [factors_figure(each, row_set, form) for each in found.hidden[:HIDDEN_KINDS]]
+    hidden = [factors_figure(each, row_set, form) for each in found.hidden]
     drawn = [factors_figure(found.softmax, row_set), *hidden]
     return [plot_update(figure) for figure in [*drawn, *[None] * (1 + HIDDEN_KINDS - len(drawn))]]
 

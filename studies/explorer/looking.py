@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probes.errors import counted
 from probes.inputs import IMAGE_MARK, ImageRef, InputError
 from probes.scores import focus
 from studies.explorer.shown import Picture, Shown, painting_order, picture
@@ -91,7 +92,8 @@ def prompt_of(question: str, images: int, numbered: bool = True) -> str:
         return f"{image_list(images)} {text}" if numbered else text
     if marks != images:
         raise InputError(
-            f"The question has {marks} {IMAGE_MARK} marks for {images} images: make them match, or leave all marks out."
+            f"The question has {counted(marks, f'{IMAGE_MARK} mark')} for {counted(images, 'image')}: make them match, "
+            "or leave all marks out."
         )
     return text
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probes.inputs import ImageRef, InputError
-from studies.auditing.causal_metrics import MIN_EFFECT
+from studies.auditing.causal_metrics import KNOCKOUT, MIN_EFFECT, MIXERS_TOO
 from studies.explorer.shown import ROW_NAMES, Edges, Picture, Shown, painting_order, picture
 from studies.runs import RunFolder
 
@@ -33,7 +33,7 @@ _CONDITIONS = {
     "lucky": "correct AND target IS NOT NULL AND focus IS NOT NULL AND focus <> target",
     "without_image": f"""correct AND sample_id IN (
         SELECT sample_id FROM effects
-        WHERE intervention = 'knockout' AND "window" = 'all'
+        WHERE intervention IN ('{KNOCKOUT}', '{MIXERS_TOO}') AND "window" = 'all'
         GROUP BY sample_id HAVING max(abs(effect)) FILTER (isfinite(effect)) <= {MIN_EFFECT})""",
     "right": "correct",
     "wrong": "correct = false",

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probes.errors import counted
+
 ROW_NAMES = {
     "paper": "Paper's rows",
     "predicting": "Predicting rows",
@@ -162,4 +164,4 @@ def in_nats(log_probability: float, tokens: int) -> str:
     >>> in_nats(-0.0004, 1)
     '0.000 over 1 token'
     """
-    return f"{log_probability:z.3f} over {tokens} token{'s' * (tokens != 1)}"
+    return f"{log_probability:z.3f} over {counted(tokens, 'token')}"

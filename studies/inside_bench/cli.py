@@ -6,7 +6,9 @@ __all__ = ["InsideBench", "run"]
 
 
 def run(config: InsideBench) -> int:
-    """Measure and print; returns 0 if all is equal and every bar holds by the medians, 1 if not or a cell failed.
+    """Measure and print; returns 0 if all is equal and no bar is missed, 1 if not or a cell failed.
+
+    A bar that is undecided is not missed.
 
     Raises:
         InputError: As `run_inside`.

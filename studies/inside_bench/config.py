@@ -59,6 +59,10 @@ class InsideBench:
 
     Random Nemotron-H and dots.llm1 decoders, made here, on CPU. What is recorded is first held against the full
     computation. Each cell then runs in processes of its own; results are written as JSON, cell by cell.
+
+    A bar holds where the whole interval of a ratio is within it, is missed where all of it is beyond, and is undecided
+    otherwise: then more pairs, or a quieter machine, would tell. Exit status 1 is for a missed bar, and for what is not
+    equal, and not for an undecided one.
     """
 
     kinds: tuple[KindName, ...] = get_args(KindName)

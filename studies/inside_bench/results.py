@@ -11,7 +11,7 @@ from typing import Any
 from probes.estimates import Estimate
 from probes.estimates import median as median_with_interval
 from probes.files import read_json, without_nan, write_json
-from studies.bench_cells import PairedCell, all_hold, first_error, paired_numbers, within
+from studies.bench_cells import PairedCell, all_pass, first_error, none_missed, paired_numbers
 from studies.bench_child import config_from
 from studies.bench_process import Run
 from studies.bench_results import (
@@ -120,8 +120,8 @@ class InsideResults:
 
     @property
     def passes(self) -> bool:
-        """Whether all is equal, every cell is within its bars by the medians, and none failed but by memory."""
-        return all_hold(self.cells) and all(check.passes for check in self.equality)
+        """Whether all is equal, no cell misses a bar, and none failed but by memory."""
+        return all_pass(self.cells) and all(check.passes for check in self.equality)
 
 
 def make_cell(key: CellKey, ours: Sequence[Run], plain: Sequence[Run]) -> InsideCell:
@@ -137,7 +137,7 @@ def make_cell(key: CellKey, ours: Sequence[Run], plain: Sequence[Run]) -> Inside
         length=key.length,
         memory=memory,
         error=error,
-        passes=within([(numbers["time"].value, bar.time), (memory.value, bar.memory)], error),
+        passes=none_missed([(numbers["time"], bar.time), (memory, bar.memory)], error),
     )
 
 

@@ -5,9 +5,10 @@ Numbers in, text out: measures nothing. No torch.
 
 from collections.abc import Collection
 
+from probes.errors import counted
 from probes.estimates import Estimate
 from studies.bench_cells import verdict
-from studies.bench_tables import GIGABYTE, MEGABYTE, counted, failure, least_to_most, markdown_table, with_interval
+from studies.bench_tables import GIGABYTE, MEGABYTE, failure, least_to_most, markdown_table, with_interval
 from studies.inside_bench.config import DIFFERENCE_BAR, KINDS, InsideBench, bars, label
 from studies.inside_bench.results import Equality, InsideCell, InsideResults
 

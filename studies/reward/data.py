@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from probes.errors import counted
 from probes.inputs import ImageRef, InputError
 from rewardmodels.preferences import Preferences, read_preferences
 from rewardmodels.records import Preference, PreferencePair
@@ -85,7 +86,11 @@ def read_given(
     pairs = kept.pairs()
     if not pairs:
         first = next(iter(kept.bad), None)
-        bad = f"; {len(kept.bad):,} rows cannot be read, the first is {first.id}: {first.error}" if first else ""
+        bad = (
+            f"; {counted(len(kept.bad), 'row', ',')} cannot be read, the first is {first.id}: {first.error}"
+            if first
+            else ""
+        )
         raise InputError(f"{name} holds no pair of a better and a worse response ({kept.why}){bad}")
     return Given(
         name=name,

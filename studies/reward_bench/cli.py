@@ -6,7 +6,7 @@ __all__ = ["RewardBench", "run"]
 
 
 def run(config: RewardBench) -> int:
-    """Measure and print; returns 0 if every bar holds by the medians, 1 if one is missed or a cell failed.
+    """Measure and print; returns 0 if no bar is missed, 1 if one is or a cell failed; an undecided one is not missed.
 
     Raises:
         InputError: As `run_reward`.

@@ -79,6 +79,10 @@ class RewardBench:
 
     Tiny random models, made here, on CPU or GPU. Each comparison takes its steps in turn in a process of its own;
     peak memory is compared between processes that trained one way each. Results are written as JSON, cell by cell.
+
+    A bar holds where the whole interval of a ratio is within it, is missed where all of it is beyond, and is undecided
+    otherwise: then more pairs, or a quieter machine, would tell. Memory has no interval, and decides by its ratio. Exit
+    status 1 is for a missed bar, and not for an undecided one.
     """
 
     kinds: tuple[KindName, ...] = get_args(KindName)

@@ -3,8 +3,9 @@
 Numbers in, text out: measures nothing. No torch.
 """
 
+from probes.errors import counted
 from studies.bench_cells import verdict
-from studies.bench_tables import MEGABYTE, counted, failure, least_to_most, markdown_table, with_interval
+from studies.bench_tables import MEGABYTE, failure, least_to_most, markdown_table, with_interval
 from studies.reward_bench.config import ARMS, KINDS, THROUGHPUT_BAR, RewardBench
 from studies.reward_bench.results import RewardCell, RewardResults
 
@@ -83,7 +84,7 @@ def _verdicts(cell: RewardCell) -> dict[str, str]:
     if kind.time_bar is not None:
         found["time"] = verdict(cell.time, kind.time_bar)
     if kind.memory_bar is not None:
-        found["memory"] = "holds" if cell.peak_ratio <= kind.memory_bar else "missed"
+        found["memory"] = verdict(cell.peak_ratio, kind.memory_bar)
     return dict.fromkeys(found, "not measured") if cell.error else found
 
 

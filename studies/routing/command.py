@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from probes.errors import counted
 from probes.inputs import InputError
 from studies.bundled import BUNDLED
 from studies.options import ModelOptions, Precision, QuestionOptions, refuse_below, say_interrupted
@@ -88,9 +89,9 @@ def run(config: RoutingConfig) -> int:
     print(f"Report: {config.out / 'report.html'}")
     if failed:
         first, reason = next(iter(failed.items()))
-        print(f"{len(failed)} questions failed; the first, {first}: {reason}", file=sys.stderr)
+        print(f"{counted(len(failed), 'question')} failed; the first, {first}: {reason}", file=sys.stderr)
     if prepared.unusable:
-        print(f"{prepared.unusable} questions are unusable: none of them could be drawn", file=sys.stderr)
+        print(f"{counted(prepared.unusable, 'question')} unusable, and not among those drawn from", file=sys.stderr)
     return 1 if failed or prepared.unusable else 0
 
 

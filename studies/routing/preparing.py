@@ -69,8 +69,8 @@ def prepare(config: RoutingConfig) -> Prepared:
     Models among the checkpoints are loaded here once, to see that they fit, and again when their turn comes.
 
     Raises:
-        InputError: If the model has no experts or cannot be used, data hold no question, or checkpoints differ in their
-            routers or their tokens.
+        InputError: If the model has no experts, sends every token to all of them or cannot be used, data hold no
+            question, or checkpoints differ in their routers or their tokens.
     """
     from transformers.utils.logging import disable_progress_bar
 
@@ -88,6 +88,7 @@ def prepare(config: RoutingConfig) -> Prepared:
     disable_progress_bar()
     model = load(config.model, config)
     first = preflight(model, list(records.values()))
+    _need_a_choice(config.model, first)
     checkpoints = tuple(_checked(name, config, first, records) for name in config.checkpoints)
     facts = ImageFacts()
     batches = [batch.ids for batch in plan_batches(items(model, list(records.values()), facts), config.batch_size)]
@@ -138,6 +139,14 @@ def preflight(model: "HookedModel", records: Sequence[MultiImageQuestion]) -> Sa
         except InputError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _need_a_choice(name: str, routing: SavedRouting) -> None:
+    if routing.k == routing.experts:
+        raise InputError(
+            f"{name} sends every token to all {routing.experts} experts, so there is no choice to measure: give a "
+            "model that chooses some of them, or ask what each adds by probes.experts.effects"
+        )
 
 
 def open_folder(prepared: Prepared) -> "RunFolder":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probes.errors import counted
 from probes.files import digest_of_file
 from studies.run_folder.parts import Parts
 
@@ -33,8 +34,9 @@ class Verification:
 
     def __str__(self) -> str:
         if self.ok:
-            return f"{self.samples} samples, nothing wrong"
-        return f"{self.samples} samples, {len(self.problems)} problems:\n" + "\n".join(f"- {p}" for p in self.problems)
+            return f"{counted(self.samples, 'sample')}, nothing wrong"
+        counts = f"{counted(self.samples, 'sample')}, {counted(len(self.problems), 'problem')}"
+        return f"{counts}:\n" + "\n".join(f"- {p}" for p in self.problems)
 
 
 def verify(run: "RunFolder") -> Verification:
@@ -43,7 +45,7 @@ def verify(run: "RunFolder") -> Verification:
     problems = [problem for path, note in parts.noted() if (problem := _check(path, note["sha256"], run.path))]
     missing = run.missing_batches()
     if run.manifest.finished and missing:
-        problems.append(f"the run is marked as finished, but {len(missing)} batches are missing")
+        problems.append(f"the run is marked as finished, but {counted(len(missing), 'batch')} missing")
     samples = images = 0
     if not problems:
         samples = run.count("samples")

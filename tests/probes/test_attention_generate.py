@@ -158,6 +158,9 @@ def test_what_cannot_be_followed_is_refused() -> None:
 
     with pytest.raises(InputError, match="without beams"):
         generate(tiny, recorder(), num_beams=2)
+    beams = AttentionRecorder(tiny.model, tiny.spans * 2, {"rows": rows.repeat(2, 1)}, ("rows",))
+    with pytest.raises(InputError, match=r"change places in the cache .* beams \(num_beams=1\)"):
+        generate(tiny, beams, num_beams=2)
     with pytest.raises(UnsupportedAttention, match=r"layer 0 \(LlamaAttention\): it was called afresh"):
         generate(tiny, recorder(), use_cache=False)
     with torch.no_grad():

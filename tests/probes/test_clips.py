@@ -108,8 +108,8 @@ def test_a_video_is_four_axes_of_bytes_or_nothing(shape: list[int], dtype: str) 
 
 
 def test_marks_fit_videos() -> None:
-    assert "2 <video> marks and 1 videos are given" in refusal([clip(2)], "<video> <video> Which?")
-    assert "1 <image> marks and 0 images are given" in refusal([clip(2)], "<image> Which?")
+    assert "2 <video> marks for 1 video" in refusal([clip(2)], "<video> <video> Which?")
+    assert "1 <image> mark for 0 images" in refusal([clip(2)], "<image> Which?")
     assert "the question is empty" in refusal([clip(2)], "<video> ")
     writer = PromptWriter(processors.build_processor("llava_onevision"))
     moving, still = [clip(2)], [picture()]
@@ -167,7 +167,7 @@ def test_truncated_videos_are_refused() -> None:
         find_video_spans(cut, config, model.processor, [[(4, *SIZE)]])
     short = sharp_model("qwen2_5_vl")
     short.config.text_config.max_position_embeddings = 50
-    with pytest.raises(InputError, match=r"\(1 images and 1 videos: 96\).*positions for 50.*fewer frames"):
+    with pytest.raises(InputError, match=r"\(1 image and 1 video: 96\).*positions for 50.*fewer frames"):
         HookedModel(short, model.processor).trace([picture()], "Which?", videos=[clip(4)])
 
 

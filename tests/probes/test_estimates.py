@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from probes.estimates import Estimate, difference, mean, median, proportion, spread
+from probes.estimates import Estimate, difference, mean, median, proportion, proportions, spread
 
 
 def wilson_roots(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -115,6 +115,21 @@ def test_a_difference_of_flags_stays_within_one() -> None:
     assert (few.low, few.high) == (-1.0, 1.0)
     numbers = difference([1.5, 2.0], [0.0, 1.0], clusters=["a", "a"])
     assert (numbers.low, numbers.high) == (-math.inf, math.inf)
+
+
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 10_000))
+def test_totals_of_clusters_say_what_their_samples_do(groups: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 6, groups)
+    clusters = np.repeat(np.arange(groups), sizes)
+    hits = rng.random((sizes.sum(), columns)) < rng.random(columns).round()[None] * 0.5 + rng.random(columns) * 0.5
+    sums = np.stack([hits[clusters == each].sum(axis=0) for each in range(groups)])
+    for column, found in enumerate(proportions(sums, sizes)):
+        alone = proportion(hits[:, column], clusters)
+        assert (found.n, found.clusters) == (alone.n, alone.clusters)
+        np.testing.assert_allclose(
+            (found.value, found.low, found.high), (alone.value, alone.low, alone.high), atol=1e-12
+        )
 
 
 def test_order_and_names_of_clusters_do_not_matter() -> None:
@@ -280,6 +295,9 @@ def test_repr() -> None:
         (lambda: proportion([True, False], ["a"]), "one label for each of the 2 samples"),
         (lambda: proportion([True, False], np.array(["a", None], dtype=object)), "missing labels"),
         (lambda: proportion([True], level=95), "between 0 and 1"),
+        (lambda: proportions([1, 1], [1, 1]), r"\(clusters, columns\) of 2 clusters, got the shape \(2,\)"),
+        (lambda: proportions([[1], [2]], [1, 1]), "from 0 to all of them"),
+        (lambda: proportions([[0], [0]], [1, 0]), "at least one sample"),
         (lambda: difference([1], [1, 0]), "equal lengths"),
         (lambda: spread([[1.0]]), "at least two groups"),
         (lambda: spread([[1.0], [0.0]], [[1], [1, 2]]), "as long as"),

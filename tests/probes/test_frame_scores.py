@@ -68,9 +68,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
         frame_attention_accuracy([single], [0], [True])
     with pytest.raises(InputError, match="no frame 6"):
         frame_attention_accuracy([looking_at(1, 2, 3)], [6], [True])
-    with pytest.raises(InputError, match="1 videos and 2 target frames"):
+    with pytest.raises(InputError, match="1 video and 2 target frames"):
         frame_attention_accuracy([looking_at(1, 2, 3)], [0, 1], [True, True])
-    with pytest.raises(InputError, match="1 videos and 2 answers"):
+    with pytest.raises(InputError, match="1 video and 2 answers"):
         frame_attention_accuracy([looking_at(1, 2, 3)], [0], [True, True])
     with pytest.raises(InputError, match=r"give \(layers, groups\)"):
         FrameAttention((range(0, 2), range(2, 4)), np.array([1, 1]), np.ones(2, dtype=np.float32)).focus()

@@ -302,9 +302,9 @@ def test_turn_parts() -> None:
     assert Turn("user", "<image><image>which?", (first, second)).parts() == (first, second, "which?")
     assert Turn("user", "1 <image> 2 <image>", (first, second)).parts() == ("1 ", first, " 2 ", second)
     assert Turn("user", "hello").parts() == ("hello",)
-    with pytest.raises(InputError, match="1 <image> marks and 2 images"):
+    with pytest.raises(InputError, match="1 <image> mark for 2 images"):
         Turn("user", "<image>", (first, second)).parts()
-    with pytest.raises(InputError, match="2 <image> marks and 0 images"):
+    with pytest.raises(InputError, match="2 <image> marks for 0 images"):
         Turn("user", "<image><image>").parts()
 
 

@@ -126,7 +126,7 @@ def test_kinds_that_nobody_knows_and_layers_without_a_known_part_are_refused() -
     with pytest.raises(InputError, match="calls decoder layer 1 'telepathy'"):
         layer_kinds(model)
     model.config.layer_types = ["full_attention"]
-    with pytest.raises(InputError, match="layer_types name 1 layers, and the decoder has 3"):
+    with pytest.raises(InputError, match="layer_types name 1 layer, and the decoder has 3"):
         layer_kinds(model)
 
     class Oracle(torch.nn.Module):

@@ -29,7 +29,7 @@ def test_questions_that_cannot_be_asked() -> None:
     assert "at least one image" in refusal([], "Which?")
     assert "the question is empty" in refusal([picture()], " ")
     assert "the question is empty" in refusal([picture()], "<image> ")
-    assert "3 <image> marks and 2 images" in refusal([picture()] * 2, "<image> <image> <image> which?")
+    assert "3 <image> marks for 2 images" in refusal([picture()] * 2, "<image> <image> <image> which?")
     assert "must be a string" in refusal([picture()], None)
     assert "into a list" in refusal(picture(), "Which?")
     assert "into a list" in refusal("cat.png", "Which?")

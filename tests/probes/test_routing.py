@@ -275,7 +275,7 @@ def test_layers_are_chosen_by_their_true_index_and_read_one_by_one() -> None:
         record_routing(decoder("llama"), inputs)
     kept = routing.of(routing.samples == 1)
     assert set(kept.samples) == {1} and kept.scores.shape[1] == int(inputs["attention_mask"][1].sum())
-    assert "2 layers, 14 tokens of 1 samples, 3 of 16 experts" in repr(kept)
+    assert "2 layers, 14 tokens of 1 sample, 3 of 16 experts" in repr(kept)
     assert repr(one) == "LayerRouting(42 tokens, 3 of 16 experts)"
 
 
@@ -347,6 +347,21 @@ def test_a_recorder_follows_one_sequence_and_is_used_once() -> None:
         pass
     with pytest.raises(UnsupportedRouting, match="called afresh"), torch.no_grad(), RoutingRecorder(model):
         model.generate(**inputs, max_new_tokens=3, use_cache=False)
+
+
+@pytest.mark.parametrize("name", ["dots1", "latent", "mixtral"])
+def test_beams_are_refused_and_caches_left_as_they_were(name: str) -> None:
+    """Every step has as many sequences as the last one, which are others: only the cache is told."""
+    model, inputs = decoder(name), padded()
+    options: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    told = pytest.raises(InputError, match=r"change places .* beams \(num_beams=1\)")
+    with told, torch.no_grad(), RoutingRecorder(model):
+        model.generate(**inputs, num_beams=2, **options)
+    with torch.no_grad(), RoutingRecorder(model):
+        cache = model(**inputs, use_cache=True).past_key_values
+    cache.reorder_cache(torch.tensor([2, 1, 0]))
+    with torch.no_grad():
+        assert len(model.generate(**inputs, num_beams=2, **options)) == 3
 
 
 def test_padding_that_cannot_be_told_is_refused() -> None:

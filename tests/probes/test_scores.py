@@ -65,7 +65,7 @@ NAN = math.nan
         (lambda: causal_agreement([0], [[NAN, NAN]]), "no image"),
         (lambda: causal_agreement([0, 1], [[1.0, 2.0]]), r"\(samples, images\) for 2 samples"),
         (lambda: Rule("LND", 0), "at least 1"),
-        (lambda: score_rules([[[0.1, 0.2]]], [0], [True], [Rule("LND", 2)]), "more than the 1 layers"),
+        (lambda: score_rules([[[0.1, 0.2]]], [0], [True], [Rule("LND", 2)]), "more than the 1 layer with"),
         (lambda: score_rules([[[0.1, 0.2]]], [0], [True], []), "no candidate"),
         (lambda: score_rules([[[0.1, 0.2]]], [0, 1], [True]), "one target and one answer"),
     ],

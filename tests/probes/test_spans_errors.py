@@ -183,7 +183,7 @@ def test_sizes_in_another_shape(sizes: Any) -> None:
 
 def test_counts_that_disagree() -> None:
     processor, config, inputs = encode("llava")
-    with pytest.raises(InputError, match="1 entries for 2 prompts"):
+    with pytest.raises(InputError, match="1 entry for 2 prompts"):
         find_image_spans(inputs, config, processor, images_per_row=[3])
     with pytest.raises(InputError, match="give one of them"):
         find_image_spans(inputs, config, processor, SIZES, images_per_row=[1, 1])

@@ -89,7 +89,7 @@ def test_frames_make_up_the_video(family: str) -> None:
         assert frame in found.frames[group]
         grid = trace.map(0, -1, frame=frame)
         assert grid.sum() == pytest.approx(float(trace.frames(layer=-1).sums[group]), abs=1e-6)
-    assert "0 images, 1 videos" in repr(trace)
+    assert "0 images, 1 video" in repr(trace)
     assert trace.videos[0] == (*SIZE, (0, 1, 2, 3))
 
 

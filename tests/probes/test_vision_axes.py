@@ -198,7 +198,7 @@ def test_inputs_that_do_not_fit_are_refused(name: str) -> None:
     case, rows = CASES[name], pictures(CASES[name])
     inputs, config = case.encode(rows), case.config()
     sizes = [[image.size for image in row] for row in rows]
-    with pytest.raises(InputError, match="1 entries for 2 prompts"):
+    with pytest.raises(InputError, match="1 entry for 2 prompts"):
         find_vision_spans(inputs, config, sizes[:1], case.processor(), case.call)
     with pytest.raises(InputError, match="row 0"):
         more = [[*row, (9, 9)] for row in sizes]

@@ -140,7 +140,7 @@ def test_factors_equal_eager_attentions() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     inputs, config = encode(pictures()), model().config
-    for sizes, message in ((SIZES[:1], "1 entries for 2 prompts"), ([SIZES[0][:1], SIZES[1]], "1 sizes are given")):
+    for sizes, message in ((SIZES[:1], "1 entry for 2 prompts"), ([SIZES[0][:1], SIZES[1]], "1 size for inputs")):
         with pytest.raises(InputError, match=message):
             find_vision_spans(inputs, config, sizes)
     with pytest.raises(InputError, match="pass everything"):

@@ -207,6 +207,6 @@ def test_a_saved_checkpoint_is_loaded_and_traced(tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     processor().save_pretrained(tmp_path)
     loaded = HookedModel.from_pretrained(tmp_path, device="cpu")
-    assert loaded.layers == [CROSSING] and "attention in 1 layers" in repr(loaded)
+    assert loaded.layers == [CROSSING] and "attention in 1 layer," in repr(loaded)
     trace = loaded.trace(*side_by_side(), answer=ANSWER)
     assert np.abs(trace.factors - hooked().trace(*side_by_side(), answer=ANSWER).factors).max() < TOLERANCE

@@ -73,7 +73,7 @@ class TestMultimodalRewardBench:
         rows = [published.multimodal_rewardbench_row(name) for name in ("visitbench_459", "nocaps_1")]
         read = lines(folder, *rows)
         assert [(record.id, record.error) for record in read.reported] == [("visitbench_459", MISPAIRED)]
-        assert f"1 records: {MISPAIRED}" in read.why
+        assert f"1 record: {MISPAIRED}" in read.why
 
     def test_ids_that_the_release_repeats(self, folder: Path) -> None:
         rows = [published.multimodal_rewardbench_row(Output1=answer) for answer in ("Blue.", "Green.", "Blue.")]

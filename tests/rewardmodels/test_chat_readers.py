@@ -67,13 +67,13 @@ class TestTRL:
     @pytest.mark.parametrize(
         ("changes", "wanted"),
         [
-            ({"images": []}, "0 images and 1 placeholders"),
-            ({"images": ["red.png", "blue.png"]}, "2 images and 1 placeholders"),
-            ({"prompt": [published.said("user", published.words("a"))]}, "1 images and 0 placeholders"),
-            ({"prompt": [published.said("user", "<image> <image>")]}, "2 <image> marks and 1 images"),
+            ({"images": []}, "0 images and 1 placeholder"),
+            ({"images": ["red.png", "blue.png"]}, "2 images and 1 placeholder"),
+            ({"prompt": [published.said("user", published.words("a"))]}, "1 image and 0 placeholders"),
+            ({"prompt": [published.said("user", "<image> <image>")]}, "2 <image> marks for 1 image"),
             ({"prompt": [published.said("assistant", "a")]}, "no user's turn"),
             ({"prompt": [published.said("tool", "a")]}, "message by 'tool'"),
-            ({"prompt": [published.said("user", [{"type": "video"}])]}, "1 images and 0 placeholders"),
+            ({"prompt": [published.said("user", [{"type": "video"}])]}, "1 image and 0 placeholders"),
             ({"images": None, "prompt": [published.said("user", [{"type": "video"}])]}, "kind 'video'"),
             ({"chosen": [published.said("assistant", [IMAGE])]}, "placeholder (<image>) without an image"),
             ({"chosen": [published.said("user", "a")]}, "one answer by the assistant, and goes on with user"),
@@ -135,8 +135,8 @@ class TestMsSwift:
             ({"rejected_response": None, "rejected_images": ["red.png"]}, "say the same"),
             ({"rejected_response": "Red. "}, "say the same"),
             ({"rejected_response": ""}, "a response is empty"),
-            ({"images": []}, "1 <image> marks and 0 images"),
-            ({"images": ["red.png", "blue.png"]}, "1 <image> marks and 2 images"),
+            ({"images": []}, "1 <image> mark for 0 images"),
+            ({"images": ["red.png", "blue.png"]}, "1 <image> mark for 2 images"),
             ({"rejected_messages": SWIFT}, "rejected_images is missing"),
             ({"messages": SWIFT[:1]}, "goes on with user"),
             ({"messages": []}, "messages is missing or empty"),
@@ -170,7 +170,7 @@ class TestLlamaFactory:
     @pytest.mark.parametrize(
         ("changes", "wanted"),
         [
-            ({"images": []}, "1 <image> marks and 0 images"),
+            ({"images": []}, "1 <image> mark for 0 images"),
             ({"conversations": []}, "conversations is missing or empty"),
             ({"chosen": {"from": "human", "value": "a"}}, "goes on with user"),
             ({"rejected": {"from": "gpt", "value": "Red."}}, "say the same"),

@@ -55,8 +55,8 @@ class TestOwn:
             ({"id": None}, "id is missing"),
             ({"responses": ["", "a", "b"]}, "a response is empty"),
             ({"responses": ["a b", "a  b ", "c"]}, "say the same"),
-            ({"responses": ["a", "b <image>", "c"]}, "1 <image> marks and 0 images"),
-            ({"prompt": "<image>"}, "1 <image> marks and 0 images"),
+            ({"responses": ["a", "b <image>", "c"]}, "1 <image> mark for 0 images"),
+            ({"prompt": "<image>"}, "1 <image> mark for 0 images"),
             ({"prompt": [{"role": "user", "text": "a", "images": ["none.png"]}]}, "none.png does not exist"),
             ({"images": ["red.png"]}, "images beside a prompt of turns"),
             ({"ranks": [0, None, 1]}, "ranks[1] is missing"),
@@ -83,7 +83,7 @@ class TestVLFeedback:
         (skipped,) = read.skipped
         assert skipped.id == "LRV-1" and "model-3: its rating for Ethical Considerations is 'N/A'" in skipped.error
         assert "1 tied pairs left out; 1 responses not ranked, such as LRV-1" in read.why
-        assert "2 pairs, 1 ties, 1 ratings skipped" in repr(read)
+        assert "2 pairs, 1 tie, 1 rating skipped" in repr(read)
 
     @pytest.mark.parametrize("rating", ["N/A", "", None, "nan", "inf", True, [], "5 of 5"])
     def test_ratings_that_are_no_number(self, folder: Path, rating: Any) -> None:
@@ -199,7 +199,7 @@ class TestPOVID:
         assert first.responses == TWO
         assert (first.id, second.id) == ("000000033471", "000000033471~2")
         assert first.cluster == second.cluster == published.COCO
-        assert "1 rows repeat an id, such as 000000033471" in read.why
+        assert "1 row under an id that is taken, such as 000000033471" in read.why
 
     def test_images_that_are_elsewhere(self, tmp_path: Path) -> None:
         path = write_json(tmp_path / "povid.json", [published.povid_row()])

@@ -73,7 +73,7 @@ def test_several_splits_must_be_told_apart(tmp_path: Path) -> None:
         read_preferences(tmp_path)
     read = read_preferences(tmp_path, split="train")
     assert [record.id for record in read] == ["a"]
-    assert "split train, 1 rows of other splits left out" in read.why
+    assert "split train, 1 row of other splits left out" in read.why
     with pytest.raises(InputError, match="no preference in the split 'dev'; its splits: test, train"):
         read_preferences(tmp_path, split="dev")
 
@@ -135,7 +135,7 @@ def test_one_bad_row_is_named_and_the_rest_go_on(tmp_path: Path) -> None:
     assert [bad.id for bad in read.bad] == ["a.jsonl line 1", "b", "a.jsonl line 4"]
     assert "line 2: there are 1 ranks for 3 responses" in read.bad[1].error
     assert repr(read) == (
-        "Preferences(1 records, 2 pairs, 1 ties, 0 ratings skipped, 3 bad, format 'sightcheck', groups: colour)"
+        "Preferences(1 record, 2 pairs, 1 tie, 0 ratings skipped, 3 bad, format 'sightcheck', groups: colour)"
     )
 
 

@@ -29,8 +29,8 @@ class TestResponse:
         ("values", "reason"),
         [
             ({"text": " \n"}, "empty"),
-            ({"text": "a <image>"}, "1 <image> marks and 0 images"),
-            ({"text": "<image><image>", "images": (A,)}, "2 <image> marks and 1 images"),
+            ({"text": "a <image>"}, "1 <image> mark for 0 images"),
+            ({"text": "<image><image>", "images": (A,)}, "2 <image> marks for 1 image"),
             ({"text": "a", "score": math.nan}, "no finite number"),
         ],
     )
@@ -57,8 +57,8 @@ class TestPreference:
             ({"prompt": (Turn("user", " "),)}, "last turn of the prompt is empty"),
             ({"prompt": (Turn("user", "a"), Turn("assistant", "b"))}, "must be the user's"),
             ({"prompt": (Turn("tool", "a"), Turn("user", "b"))}, "by 'tool'"),
-            ({"prompt": (Turn("user", "<image>"),)}, "1 <image> marks and 0 images"),
-            ({"prompt": (Turn("user", "<image>", (A, B)),)}, "1 <image> marks and 2 images"),
+            ({"prompt": (Turn("user", "<image>"),)}, "1 <image> mark for 0 images"),
+            ({"prompt": (Turn("user", "<image>", (A, B)),)}, "1 <image> mark for 2 images"),
             ({"responses": (GOOD,), "ranks": (0,)}, "needs two"),
             ({"ranks": (0, 1, 1)}, "3 ranks for 2 responses"),
             ({"ranks": (1, 2)}, "no best"),

@@ -449,7 +449,7 @@ def test_pairs_that_cannot_be_read_are_counted_with_their_reasons() -> None:
     assert found.reasons == {
         "no image, or one broken at its start": 2,
         "too long": 2,
-        "the text has 2 <image> marks and 1 images are given": 1,
+        "the text has 2 <image> marks for 1 image": 1,
     }
     assert found.first[0].startswith("broken: ")
 

@@ -55,7 +55,7 @@ def test_shuffled_images_are_another_prompts_in_the_same_places() -> None:
     swapped = with_images_of(first, second)
     assert swapped[0].text == first[0].text
     assert np.array_equal(images(swapped)[0], images(second)[0])
-    with pytest.raises(InputError, match="1 images and the other one 2"):
+    with pytest.raises(InputError, match="1 image and the other one 2"):
         with_images_of(first, three_prompts()[1])
 
 

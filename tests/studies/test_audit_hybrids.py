@@ -12,20 +12,27 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from probes.attention_calls import UnsupportedAttention
+from probes.encoding import row_sets
+from probes.knockout import AttentionKnockout
+from probes.mixers.knockout import MixerKnockout
 from probes.mixers.recorder import MixerRecorder
 from probes.model import HookedModel, Question
 from probes.state_space import trace_mixers
 from studies.auditing import run as auditing
+from studies.auditing.causal_metrics import MIXERS_TOO
 from studies.auditing.entries import find
 from studies.auditing.evidence import gather, readings
 from studies.auditing.finalise import finalise
 from studies.auditing.kind_figures import draw_kinds, layer_parts
 from studies.auditing.mixers import MEASURES
+from studies.auditing.summary import without_image_lines
 from studies.explorer.run_pages import summary
 from studies.explorer.run_samples import choices
 from studies.multi_image import read_questions
+from studies.position import is_anchored
 from studies.runs import RunFolder
 from tests.studies.hybrid_audit import Hybrid
 from tests.studies.made_run import contents
@@ -37,6 +44,7 @@ from tests.studies.test_audit_resume import ROOT, assert_equal
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 TEXT = ("paper", "predicting")
+MIXER_WORDS = "knock-out of attention and mixers at once"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +140,41 @@ def test_rules_and_scores_run_within_one_kind(small: Hybrid, rows: str, measure:
     # The knock-out cuts softmax attention: it says nothing of where another kind of layer looks.
     assert not find(entries, "causal_agreement", intervention="knockout", window=..., **named)
     assert find(entries, "causal_agreement", intervention="knockout", window="all", rows=rows, split="test")
+    assert find(entries, "causal_agreement", intervention=MIXERS_TOO, window="all", **named)
+
+
+def test_an_image_is_knocked_out_of_attention_and_mixers_at_once(small: Hybrid) -> None:
+    """Layers: mixers 0 and 2, attention 3. By hand, as both cuts entered by themselves around one forward."""
+    run = RunFolder.open(small.out)
+    model = HookedModel.from_pretrained(small.model)
+    records = {record.id: record for record in read_questions(small.data).records}
+    rows = [row for row in run.read("effects").to_pylist() if row["intervention"] == MIXERS_TOO]
+    assert {row["window"] for row in rows} == {"all", "0", "2", "3"}
+    name = rows[0]["sample_id"]
+    record, cut = (
+        records[name],
+        {(row["window"], row["image"]): row["effect"] for row in rows if row["sample_id"] == name},
+    )
+    question = Question(record.images, record.question)
+    answer = model.trace(*question, max_new_tokens=4).answer_ids
+    encoded = model.encode([question], [answer])
+    before = float(model.score(encoded).log_probability[0])
+    blinded = torch.stack(list(row_sets(encoded, ["after", *["anchor"] * is_anchored(record)]).values())).any(0)
+    for image, span in enumerate(encoded.spans[0]):
+        rows_left = blinded.clone()
+        rows_left[0, span.start : span.stop] = False
+        with AttentionKnockout(model.model, rows_left, [[span]]), MixerKnockout(model.model, rows_left, [[span]]):
+            after = float(model.score(encoded).log_probability[0])
+        assert cut["all", image] == pytest.approx(before - after, abs=1e-4)
+    alone = {(row["window"], row["image"]): row["effect"] for row in run.read("effects").to_pylist()
+             if row["sample_id"] == name and row["intervention"] == "knockout"}  # fmt: skip
+    assert {window for window, _ in alone} == {"all"}
+    assert all(alone["all", image] == pytest.approx(cut["3", image], abs=1e-5) for _, image in alone)
+    assert max(abs(alone["all", image] - cut["all", image]) for _, image in alone) > 1e-3
+    report = (small.out / "report.html").read_text()
+    assert "knockout, mixers too" in report and "by the kind of layer whose focus it is" in report
+    lines = without_image_lines(run.read_metrics(), "test")
+    assert [MIXER_WORDS in line for line in lines] == [False, False, True]
 
 
 def test_numbers_that_hang_on_no_focus_stand_once(small: Hybrid) -> None:
@@ -153,12 +196,16 @@ def test_softmax_attention_is_the_same_to_the_bit_without_mixers(small: Hybrid, 
         name = f"{folder}layers/part-merged.parquet"
         softmax = [row for row in whole[name] if "hidden_attention" not in row]
         assert without[name] == softmax != whole[name]
-        for table in ("samples", "maps", "cells", "effects", "pairwise"):
+        effects = [row for row in whole.get(f"{folder}effects/part-merged.parquet", []) if MIXERS_TOO not in row]
+        assert without.get(f"{folder}effects/part-merged.parquet", []) == effects
+        for table in ("samples", "maps", "cells", "pairwise"):
             own = f"{folder}{table}/part-merged.parquet"
             assert without.get(own) == whole.get(own)
     assert without["focus.parquet"] == whole["focus.parquet"] and "focus_by_kind.parquet" not in without
     assert json.loads(without["metrics.json"]) == [
-        entry for entry in json.loads(whole["metrics.json"]) if "measure" not in entry
+        entry
+        for entry in json.loads(whole["metrics.json"])
+        if "measure" not in entry and entry.get("intervention") != MIXERS_TOO
     ]
     old = RunFolder.open(tmp_path / "run")
     assert "mixers" not in old.manifest.config
@@ -168,6 +215,30 @@ def test_softmax_attention_is_the_same_to_the_bit_without_mixers(small: Hybrid, 
     capsys.readouterr()
     assert small.audit(tmp_path / "run", "--causal", "2", "--position-study", "--per-head", "--resume") == 2
     assert "config.mixers: absent before" in capsys.readouterr().err
+
+
+def test_hidden_attention_is_compared_and_scaled_beside_attention_factors(
+    small: Hybrid, tmp_path: Path, capsys: Any
+) -> None:
+    from studies.cli import main
+
+    entries = RunFolder.open(small.out).read_metrics()
+    named = {"measure": MEASURES["value"], "layer_kind": "state space", "rows": "paper", "split": "test"}
+    (expected,) = find(entries, "attention_accuracy", **named)
+    assert main(["compare", str(small.out), str(small.out), "--out", str(tmp_path / "same")]) == 0
+    found = json.loads((tmp_path / "same" / "compare.json").read_text())["entries"]
+    wanted = {"name": "attention_accuracy", "rows": "paper", "subset": "right in each", "measure": MEASURES["value"]}
+    (own,) = [each for each in found if wanted.items() <= each.items()]
+    assert own["baseline"] == own["candidate"] == pytest.approx(expected["estimate"]["value"])
+    assert own["layer_kind"] == "state space" and own["estimate"]["value"] == 0
+    assert "paper, state space: hidden attention, value-weighted" in (tmp_path / "same" / "compare.html").read_text()
+    capsys.readouterr()
+    assert main(["scaling", str(small.out), str(small.out), "--out", str(tmp_path / "sizes")]) == 0
+    label = "attention accuracy, paper, state space: hidden attention, value-weighted"
+    assert capsys.readouterr().out.count(label) == 2 and (tmp_path / "sizes" / "scaling-kinds.png").is_file()
+    first, _ = json.loads((tmp_path / "sizes" / "scaling.json").read_text())["models"]
+    (scaled,) = [each for each in first["entries"] if each["label"] == label and each["task"] is None]
+    assert scaled["estimate"] == expected["estimate"]
 
 
 def test_a_hybrid_opens_in_the_explorer(small: Hybrid) -> None:
@@ -236,8 +307,10 @@ def test_a_mixer_that_cannot_be_followed_is_refused_before_the_first_batch(
         real(self, call, output)
 
     monkeypatch.setattr(MixerRecorder, "_hold_against", odd)
-    assert small.audit(tmp_path / "run") == 0
+    assert small.audit(tmp_path / "run", "--causal", "2") == 0
     run = RunFolder.open(tmp_path / "run")
+    # It would go on carrying an image that is cut out of all others.
+    assert set(run.read("effects")["intervention"].to_pylist()) == {"blank", "swap", "knockout"}
     told = run.manifest.config["mixers"]
     assert told["read"] == {"0": "state space"} and "it does something else" in told["refused"]["2"]
     found = factors(run, MEASURES["value"])
@@ -261,7 +334,7 @@ def test_a_sample_whose_hidden_attention_fails_keeps_the_rest(
 
     monkeypatch.setattr(auditing, "trace_records", odd)
     assert small.audit(tmp_path / "run") == 1
-    assert "1 samples failed; the first: q5: decoder layer 2 (Odd)" in capsys.readouterr().err
+    assert "1 sample failed; the first: q5: decoder layer 2 (Odd)" in capsys.readouterr().err
     run = RunFolder.open(tmp_path / "run")
     assert run.read("unread").drop_columns(["batch"]).to_pylist() == [
         {
@@ -273,7 +346,7 @@ def test_a_sample_whose_hidden_attention_fails_keeps_the_rest(
     assert run.sample("q5")["error"] is None and {key[0] for key in factors(run, "factor")} >= {"q5"}
     assert {f"q{index}" for index in range(8)} - {key[0] for key in factors(run, MEASURES["value"])} == {"q5"}
     report = (tmp_path / "run" / "report.html").read_text()
-    assert "hidden attention of 1 samples could not be read; the first: q5" in report
+    assert "hidden attention of 1 sample could not be read; the first: q5" in report
     assert "The check of" not in report
 
 

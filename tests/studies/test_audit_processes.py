@@ -80,7 +80,7 @@ def test_killed_and_resumed_by_any_number_of_processes_is_bit_equal(folder: Path
     assert_same(folder, "broken")
     assert resumed.stdout.count("Does the focus hit the target image?") == 1
     assert resumed.stderr.count("audit: 8/8") == resumed.stderr.count("questions, 0 unusable") == 1
-    assert resumed.stderr.count("1 samples failed; the first: q2") == 1
+    assert resumed.stderr.count("1 sample failed; the first: q2") == 1
     assert alone(folder, "taken over", "--resume") == 1
     assert_same(folder, "taken over")
 

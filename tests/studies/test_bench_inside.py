@@ -329,6 +329,10 @@ def test_a_missed_bar_or_an_unequal_record_gives_exit_status_one(
     ratio[4096] = 1.06
     assert command([*words, "--overwrite"]) == 1
     assert "time missed" in capsys.readouterr().out
+    # Five pairs have an interval without an end: whatever their median, they leave a bar of time undecided.
+    monkeypatch.setattr(bench, "_measure", lambda _, key, __: cell_of(key, ratio[key.length], n=5))
+    assert command([*words, "--overwrite"]) == 0
+    assert "time undecided" in capsys.readouterr().out
     ratio[4096] = 1.04
     equal["routing"] = replace(equal["routing"], equal=0.999)
     assert command([*words, "--overwrite"]) == 1
@@ -439,6 +443,6 @@ def test_the_pages_show_the_committed_results() -> None:
         middle = (ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2
         assert cell.time.value == pytest.approx(middle)
         assert cell.peak_ratio == pytest.approx(cell.peak / cell.plain_peak)
-        barred = [(cell.time.value, bars(cell.key).time), (cell.memory.value, bars(cell.key).memory)]
-        holds = all(value <= bar for value, bar in barred if bar is not None)
-        assert cell.passes == (None if bars(cell.key).time is None else holds)
+        barred = [(cell.time.low, bars(cell.key).time), (cell.memory.low, bars(cell.key).memory)]
+        missed = any(least > bar for least, bar in barred if bar is not None)
+        assert cell.passes == (None if bars(cell.key).time is None else not missed)

@@ -15,9 +15,9 @@ import pytest
 from probes.inputs import InputError
 from probes.scores import Rule
 from studies.cli import main
-from studies.comparing.audits import Audited, Focused, Pair, audited, paired
+from studies.comparing.audits import Audited, ByKind, Focused, Pair, audited, paired
 from studies.comparing.differences import ALL, BOTH, OWN, Compared, compare, judge
-from studies.comparing.showing import comparison_figure, comparison_page
+from studies.comparing.showing import comparison_figure, comparison_page, notes, sides
 from studies.runs import RunFolder
 from tests.studies.small_audit import Small, changed, read_rows
 from tests.studies.test_scaling import edited
@@ -79,6 +79,35 @@ def test_an_audit_does_not_differ_from_itself_and_swapping_negates() -> None:
         ours, theirs = there.found.estimate, back.found.estimate
         assert [ours.value, ours.low, ours.high] == pytest.approx([-theirs.value, -theirs.high, -theirs.low])
         assert there.found.detectable == pytest.approx(back.found.detectable, nan_ok=True)
+
+
+def test_measures_beside_attention_factors_are_compared_where_both_have_them() -> None:
+    """Hidden attention picks what the other run's attention factors pick; each has a kind of its own beside."""
+    shared, mine, other = (ByKind("hidden_attention_value", kind, "paper") for kind in ("state space", "a", "b"))
+    hidden = [
+        replace(side, by_kind={shared: twin.focused["paper"], own: side.focused["paper"]})
+        for side, twin, own in ((BEFORE, AFTER, mine), (AFTER, BEFORE, other))
+    ]
+    pair = paired(*hidden)
+    assert pair.by_kind == [shared]
+    softmax = [each for each in compare(paired(AFTER, BEFORE)) if each.rows == "paper"]
+    found = [each for each in compare(pair) if each.by_kind is not None]
+    assert next(each.label for each in found) == (
+        "attention accuracy, right in both, paper, state space: hidden attention, value-weighted"
+    )
+    assert len(found) == 3 and {each.by_kind for each in found} == {shared}
+    # Answers are those of the runs: only of the samples that both answer right, and of all, hits merely swap.
+    for ours, theirs in zip(found[::2], softmax[::2], strict=True):
+        assert (ours.found.first, ours.found.second) == (theirs.found.first, theirs.found.second)
+        assert ours.as_json() | {"measure": "hidden_attention_value", "layer_kind": "state space"} == ours.as_json()
+    assert [each for each in compare(pair) if each.by_kind is None] == list(compare(paired(BEFORE, AFTER)))
+    lines = list(notes(pair))
+    assert "not compared, as only A has it: paper, a: hidden attention, value-weighted" in lines
+    assert "not compared, as only B has it: paper, b: hidden attention, value-weighted" in lines
+    with_it, without = (side.as_json() for side in (pair.baseline, BEFORE))
+    assert [each["layer_kind"] for each in with_it["rules_by_kind"]] == ["state space", "a"]
+    assert "rules_by_kind" not in without
+    assert all("hidden" in who.rules for who in sides(pair))
 
 
 def halves(n: int, missed: int) -> list[Compared]:

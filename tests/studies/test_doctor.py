@@ -291,7 +291,7 @@ def test_broken_images_are_a_problem(data: Path, tmp_path: Path, capsys: Any) ->
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "4-0.png").write_text("no image")
     assert doctor("--data", tmp_path / "data") == 1
-    assert "1 samples cannot be read; 'q4'" in capsys.readouterr().out
+    assert "1 sample cannot be read; 'q4'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

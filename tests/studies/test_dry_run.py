@@ -55,7 +55,7 @@ def test_a_dry_run_of_samples_that_would_fail_is_status_1(model: Path, data: Pat
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "4-0.png").write_text("no image")
     assert audit(model, tmp_path / "data", tmp_path / "run", "--dry-run") == 1
-    assert "1 samples would have no trace; 'q4'" in capsys.readouterr().out
+    assert "1 sample would have no trace; 'q4'" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 

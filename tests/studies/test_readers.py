@@ -133,7 +133,7 @@ def test_vlmevalkit_with_paths(tmp_path: Path) -> None:
     ("row", "reason"),
     [
         (published.own_row(images=["images.zip/red.png", "images.zip/none.png"]), "image 2: .*none.png does not exist"),
-        (published.own_row(images=["images.zip/red.png"]), "2 <image> marks for 1 images"),
+        (published.own_row(images=["images.zip/red.png"]), "2 <image> marks for 1 image"),
         (published.own_row(images=[], question="What?"), "no image"),
         (published.own_row(images="x"), "images must be a list"),
         (published.own_row(images=[3, None]), "image 1: cannot take a int"),
@@ -177,7 +177,7 @@ def test_a_bad_row_is_named_and_the_rest_go_on(tmp_path: Path, row: Any, reason:
         ({"target_id": 0}, "counts from 1 and is 0"),
         ({"target_id": 3}, "counted from 0, is 2"),
         ({"raw_img_list": ["red.png", "gone.png"]}, "gone.png does not exist"),
-        ({"context": "<ImageHere> only"}, "1 <image> marks for 2 images"),
+        ({"context": "<ImageHere> only"}, "1 <image> mark for 2 images"),
     ],
 )
 def test_bad_stme_rows(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:

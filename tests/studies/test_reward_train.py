@@ -124,7 +124,7 @@ def test_data_whose_images_are_all_gone_say_so(data: Path, tmp_path: Path, capsy
     given[given.index("--data") + 1] = str(tmp_path / "train.jsonl")
     assert command(given) == 2
     error = capsys.readouterr().err
-    assert "1 rows cannot be read, the first is a:" in error and "gone.png" in error
+    assert "1 row cannot be read, the first is a:" in error and "gone.png" in error
 
 
 def test_a_finished_run_is_not_written_over(data: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -237,10 +237,20 @@ def test_a_question_that_fails_is_counted_and_escaped(made: Made, tmp_path: Path
     write_rows(tmp_path / "data" / "questions.jsonl", rows)
     assert main(made.words(tmp_path / "out", data=tmp_path / "data")) == 1
     shown = capsys.readouterr()
-    assert "1 questions failed" in shown.err and "no --checkpoints" in shown.out
+    assert "1 question failed" in shown.err and "no --checkpoints" in shown.out
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;script&gt;alert(1)" in page and "<script>" not in page
     assert RunFolder.open(tmp_path / "out").count("samples") == 4
+
+
+def calling_all(folder: Path) -> Path:
+    """A model whose router chooses every expert."""
+    config = save_model(folder) / "config.json"
+    told = json.loads(config.read_text())
+    decoder = told["text_config"]
+    decoder["num_experts_per_tok"], decoder["topk_group"] = decoder["n_routed_experts"], decoder["n_group"]
+    config.write_text(json.dumps(told))
+    return folder
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_written(made: Made, tmp_path: Path, capsys: Any) -> None:
@@ -256,6 +266,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(made: Mad
             [*made.words(out), "--checkpoints", str(hybrid)],
             r"different shapes \(layers with experts: \[1, 2\] and \[1, 4",
         ),
+        ([*made.words(out, calling_all(tmp_path / "all"))], "every token to all 16 experts, so there is no choice"),
         ([*made.words(out), "--checkpoints", str(other)], "as different tokens"),
         ([*made.words(out), "--checkpoints", str(strange)], "holds none of the 10 questions"),
         ([*made.words(out), "--checkpoints", str(tmp_path / "broken.npz")], "no saved routing"),

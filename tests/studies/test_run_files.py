@@ -39,7 +39,7 @@ class TestVerifying:
             found = made.verify()
         assert found.problems == ("sample a was written 2 times",)
         assert (found.samples, found.images_missing, found.leftovers) == (2, 1, 1)
-        assert "1 problems" in str(found)
+        assert "1 problem" in str(found)
 
 
 class TestImages:

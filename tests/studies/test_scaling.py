@@ -50,6 +50,7 @@ def test_sizes_are_ordered_and_numbers_are_the_audits(small: Small, tmp_path: Pa
             assert {key: value for key, value in entry.items() if key != "label"} in own
         assert model["manifest"]["data_digest"] == models[0]["manifest"]["data_digest"]
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "scaling-kinds.png").exists(), "these models have one kind of layers"
 
 
 def parameters(model: Path) -> int:

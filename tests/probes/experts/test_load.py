@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.estimates import proportion
 from probes.experts.load import (
     as_choices,
+    calls_by_sample,
     co_activation,
     expert_load,
     largest_over_mean,
@@ -140,3 +142,27 @@ def test_loads_that_are_none_are_refused() -> None:
     for load, message in (([1.0], "two experts or more"), ([0, 0], "some above"), ([-1, 2], "from 0 on")):
         with pytest.raises(InputError, match=message):
             load_gini(load)
+
+
+def test_intervals_are_those_of_each_experts_column() -> None:
+    """Skewed loads over uneven samples, one expert never called and one by every token."""
+    rng = np.random.default_rng(3)
+    drawn = np.argsort(rng.random((400, 5)) ** [0.3, 1.0, 2.0, 3.0, 4.0], axis=1)[:, -2:] + 1
+    indices, samples = np.hstack([np.zeros((400, 1), dtype=int), drawn]), np.sort(rng.integers(0, 30, 400)) * 7
+    found = load_estimates(indices, EXPERTS, samples)
+    for expert, estimate in enumerate(found):
+        alone = proportion((indices == expert).any(axis=1), samples)
+        assert (estimate.n, estimate.clusters) == (alone.n, alone.clusters) == (400, len(np.unique(samples)))
+        ends = (alone.value, alone.low, alone.high)
+        np.testing.assert_allclose((estimate.value, estimate.low, estimate.high), ends, rtol=1e-12, atol=1e-15)
+    assert found[0].value == 1.0 and found[-1].value == 0.0
+    assert len({(each.low, each.high) for each in found}) > 3
+
+
+def test_calls_are_counted_sample_by_sample() -> None:
+    indices, samples = choices(30, layers=1)[0], np.arange(30) % 4
+    found = calls_by_sample(indices, EXPERTS, samples, 4)
+    by_hand = [
+        [sum(expert in token for token in indices[samples == each]) for expert in range(EXPERTS)] for each in range(4)
+    ]
+    assert found.tolist() == by_hand

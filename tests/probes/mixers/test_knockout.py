@@ -9,7 +9,7 @@ import torch
 
 from probes.inputs import InputError
 from probes.interventions import knockout_effects
-from probes.mixers.knockout import MixerKnockout, mixer_knockout_effects
+from probes.mixers.knockout import MixerKnockout, joint_knockout_effects, mixer_knockout_effects
 from probes.mixers.recorder import MixerRecorder
 from tests.probes.hooked import questions
 from tests.probes.mixers.hooked import hybrid
@@ -162,3 +162,21 @@ def test_a_recorder_hears_the_layers_own_scan(outside: bool) -> None:
         cut = model(ids, use_cache=False).logits
     assert (cut - plain).abs().max() > 1e-3
     torch.testing.assert_close(recorder.factors("rows", "signed"), alone.factors("rows", "signed"))
+
+
+@cache
+def joint(family: str) -> Any:
+    return joint_knockout_effects(hybrid(family), questions()[0], ANSWER)
+
+
+def test_a_joint_knockout_is_both_cuts_in_one_forward() -> None:
+    model, question = hybrid("nemotron_h"), questions()[0]
+    each = joint_knockout_effects(model, question, ANSWER, windows=[[0, 2], [3], [2, 3], [0, 2, 3]], batch_size=2)
+    np.testing.assert_allclose(each[:1], effects("nemotron_h"), atol=1e-4)
+    np.testing.assert_allclose(each[1:2], knockout_effects(model, question, ANSWER), atol=1e-4)
+    np.testing.assert_allclose(each[3:], joint("nemotron_h"), atol=1e-4)
+    assert np.abs(each[3] - each[0] - each[1]).max() > 1e-4
+    with pytest.raises(InputError, match=r"layers \[1, 9\] mix no tokens; those with attention or a mixer are"):
+        joint_knockout_effects(model, question, ANSWER, windows=[[0], [1, 9]])
+    with pytest.raises(InputError, match="each window needs at least one layer"):
+        joint_knockout_effects(model, question, ANSWER, windows=[])

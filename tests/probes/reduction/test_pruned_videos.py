@@ -249,7 +249,7 @@ def test_the_rate_of_frames_reaches_the_prompt_and_lost_tokens_leave_the_length(
     context, needed = model._encoder._context, model.encode([asked(moving())]).prompt_lengths[0]
     try:
         model._encoder._context = needed - 1
-        with pytest.raises(InputError, match=r"1 videos: 48.*fewer frames"):
+        with pytest.raises(InputError, match=r"1 video: 48.*fewer frames"):
             model.encode([asked(moving())])
         with rate(model, RATE):
             assert model.encode([asked(moving())]).prompt_lengths[0] == needed - 24

@@ -85,8 +85,13 @@ def test_what_cannot_be_swept_is_refused() -> None:
     model, asked = hooked(FAMILY), [PlantedVideo(moving(), TEXT, "a", frame=0)]
     with pytest.raises(InputError, match=r"prunes no videos.*efficient_video_sampling"):
         pruning_sweep(hooked("llava"), asked, [0.5])
-    with pytest.raises(InputError, match="0 videos at 1 rates"):
+    with pytest.raises(InputError, match="0 videos at 1 rate"):
         pruning_sweep(model, [], [0.5])
+    for rows, reason in (("anchor", "compares the last image with others"), ("none", "unknown")):
+        with pytest.raises(
+            InputError, match=f"rows '{rows}' cannot be swept .{reason}.*paper, predicting, answer, after"
+        ):
+            pruning_sweep(model, asked, [0.5], rows=rows)
     with pytest.raises(InputError, match="from 0 to 1"):
         pruning_sweep(model, asked, [0.5, -1])
     for box in ((40.0, 0.0, 50.0, 10.0), (30.0, 20.0, 20.0, 10.0)):

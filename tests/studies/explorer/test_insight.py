@@ -12,10 +12,12 @@ import pytest
 
 from probes.experts.load import expert_load
 from probes.inputs import InputError
+from probes.mixers.readers import READERS
 from probes.model import Question
 from probes.state_space import trace_mixers
 from studies.explorer.inside_pages import experts_figure, factors_figure, insight_card, run_card, strip
-from studies.explorer.insight import Insight, look_inside
+from studies.explorer.inside_view import HIDDEN_KINDS, _factors
+from studies.explorer.insight import MIXER_NAMES, Insight, look_inside
 from studies.explorer.looking import prompt_of
 from studies.explorer.routing_runs import read_routing_run, routing_run_names
 from studies.routing.along import along_training
@@ -76,6 +78,14 @@ def test_what_is_drawn_bears_true_layers(insight: Insight) -> None:
     page = strip(hybrid_models.hooked("nemotron").layer_kinds)
     assert [page.count(f"sc-kind sc-{name}") for name in ("state_space", "experts", "attention", "mlp")] == [2, 2, 1, 1]
     assert '<b>3</b><i class="sc-kind sc-attention">' in page
+
+
+def test_every_kind_of_mixer_has_a_name_and_a_plot(insight: Insight) -> None:
+    assert set(MIXER_NAMES) == {reader.kind for reader in READERS.values()} and len(MIXER_NAMES) == HIDDEN_KINDS
+    several = replace(insight, hidden=insight.hidden * HIDDEN_KINDS)
+    drawn = _factors(several, "paper", "absolute")
+    assert [bool(update["visible"]) for update in drawn] == [True] * (1 + HIDDEN_KINDS)
+    assert [bool(update["visible"]) for update in _factors(insight, "paper", "absolute")] == [True, True, False, False]
 
 
 def test_a_dense_model_says_what_it_has_not() -> None:

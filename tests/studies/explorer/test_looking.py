@@ -69,7 +69,7 @@ def test_blanking_no_image_is_refused(looked: Looked) -> None:
     [
         ("", 1, "empty"),
         ("  <image> ", 1, "empty"),
-        ("<image> what?", 2, "1 <image> marks for 2"),
+        ("<image> what?", 2, "1 <image> mark for 2"),
         ("x" * 5000, 1, "shorten"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_sample_that_fails_is_counted_and_the_rest_goes_on(files: list[str], t
     write_rows(tmp_path / "data" / "questions.jsonl", rows)
     words = [*files[:2], "--data", str(tmp_path / "data"), *SAMPLES, "--samples", "13", "--out", str(tmp_path / "out")]
     assert main(["scoreboard", *words]) == 1
-    assert f"1 samples failed; the first, {rows[-1]['id']}" in capsys.readouterr().err
+    assert f"1 sample failed; the first, {rows[-1]['id']}" in capsys.readouterr().err
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
@@ -130,7 +130,7 @@ def test_unusable_questions_are_told_and_are_status_1(files: list[str], tmp_path
     words = [*files[:2], "--data", str(data), *SAMPLES, "--samples", "2", "--out", str(tmp_path / "out")]
     assert main(["scoreboard", *words]) == 1
     said = capsys.readouterr().err
-    assert "1 unusable (the first, half: " in said and "1 questions are unusable" in said
+    assert "1 unusable (the first, half: " in said and "1 question unusable" in said
     assert RunFolder.open(tmp_path / "out").manifest.finished
 
 
