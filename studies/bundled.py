@@ -11,14 +11,19 @@ BUNDLED_DATA = _ASSETS / "benchmark"
 BUNDLED_BACKBONES = _ASSETS / "shortcuts"
 """The backbones of the shortcut study that were taught, a folder each."""
 
+BUNDLED_DECODERS = {name: _ASSETS / name for name in ("dots1", "nemotron-h", "nemotron-h-latent")}
+"""The hybrid and mixture-of-experts models, by name: final weights and processor, and beside them what was kept along
+training."""
+
 BUNDLED = "bundled"
 """The name under which a configuration means one of these, wherever the package lies; a folder of that name is
 ``./bundled``."""
 
 
 def model_source(name: str) -> str:
-    """Folder or hub id of a model; the bundled model's folder for ``bundled``."""
-    return str(BUNDLED_MODEL) if name == BUNDLED else name
+    """Folder or hub id of a model; a bundled model's folder for ``bundled``, ``bundled-dots1`` and so on."""
+    bundled = {BUNDLED: BUNDLED_MODEL, **{f"{BUNDLED}-{key}": folder for key, folder in BUNDLED_DECODERS.items()}}
+    return str(bundled.get(name, name))
 
 
 def data_source(name: str) -> str:
