@@ -74,8 +74,8 @@ class AttentionKnockout(ModuleListener):
         missing = sorted(set(layers or ()) - set(modules))
         if missing:
             raise InputError(
-                f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}, and other kinds are "
-                "knocked out by mixer_knockout_effects and expert_knockout_effects"
+                f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}, and other kinds "
+                "are knocked out by mixer_knockout_effects and expert_knockout_effects"
             )
         self._columns = hidden_runs(rows, columns)
         self._modules = {layer: module for layer, module in modules.items() if layers is None or layer in layers}

@@ -128,8 +128,8 @@ class Trace:
 
         if not -len(self.videos) <= video < len(self.videos):
             raise InputError(
-                f"no video {video}: this trace has {len(self.videos)}, counted from 0; frames are of videos, and images "
-                "stand in factors and map"
+                f"no video {video}: this trace has {len(self.videos)}, counted from 0; frames are of videos, and "
+                "images stand in factors and map"
             )
         column = self.video_columns[video]
         return frame_attention(
