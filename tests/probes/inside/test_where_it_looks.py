@@ -63,6 +63,7 @@ def test_softmax_attention_factors(name: str) -> None:
 
 
 @MIXED
+@torch.no_grad()
 def test_the_scan_is_the_hidden_attention_times_values(name: str) -> None:
     """To 1e-5; and neither without the time steps nor by the skip connection alone."""
     for layer in layers_of(name, STATE_SPACE):
