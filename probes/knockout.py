@@ -74,7 +74,7 @@ class AttentionKnockout(ModuleListener):
         missing = sorted(set(layers or ()) - set(modules))
         if missing:
             raise InputError(
-                f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}, and other kinds "
+                f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}; other kinds "
                 "are knocked out by mixer_knockout_effects and expert_knockout_effects"
             )
         self._columns = hidden_runs(rows, columns)
