@@ -73,7 +73,10 @@ class AttentionKnockout(ModuleListener):
             raise InputError("a knock-out without layers does nothing: name layers, or None for every attention layer")
         missing = sorted(set(layers or ()) - set(modules))
         if missing:
-            raise InputError(f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}")
+            raise InputError(
+                f"layers {missing} have no attention; the decoder's attention layers are {list(modules)}; other kinds "
+                "are knocked out by mixer_knockout_effects and expert_knockout_effects"
+            )
         self._columns = hidden_runs(rows, columns)
         self._modules = {layer: module for layer, module in modules.items() if layers is None or layer in layers}
         super().__init__(self._modules.values())

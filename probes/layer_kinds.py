@@ -113,7 +113,10 @@ def chosen_layers(
     able = layers_with(kinds, wanted)
     if not able:
         there = ", ".join(dict.fromkeys(each for one in kinds.values() for each in one.all))
-        raise InputError(f"no layer of this decoder has any {wanted}: its layers have {there or 'no known part'}")
+        raise InputError(
+            f"no layer of this decoder has any {wanted}: its layers have {there or 'no known part'}; ask for what they "
+            "have, or give another model"
+        )
     if layers is None:
         return able
     missing = sorted(set(layers) - set(able))

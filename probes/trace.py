@@ -129,7 +129,10 @@ class Trace:
         from probes.frames import frame_attention
 
         if not -len(self.videos) <= video < len(self.videos):
-            raise InputError(f"no video {video}: this trace has {len(self.videos)}, counted from 0")
+            raise InputError(
+                f"no video {video}: this trace has {len(self.videos)}, counted from 0; frames are of videos, and "
+                "images stand in factors and map"
+            )
         column = self.video_columns[video]
         return frame_attention(
             self._all_scores(column, rows) if layer is None else self.scores(column, layer, rows), self.spans[column]
@@ -243,5 +246,5 @@ class Trace:
             return layer % len(self.layers)
         raise InputError(
             f"no attention in layer {layer!r}: this trace has layers {', '.join(map(str, self.layers))}; give one of "
-            f"them, or -1 to -{len(self.layers)} from the end"
+            f"them, or -1 to -{len(self.layers)} from the end (layers without softmax: trace_mixers)"
         )

@@ -62,7 +62,10 @@ class ExpertKnockout:
         for layer, chosen in wanted.items():
             outside = [expert for expert in chosen if not 0 <= expert < mixtures[layer].count]
             if outside:
-                raise InputError(f"layer {layer} has no experts {outside}: its are 0 to {mixtures[layer].count - 1}")
+                raise InputError(
+                    f"layer {layer} has no experts {outside}: its routed experts are 0 to {mixtures[layer].count - 1}, "
+                    "and 'shared' ones are named apart"
+                )
         bare = sorted(layer for layer in shared if not mixtures[layer].shared)
         if bare:
             able = [layer for layer, each in expert_layers(model, None, rules).items() if each.shared]

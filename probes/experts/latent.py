@@ -82,7 +82,10 @@ def latent_layers(model: nn.Module, layers: Collection[int] | None = None) -> di
     missing = sorted(set(mixtures) - set(found))
     if missing and (layers is not None or not found):
         able = [layer for layer, each in expert_layers(model).items() if _maps(each) is not None]
-        raise InputError(f"the experts of layers {missing} work at full width; layers with latent experts are {able}")
+        there = f"layers with latent experts are {able}" if able else "no layer has latent experts"
+        raise InputError(
+            f"the experts of layers {missing} work at full width; {there}, and HookedModel.residuals reads states there"
+        )
     return found
 
 

@@ -37,7 +37,10 @@ def mixer_modules(model: nn.Module, layers: Collection[int] | None = None) -> di
     missing = sorted(set(layers or ()) - set(found))
     if missing or not found:
         known = sorted(mixers_if_any(model, ()))
-        raise InputError(f"no mixer in layers {missing}: there are mixers in {known}; None reads all of them")
+        raise InputError(
+            f"no mixer in layers {missing}: state-space and delta mixers are in {known}, and None reads all of them; "
+            "softmax attention is read by attention_factors"
+        )
     return {layer: found[layer] for layer in found if layers is None or layer in layers}
 
 

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from probes.inputs import InputError
 from probes.reading.images import find_images
 from probes.reading.rows import Row, boxes, integer, items, mapping, text, texts
 from probes.reading.sources import RawRow
@@ -19,9 +20,14 @@ def read(raw: RawRow) -> MultiImageQuestion:
     """Read one row. Without ``scoring``, questions with choices are scored by choice and all others as exact.
 
     Raises:
-        InputError: a value is missing or of the wrong type, or an image does not exist.
+        InputError: a value is missing or of the wrong type, an image does not exist, or there are videos.
     """
     row = raw.values
+    if row.get("videos"):
+        raise InputError(
+            "it has videos, and questions are read over images alone: give frames as images, or trace videos from "
+            "Python (HookedModel.trace with videos=, scored by probes.frame_scores)"
+        )
     choices = texts(row, "choices")
     return MultiImageQuestion(
         id=text(row, "id"),

@@ -209,7 +209,7 @@ def test_what_cannot_be_taken_away_is_refused() -> None:
     model, every = decoder("latent"), torch.ones(3, 17, dtype=torch.bool)
     with pytest.raises(InputError, match=r"layers \[3\] have no mixture of experts; .* are \[1, 4\]"):
         ExpertKnockout(model, every, {3: [0]})
-    with pytest.raises(InputError, match=r"layer 4 has no experts \[-1, 16\]: its are 0 to 15"):
+    with pytest.raises(InputError, match=r"layer 4 has no experts \[-1, 16\]: its routed experts are 0 to 15, and"):
         ExpertKnockout(model, every, {4: [16, 3, -1]})
     nothings: list[dict[int, list[int]] | None] = [{}, {1: []}, None]
     for nothing in nothings:
