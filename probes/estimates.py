@@ -318,7 +318,8 @@ def _effective_size(values: FloatArray, index: IntArray, count: int) -> float:
     share, n = float(values.mean()), values.size
     if n == 1 or count == 1 or share in (0.0, 1.0):
         return float(count)
-    sizes, sums = np.bincount(index, minlength=count), np.bincount(index, weights=values, minlength=count)
+    sizes = np.bincount(index, minlength=count)
+    sums = np.bincount(index, weights=values, minlength=count).astype(np.float64)
     return _after_design(share, sums, sizes, _robust_variance(values, index, count))
 
 

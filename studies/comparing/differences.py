@@ -77,7 +77,8 @@ def compare(pair: Pair, seed: int = 0) -> Iterator[Compared]:
     kept = sides[0].scored & sides[1].scored
     answers = share_difference(sides[0].right[kept], sides[1].right[kept], cluster[kept], seed=seed)
     yield Compared("answer_accuracy", None, ALL, answers)
-    for where in (*ROWS, *pair.by_kind):
+    everywhere: tuple[Where, ...] = (*ROWS, *pair.by_kind)
+    for where in everywhere:
         yield from _of_focus(pair, where, seed)
 
 
