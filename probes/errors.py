@@ -22,12 +22,16 @@ def counted(number: int, of: str, form: str = "d") -> str:
         of: What one of them is called.
         form: How the number is written.
 
-    >>> counted(1, "pair"), counted(2, "process"), counted(0, "entry"), counted(1200, "video", ",")
-    ('1 pair', '2 processes', '0 entries', '1,200 videos')
+    >>> counted(1, "pair"), counted(2, "process"), counted(0, "entry"), counted(1200, "key", ",")
+    ('1 pair', '2 processes', '0 entries', '1,200 keys')
     """
     if number != 1:
-        of = f"{of[:-1]}ies" if of.endswith("y") else f"{of}{'es' if of.endswith(('s', 'ch')) else 's'}"
+        of = f"{of[:-1]}ies" if of.endswith("y") and of[-2:-1] not in "aeiou" else f"{of}{_ending(of)}"
     return f"{number:{form}} {of}"
+
+
+def _ending(of: str) -> str:
+    return "es" if of.endswith(("s", "x", "ch", "sh")) else "s"
 
 
 def short(text: str, limit: int = 60) -> str:

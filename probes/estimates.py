@@ -160,7 +160,7 @@ def proportions(sums: npt.ArrayLike, sizes: npt.ArrayLike, level: float = 0.95) 
         An estimate for each column, as `proportion` gives it of the samples themselves.
 
     Raises:
-        ValueError: if shapes do not fit, a size is below one, or a sum is not from 0 to its cluster's size.
+        ValueError: if shapes do not fit, a size is no whole number from one on, or a sum is not from 0 to its size.
 
     >>> proportions([[2, 0], [1, 0]], [2, 2]) == [proportion(hits, [0, 0, 1, 1]) for hits in ([1, 1, 1, 0], [0] * 4)]
     True
@@ -169,7 +169,7 @@ def proportions(sums: npt.ArrayLike, sizes: npt.ArrayLike, level: float = 0.95) 
     check_level(level)
     if totals.ndim != 2 or totals.shape[0] != counts.size:
         raise ValueError(f"sums must be (clusters, columns) of {counts.size} clusters, got the shape {totals.shape}")
-    if (counts < 1).any() or not ((totals >= 0) & (totals <= counts[:, None])).all():
+    if (counts < 1).any() or (counts % 1).any() or not ((totals >= 0) & (totals <= counts[:, None])).all():
         raise ValueError("a cluster has at least one sample, and from 0 to all of them are successes")
     return [_of_totals(column, counts, level) for column in np.ascontiguousarray(totals.T)]
 

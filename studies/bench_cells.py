@@ -3,6 +3,7 @@
 Numbers of processes in, cells out; knows nothing of what was run. No torch.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Protocol, Self
@@ -163,17 +164,21 @@ def verdict(ratio: Estimate | float, bar: float) -> Literal["holds", "missed", "
     """Whether a ratio is within its bar, as far as its interval tells: the rule of tables and of the exit status.
 
     It holds where the whole interval is within the bar, is missed where all of it is beyond, and is undecided
-    otherwise, as from few pairs, whose interval has no end.
+    otherwise. Where the interval has no ends, as that of a median of few pairs, the number decides by itself, so that a
+    short bench can fail; one that is not there holds nothing.
 
     Args:
-        ratio: The ratio; one without an interval decides by itself.
+        ratio: The ratio.
         bar: The largest that is allowed.
 
     >>> [verdict(Estimate(1.2, 9, low, high), 1.3) for low, high in ((1.1, 1.3), (1.1, 1.4), (1.31, 1.4))]
     ['holds', 'undecided', 'missed']
+    >>> endless = Estimate(12.0, 5, -math.inf, math.inf)
+    >>> verdict(endless, 1.3), verdict(endless, 13.0), verdict(math.nan, 1.3)
+    ('missed', 'holds', 'missed')
     """
-    if not isinstance(ratio, Estimate):
-        return "holds" if ratio <= bar else "missed"
+    if not isinstance(ratio, Estimate) or math.isinf(ratio.high - ratio.low) or math.isnan(ratio.value):
+        return "holds" if float(ratio) <= bar else "missed"
     if ratio.high <= bar:
         return "holds"
     return "missed" if ratio.low > bar else "undecided"

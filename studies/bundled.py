@@ -25,10 +25,10 @@ def model_source(name: str) -> str:
     `BUNDLED_DECODERS`.
 
     Raises:
-        InputError: If no bundled model is called so, and no folder is.
+        InputError: If no bundled model is called so, and no folder is, or it has been left out of the installation.
 
-    >>> Path(model_source("bundled-nemotron-h")).name, model_source("me/model")
-    ('nemotron-h', 'me/model')
+    >>> Path(model_source("bundled")).name, model_source("me/model")
+    ('dense', 'me/model')
     """
     if name == BUNDLED:
         return str(BUNDLED_MODEL)
@@ -38,7 +38,10 @@ def model_source(name: str) -> str:
     if decoder not in BUNDLED_DECODERS:
         names = ", ".join((BUNDLED, *(f"{BUNDLED}-{each}" for each in BUNDLED_DECODERS)))
         raise InputError(f"no bundled model is called {name}: there are {names}")
-    return str(BUNDLED_DECODERS[decoder])
+    folder = BUNDLED_DECODERS[decoder]
+    if not folder.is_dir():
+        raise InputError(f"{name} is not in this installation ({folder} is not there): give --model a folder or hub id")
+    return str(folder)
 
 
 def data_source(name: str) -> str:

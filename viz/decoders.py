@@ -25,12 +25,14 @@ class DecoderLook(NamedTuple):
     """One panel of `accuracy_side_by_side`."""
 
     name: str
-    kinds: Sequence[str]
-    """(layers,): what each layer is made of, the kind that mixes tokens first; only that one has a value."""
+    parts: Sequence[Sequence[str]]
+    """(layers,): what each layer is made of, the kind that mixes tokens first: that one has the value."""
     value: npt.ArrayLike
     """(layers,): of the model that is shown; NaN where the layer mixes no tokens."""
     low: npt.ArrayLike
+    """(layers,): lower interval ends."""
     high: npt.ArrayLike
+    """(layers,): upper interval ends."""
     others: npt.ArrayLike
     """(other seeds, layers), drawn faintly."""
     chance: float
@@ -39,7 +41,7 @@ class DecoderLook(NamedTuple):
 def accuracy_side_by_side(
     looks: Sequence[DecoderLook], *, title: str = "", quantity: str = "attention accuracy"
 ) -> Figure:
-    """Draw an accuracy by layer for several decoders, each layer in the colour of its kind.
+    """Draw an accuracy by layer for several decoders, each layer in the colour of its kind, above what it is made of.
 
     Args:
         looks: a panel for each.
@@ -51,15 +53,20 @@ def accuracy_side_by_side(
     """
     if not looks:
         raise shapes.FigureError("there is no decoder to draw")
-    counts = [len(look.kinds) for look in looks]
-    figure = Figure(figsize=(style.PAGE_WIDTH, 2.7), layout="constrained")
-    panels = figure.subplots(1, len(looks), sharey=True, squeeze=False, width_ratios=[count + 1 for count in counts])[0]
-    for axes, look in zip(panels, looks, strict=True):
+    widths = [len(look.parts) + 1 for look in looks]
+    shown = list(dict.fromkeys(part for look in looks for parts in look.parts for part in parts))
+    strip = 0.16 * len(shown) + 0.1
+    figure = Figure(figsize=(style.PAGE_WIDTH, 2.5 + strip), layout="constrained")
+    above, below = figure.subplots(
+        2, len(looks), sharex="col", sharey="row", squeeze=False, width_ratios=widths, height_ratios=(2.1, strip)
+    )
+    for axes, beside, look in zip(above, below, looks, strict=True):
         _draw_look(axes, look)
-    label_axes(panels[0], "layer", quantity)
-    shown = list(dict.fromkeys(kind for look in looks for kind in look.kinds))
+        _draw_parts(beside, look, shown)
+    label_axes(above[0], "", quantity)
     faint = any(np.size(look.others) for look in looks)
-    handles = [Line2D([], [], color=kind_color(kind), marker="o", ls="", ms=4.5, label=kind) for kind in shown]
+    mixing = list(dict.fromkeys(parts[0] for look in looks for parts in _with_value(look)))
+    handles = [Line2D([], [], color=kind_color(kind), marker="o", ls="", ms=4.5, label=kind) for kind in mixing]
     handles += [Line2D([], [], color=style.CHANCE_COLOR, ls=(0, (4, 3)), lw=0.9, label="chance")]
     handles += [Line2D([], [], color="#000000", alpha=_FAINT, marker="_", ls="", ms=6, label="other seeds")] * faint
     figure.legend(
@@ -71,33 +78,50 @@ def accuracy_side_by_side(
 
 def _draw_look(axes: Axes, look: DecoderLook) -> None:
     value, low, high = (shapes.numbers(each, "value") for each in (look.value, look.low, look.high))
-    others = shapes.numbers(look.others, "others").reshape(-1, len(look.kinds))
-    if not value.shape == low.shape == high.shape == (len(look.kinds),):
-        raise shapes.FigureError(f"{look.name} has {len(look.kinds)} layers, and values of {value.shape}")
+    layers = len(look.parts)
+    others = shapes.numbers(look.others, "others").reshape(-1, layers)
+    if not value.shape == low.shape == high.shape == (layers,):
+        raise shapes.FigureError(f"{look.name} has {layers} layers, and values of {value.shape}")
     if not np.isfinite(value).any():
         raise shapes.FigureError(f"{look.name} has no finite value")
     dress(axes)
     there = np.flatnonzero(np.isfinite(value)).tolist()
-    for mixing in dict.fromkeys(look.kinds[layer] for layer in there):
-        own = [layer for layer in there if look.kinds[layer] == mixing]
+    kinds = {layer: look.parts[layer][0] for layer in there}
+    for mixing in dict.fromkeys(kinds.values()):
+        own = [layer for layer in there if kinds[layer] == mixing]
         axes.plot(own, value[own], color=kind_color(mixing), lw=0.8, alpha=_FAINT, zorder=1)
-    for layer, kind in enumerate(look.kinds):
+    for layer, kind in kinds.items():
         color = kind_color(kind)
-        if np.isfinite(value[layer]):
-            reach = [[value[layer] - low[layer]], [high[layer] - value[layer]]]
-            axes.errorbar([layer], [value[layer]], yerr=reach, fmt="o", color=color, ms=4.5, lw=1.2, capsize=2)
-        else:
-            axes.plot([layer], [0.0], marker="|", color=color, ms=7, mew=2)
+        reach = [[value[layer] - low[layer]], [high[layer] - value[layer]]]
+        axes.errorbar([layer], [value[layer]], yerr=reach, fmt="o", color=color, ms=4.5, lw=1.2, capsize=2)
         faint = others[:, layer][np.isfinite(others[:, layer])]
         axes.plot([layer] * len(faint), faint, "_", color=color, alpha=_FAINT, ms=8, mew=1.4)
     draw_chance(axes, [look.chance])
     axes.set_title(look.name, fontsize=style.FONT_SIZE)
-    axes.set_xlim(-0.6, len(look.kinds) - 0.4)
-    axes.set_xticks(range(len(look.kinds)))
     axes.set_ylim(-0.03, 1.03)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
     axes.set_axisbelow(True)
+    axes.tick_params(axis="x", length=0)
+
+
+def _draw_parts(axes: Axes, look: DecoderLook, rows: Sequence[str]) -> None:
+    """One row a kind of part, a square in its colour under each layer that has it."""
+    for row, part in enumerate(rows):
+        places = [layer for layer, parts in enumerate(look.parts) if part in parts]
+        axes.plot(places, [row] * len(places), "s", color=kind_color(part), markersize=4, clip_on=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlim(-0.6, len(look.parts) - 0.4)
+    axes.set_xticks(range(len(look.parts)))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(labelsize=style.SMALL_FONT_SIZE)
+    axes.tick_params(axis="y", length=0)
     label_axes(axes, "layer", "")
+
+
+def _with_value(look: DecoderLook) -> list[Sequence[str]]:
+    seen = np.isfinite(np.asarray(look.value, dtype=float))
+    return [parts for parts, there in zip(look.parts, seen, strict=True) if there]
 
 
 def carrying(

@@ -250,14 +250,21 @@ def _trace_batch(
         if record.id in settings.pairing.unpaired:
             tables.note_effects_error(settings.pairing.unpaired[record.id])
         elif record.id in settings.pairing.lent and trace.answer_tokens:
-            _add_effects(model, record, trace, settings, tables)
+            # Mixers that could not be followed in this sample are not cut in it either.
+            cuttable = settings.mixers if unread is None else Mixers()
+            _add_effects(model, record, trace, settings.pairing.lent[record.id], cuttable, tables)
 
 
 def _add_effects(
-    model: "HookedModel", record: MultiImageQuestion, trace: "Trace", settings: Settings, tables: Tables
+    model: "HookedModel",
+    record: MultiImageQuestion,
+    trace: "Trace",
+    lent: Sequence[ImageRef],
+    mixers: Mixers,
+    tables: Tables,
 ) -> None:
     try:
-        effects = causal.measure_effects(model, record, trace, settings.pairing.lent[record.id], settings.mixers)
+        effects = causal.measure_effects(model, record, trace, lent, mixers)
     except InputError as error:
         tables.note_effects_error(str(error))
     except (RuntimeError, MemoryError) as error:

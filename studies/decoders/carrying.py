@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.files import write_arrays
+from studies.auditing.kinds import ATTENTION
 from studies.multi_image import MultiImageQuestion
 from studies.position import is_anchored
 
@@ -36,6 +37,8 @@ class Carried(NamedTuple):
     or no row that could be blinded to it."""
     targets: npt.NDArray[np.int64]
     """(questions,): the image that holds the answer."""
+    anchors: npt.NDArray[np.int64]
+    """(questions,): the query image of an image-to-image question, which no answer names; -1 where there is none."""
     ids: tuple[str, ...]
     """Of the questions."""
     tasks: tuple[str, ...]
@@ -47,10 +50,12 @@ class Carried(NamedTuple):
         found: FloatArray = np.take_along_axis(self.effects, np.broadcast_to(chosen, (*self.effects.shape[:2], 1)), 2)
         return found[..., 0]
 
-    def names_target(self) -> npt.NDArray[np.bool_]:
-        """(questions, paths): whether no image is missed as much as the one that holds the answer."""
-        largest: npt.NDArray[np.bool_] = self.of_target() >= np.nanmax(self.effects, axis=2)
-        return largest
+    def of_candidates(self) -> FloatArray:
+        """The effects, without those of query images, which are no candidates."""
+        effects = self.effects.copy()
+        asked = np.flatnonzero(self.anchors >= 0)
+        effects[asked, :, self.anchors[asked]] = np.nan
+        return effects
 
     def without(self, task: str) -> Carried:
         """The other tasks' questions."""
@@ -59,32 +64,44 @@ class Carried(NamedTuple):
             self.paths,
             self.effects[kept],
             self.targets[kept],
+            self.anchors[kept],
             tuple(self.ids[place] for place in kept),
             tuple(self.tasks[place] for place in kept),
         )
 
 
 def paths_of(model: HookedModel) -> dict[str, list[int]]:
-    """The layers of each path, by true index: the kinds, all of them where there are two, and each layer alone."""
-    from probes.mixers.modules import mixers_if_any
+    """The layers of each path, by true index: the kinds, all of them where there are two, and each layer alone.
 
-    mixers = sorted(mixers_if_any(model.model, ()))
-    kinds = {"attention": sorted(model.layers), "state space": mixers}
-    mixing = sorted({*model.layers, *mixers})
-    named = {kind: layers for kind, layers in kinds.items() if layers}
-    together = {EVERY: mixing} if len(named) > 1 else {}
-    return {**named, **together, **{f"layer {layer}": [layer] for layer in mixing}}
+    Raises:
+        InputError: If the model has a mixer that cannot be cut.
+    """
+    from probes.inputs import InputError
+    from studies.auditing.mixers import find_mixers
+
+    mixers = find_mixers(model.model)
+    if mixers.refused:
+        layer, reason = next(iter(mixers.refused.items()))
+        raise InputError(f"no image can be hidden from layer {layer}, so that nothing tells what it carries: {reason}")
+    kinds = {**dict.fromkeys(model.layers, ATTENTION), **mixers.read}
+    if len(kinds) < len(model.layers) + len(mixers.read):
+        raise InputError(
+            "a layer of this model mixes tokens in two ways at once, which paths by layer do not tell apart"
+        )
+    named = {kind: sorted(each for each in kinds if kinds[each] == kind) for kind in dict.fromkeys(kinds.values())}
+    together = {EVERY: sorted(kinds)} if len(named) > 1 else {}
+    return {**named, **together, **{f"layer {layer}": [layer] for layer in sorted(kinds)}}
 
 
 def carry(model: HookedModel, records: Iterable[MultiImageQuestion]) -> Carried:
     """Hide every image of every question along every path, and score the right answer again.
 
     Args:
-        model: The model. Of mixers, only Mamba-2 layers are known here.
+        model: The model.
         records: Questions with a target and a right answer.
 
     Raises:
-        InputError: If a question has no target, or cannot be put to the model; if there are none.
+        InputError: If a question has no target, or cannot be put to the model; if there are none; as `paths_of`.
         UnsupportedAttention: If a layer cannot be cut.
     """
     from probes.interventions import knockout_effects
@@ -92,7 +109,7 @@ def carry(model: HookedModel, records: Iterable[MultiImageQuestion]) -> Carried:
     from probes.model import Question
 
     paths = paths_of(model)
-    cut: Any = joint_knockout_effects if "state space" in paths else knockout_effects
+    cut: Any = joint_knockout_effects if EVERY in paths else knockout_effects
     found: list[FloatArray] = []
     asked = list(records)
     targets = [_target(record) for record in asked]
@@ -105,6 +122,7 @@ def carry(model: HookedModel, records: Iterable[MultiImageQuestion]) -> Carried:
         tuple(paths),
         _padded(found),
         np.array(targets, dtype=np.int64),
+        np.array([len(record.images) - 1 if is_anchored(record) else -1 for record in asked], dtype=np.int64),
         tuple(record.id for record in asked),
         tuple(record.task for record in asked),
     )
@@ -122,6 +140,7 @@ def load_carried(path: Path) -> Carried:
             tuple(found["paths"].tolist()),
             found["effects"],
             found["targets"],
+            found["anchors"],
             tuple(found["ids"].tolist()),
             tuple(found["tasks"].tolist()),
         )

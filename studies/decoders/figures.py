@@ -41,10 +41,11 @@ def draw(found: Sequence[RunFindings], out: Path) -> list[Path]:
 
 
 def side_by_side(found: Sequence[RunFindings]) -> Figure:
-    """Attention accuracy by layer of the decoders, the first seed large and the others faint."""
+    """Attention accuracy by layer: the first seed, which is bundled, with its interval, and the others faint."""
     from viz.decoders import accuracy_side_by_side
 
-    return accuracy_side_by_side([_look([run for run in found if run.name == name]) for name in SIDE_BY_SIDE])
+    there = [name for name in SIDE_BY_SIDE if any(run.name == name for run in found)]
+    return accuracy_side_by_side([_look([run for run in found if run.name == name]) for name in there])
 
 
 def carrying(found: Sequence[RunFindings]) -> Figure:
@@ -80,15 +81,14 @@ def _look(runs: Sequence[RunFindings]) -> DecoderLook:
     from viz.decoders import DecoderLook
 
     first = runs[0]
-    layers = range(max((*first.parts, *first.looks)) + 1)
-    ends = np.full((3, len(layers)), np.nan)
+    ends = np.full((3, len(first.parts)), np.nan)
     for layer, look in first.looks.items():
         ends[:, layer] = look.estimate.value, look.estimate.low, look.estimate.high
-    others = np.full((len(runs) - 1, len(layers)), np.nan)
+    others = np.full((len(runs) - 1, len(first.parts)), np.nan)
     for place, run in enumerate(runs[1:]):
         for layer, look in run.looks.items():
             others[place, layer] = look.estimate.value
-    kinds = [first.looks[layer].kind if layer in first.looks else first.parts[layer][0] for layer in layers]
-    chance = float(np.mean([look.chance for look in first.looks.values()]))
+    parts = [first.parts[layer] for layer in range(len(first.parts))]
+    chance = float(np.nanmean([look.chance for look in first.looks.values()]))
     value, low, high = ends
-    return DecoderLook(NAMES[first.name], kinds, value, low, high, others, chance)
+    return DecoderLook(NAMES[first.name], parts, value, low, high, others, chance)

@@ -14,12 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from probes.estimates import Estimate, mean, proportion
+from probes.estimates import Estimate, mean
 from probes.files import read_json
+from probes.inputs import InputError
+from probes.scores import causal_agreement
+from studies.auditing.causal_metrics import MIN_EFFECT
 from studies.auditing.entries import Entry, find
 from studies.auditing.kinds import ATTENTION
-from studies.decoders.carrying import load_carried
-from studies.decoders.measuring import AUDIT_FOLDER, CARRYING_FILE, EXPERTS_FOLDER
+from studies.decoders.carrying import Carried, load_carried
+from studies.decoders.measuring import AUDIT_FOLDER, CARRYING_FILE, DENSE, EXPERTS_FOLDER, MEASURED_FILE
 from studies.decoders.run import RECORD_FILE
 from studies.routing.command import LAST
 
@@ -85,9 +88,11 @@ class RunFindings:
     kinds: dict[str, Look]
     """Attention accuracy of each kind of layer, by its rule of the dev split."""
     carried: dict[str, Estimate]
-    """By path (`Carried.paths`): nats that right answers lose without the right image; give-aways are left out."""
-    named: dict[str, Estimate]
-    """By path: share of questions that lose nothing as dear as the right image."""
+    """By path (`Carried.paths`): nats that the right answer's log-probability loses without the right image, over all
+    questions drawn but give-aways, whether the model gave that answer or not."""
+    named: dict[str, Look]
+    """By path: of the questions to which an image matters there, how many miss the right one most; query images, which
+    are no candidates, left out."""
     course: Course | None
     """None without experts."""
     special: tuple[Special, ...]
@@ -104,22 +109,25 @@ class RunFindings:
         return {kind: [layer for layer, look in sorted(self.looks.items()) if look.kind == kind] for kind in kinds}
 
 
-def read_run(folder: Path, name: str, seed: int, parts: Mapping[int, Sequence[str]] | None = None) -> RunFindings:
+def read_run(folder: Path, name: str, seed: int) -> RunFindings:
     """The findings of one measured run.
 
     Args:
         folder: The run's folder.
         name: Its decoder.
         seed: Its seed.
-        parts: What every layer is made of, where the audit does not say (of models without mixers).
 
     Raises:
         InputError: If a part is missing.
     """
+    told = read_json(folder / MEASURED_FILE)
+    needed = {"audit", "carrying"} | ({"routing"} if name != DENSE else set())
+    missing = sorted(needed - set(told["done"]))
+    if missing:
+        raise InputError(f"{folder} has no finished {', '.join(missing)}: run python -m studies.decoders.measuring")
     audited = read_json(folder / AUDIT_FOLDER / "metrics.json")
     carried = load_carried(folder / CARRYING_FILE).without(GIVEAWAY)
-    experts = folder / EXPERTS_FOLDER / "metrics.json"
-    routed = read_json(experts) if experts.is_file() else None
+    routed = read_json(folder / EXPERTS_FOLDER / "metrics.json") if "routing" in needed else None
     return RunFindings(
         name=name,
         seed=seed,
@@ -129,20 +137,25 @@ def read_run(folder: Path, name: str, seed: int, parts: Mapping[int, Sequence[st
             for entry in find(audited, "answer_accuracy", task=..., split=SPLIT, rows=None)
             if entry["task"] is not None
         },
-        parts={layer: tuple(own) for layer, own in (parts or layer_parts(folder / AUDIT_FOLDER)).items()},
+        parts={int(layer): tuple(own) for layer, own in told["layer_kinds"].items()},
         looks=layer_looks(audited),
         kinds=kind_looks(audited),
-        carried={path: mean(values) for path, values in zip(carried.paths, carried.of_target().T, strict=True)},
-        named={path: proportion(values) for path, values in zip(carried.paths, carried.names_target().T, strict=True)},
+        carried={
+            path: mean(values[np.isfinite(values)])
+            for path, values in zip(carried.paths, carried.of_target().T, strict=True)
+        },
+        named={path: target_named(carried, place) for place, path in enumerate(carried.paths)},
         course=None if routed is None else course(routed, int(read_json(folder / RECORD_FILE)["config"]["steps"])),
         special=() if routed is None else specials(routed),
     )
 
 
-def layer_parts(audit: Path) -> dict[int, list[str]]:
-    """What an audit's manifest says of each layer; empty for a model without mixers."""
-    told = read_json(audit / "manifest.json")["config"].get("mixers", {}).get("layer_kinds", {})
-    return {int(layer): list(own) for layer, own in told.items()}
+def target_named(carried: Carried, path: int) -> Look:
+    """How often the right image is the one that is missed most along a path, and how often a blind choice is."""
+    effects = carried.of_candidates()[:, path]
+    there = np.isfinite(effects[np.arange(len(effects)), carried.targets])
+    found = causal_agreement(carried.targets[there], effects[there], min_effect=MIN_EFFECT)
+    return Look(carried.paths[path], found.estimate, found.chance)
 
 
 def layer_looks(audited: Sequence[Entry]) -> dict[int, Look]:
@@ -159,11 +172,8 @@ def kind_looks(audited: Sequence[Entry]) -> dict[str, Look]:
     """Attention accuracy by kind of layer."""
     found = {}
     for kind, measure in _MEASURES.items():
-        where = {"split": SPLIT, "rows": ROWS, **measure}
-        for entry in find(audited, "attention_accuracy", **where):
-            (chance,) = find(audited, "chance", **where)
-            value = Estimate.from_dict(chance["estimate"]).value
-            found[kind] = Look(kind, Estimate.from_dict(entry["estimate"]), value)
+        for entry in find(audited, "attention_accuracy", split=SPLIT, rows=ROWS, **measure):
+            found[kind] = Look(kind, Estimate.from_dict(entry["estimate"]), _number(entry, "chance"))
     return found
 
 
@@ -204,24 +214,33 @@ def specials(routed: Sequence[Entry]) -> tuple[Special, ...]:
         Special(
             str(entry["label"]),
             int(entry["layer"]),
-            float(entry["estimate"]["value"]),
-            float(entry["chance"]),
-            float(entry["p_value"]),
+            _number(entry, "estimate"),
+            _number(entry, "chance"),
+            _number(entry, "p_value"),
         )
         for entry in routed
         if entry["name"] == "specialisation"
     )
 
 
-def settles(steps: Sequence[int], values: npt.ArrayLike, near: float = NEAR) -> int:
-    """The first checkpoint from which on something stays near where it ends, above it or below.
+def settles(steps: Sequence[int], values: npt.ArrayLike, near: float = NEAR) -> int | None:
+    """The first checkpoint from which on something stays near where it ends, above it or below; None if that is the
+    last one, where everything is where it ends.
+
+    Raises:
+        ValueError: If a number is missing.
 
     >>> settles([0, 100, 200, 300, 400], [0.1, 0.95, 1.3, 0.97, 1.0])
     300
+    >>> settles([0, 100], [0.2, 1.0]) is None
+    True
     """
     numbers = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"what settles needs a number at every checkpoint, got {numbers.tolist()}")
     far = np.flatnonzero(np.abs(numbers - numbers[-1]) > near * abs(numbers[-1]))
-    return int(steps[int(far[-1]) + 1 if len(far) else 0])
+    first = int(far[-1]) + 1 if len(far) else 0
+    return int(steps[first]) if first < len(numbers) - 1 else None
 
 
 def depth_gain(run: RunFindings, kind: str) -> float:

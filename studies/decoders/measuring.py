@@ -6,17 +6,21 @@ part that was stopped goes on. Trains nothing and draws no conclusion.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
+from probes.files import digest_of_file, read_json, write_json
 from probes.inputs import InputError
 from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
 from studies.decoders.checkpoints import ROUTING_FOLDER, WEIGHTS_FOLDER
 from studies.decoders.run import RECORD_FILE
 
 AUDIT_FOLDER, EXPERTS_FOLDER, CARRYING_FILE = "audit", "experts", "carrying.npz"
+MEASURED_FILE = "measured.json"
+"""What was measured, of which weights, and with how many questions; and what the layers are made of."""
 DENSE = "dense"
 """What the bundled dense model is called among decoders. It has no experts, and was trained elsewhere."""
 
@@ -26,14 +30,14 @@ class Amounts(NamedTuple):
 
     audited: int | None = 1500
     """Questions of the audit, drawn evenly over splits and tasks; None is all."""
-    causal: int = 120
-    """Questions of its causal check."""
     carried: int = 120
     """Test questions in which images are hidden from kinds of layers."""
     permutations: int = 199
     """Shuffles behind each p-value of specialisation."""
 
 
+Part = Callable[[Path, Path, Amounts], int]
+"""Measures a model into a folder, and returns an exit status."""
 AMOUNTS = Amounts()
 EVERY_DEV_QUESTION = 600
 """The questions of saved routing are some of these: all are read, so that none of them is missing."""
@@ -43,26 +47,59 @@ def measure_run(folder: Path, amounts: Amounts = AMOUNTS) -> None:
     """Measure what is not measured yet of one finished training run.
 
     Raises:
-        InputError: If it is not finished, or a part of it fails; what is done stays.
+        InputError: If it is not finished, was measured of other weights or in other amounts, or a part of it fails;
+            what is done stays.
     """
     if not (folder / RECORD_FILE).is_file():
         raise InputError(f"{folder} holds no {RECORD_FILE}: the run is not finished")
     model = final_weights(folder)
-    if not _finished(folder / EXPERTS_FOLDER):
-        _refuse_failure(folder, "routing", route(model, folder, amounts))
-    measure_model(model, folder, amounts)
+    _measure(model, folder, amounts, {"audit": audit, "routing": route, "carrying": carry_images})
 
 
-def measure_model(model: Path, folder: Path, amounts: Amounts = AMOUNTS) -> None:
-    """What is asked of every model, with experts or without: its audit, and what carries its images.
+def measure_dense(folder: Path, amounts: Amounts = AMOUNTS) -> None:
+    """Measure the bundled dense model, which has no experts, in the same way.
 
     Raises:
-        InputError: If a part fails; what is done stays.
+        InputError: As `measure_run`.
     """
-    if not _finished(folder / AUDIT_FOLDER):
-        _refuse_failure(folder, "audit", audit(model, folder / AUDIT_FOLDER, amounts))
-    if not (folder / CARRYING_FILE).is_file():
-        carry_images(model, folder / CARRYING_FILE, amounts)
+    _measure(BUNDLED_MODEL, folder, amounts, {"audit": audit, "carrying": carry_images})
+
+
+def _measure(model: Path, folder: Path, amounts: Amounts, parts: Mapping[str, Part]) -> None:
+    record = _record(model, folder, amounts)
+    for name, part in parts.items():
+        if name not in record["done"]:
+            status = part(model, folder, amounts)
+            if status:
+                raise InputError(
+                    f"the {name} of {folder} ended with status {status}: see what it said, remove what it wrote there, "
+                    "and measure again"
+                )
+            record["done"].append(name)
+            write_json(folder / MEASURED_FILE, record)
+
+
+def _record(model: Path, folder: Path, amounts: Amounts) -> dict[str, Any]:
+    """What is measured already; begun where nothing is.
+
+    Raises:
+        InputError: If that was of other weights, or in other amounts.
+    """
+    from probes.model import HookedModel
+
+    now = {"weights": digest_of_file(model / "model.safetensors"), "amounts": amounts._asdict()}
+    if not (folder / MEASURED_FILE).is_file():
+        kinds = HookedModel.from_pretrained(model, device="cpu").layer_kinds
+        named = {str(layer): [str(kind) for kind in each.all] for layer, each in kinds.items()}
+        write_json(folder / MEASURED_FILE, {**now, "layer_kinds": named, "done": []})
+    before: dict[str, Any] = read_json(folder / MEASURED_FILE)
+    changed = [name for name in now if before[name] != now[name]]
+    if changed:
+        raise InputError(
+            f"{folder} was measured with other {' and '.join(changed)}: remove {MEASURED_FILE}, {AUDIT_FOLDER}, "
+            f"{EXPERTS_FOLDER} and {CARRYING_FILE} there to measure again"
+        )
+    return before
 
 
 def final_weights(folder: Path) -> Path:
@@ -77,20 +114,18 @@ def final_weights(folder: Path) -> Path:
     return kept[-1]
 
 
-def audit(model: Path, out: Path, amounts: Amounts) -> int:
+def audit(model: Path, folder: Path, amounts: Amounts) -> int:
     """Audit a model on the bundled questions; returns the exit status of `sightcheck audit`."""
     from studies.audit import AuditConfig, run
 
-    config = AuditConfig(
-        model=str(model), out=out, limit=amounts.audited, causal=amounts.causal, maps="none", resume=_begun(out)
-    )
-    return run(config)
+    out = folder / AUDIT_FOLDER
+    return run(AuditConfig(model=str(model), out=out, limit=amounts.audited, maps="none", resume=_begun(out)))
 
 
 def route(model: Path, folder: Path, amounts: Amounts) -> int:
     """Hold the routing that a run left along its training against its last; returns the status of `sightcheck routing`.
 
-    The questions are those of the saved routing, which are the same in every run.
+    The questions are those of the saved routing, which are the same in every run, and run alone, as they did then.
     """
     from studies.routing.command import RoutingConfig, run
 
@@ -105,12 +140,13 @@ def route(model: Path, folder: Path, amounts: Amounts) -> int:
         samples=EVERY_DEV_QUESTION,
         checkpoints=tuple(map(str, saved[:-1])),
         permutations=amounts.permutations,
+        batch_size=1,
         resume=_begun(out),
     )
     return run(config)
 
 
-def carry_images(model: Path, path: Path, amounts: Amounts) -> None:
+def carry_images(model: Path, folder: Path, amounts: Amounts) -> int:
     """Hide images from kinds of layers in test questions, drawn evenly over tasks, and write what that costs."""
     from probes.model import HookedModel
     from studies.auditing.plan import draw_evenly
@@ -120,7 +156,8 @@ def carry_images(model: Path, path: Path, amounts: Amounts) -> None:
     records = [record for record in read_questions(BUNDLED_DATA, split="test").records if record.target is not None]
     chosen = set(draw_evenly({record.id: record.task for record in records}, amounts.carried, seed=0))
     loaded = HookedModel.from_pretrained(model, device="cpu", dtype="float32")
-    save_carried(path, carry(loaded, [record for record in records if record.id in chosen]))
+    save_carried(folder / CARRYING_FILE, carry(loaded, [record for record in records if record.id in chosen]))
+    return 0
 
 
 def main(runs: Annotated[Path, tyro.conf.Positional], amounts: Amounts = AMOUNTS) -> None:
@@ -135,22 +172,11 @@ def main(runs: Annotated[Path, tyro.conf.Positional], amounts: Amounts = AMOUNTS
         print(f"{number} of {len(done)} trained decoders: {folder.name}", flush=True)
         measure_run(folder, amounts)
     print(f"the bundled {DENSE} model", flush=True)
-    measure_model(BUNDLED_MODEL, runs / f"{DENSE}-0", amounts)
+    measure_dense(runs / f"{DENSE}-0", amounts)
 
 
 def _begun(run: Path) -> bool:
     return (run / "manifest.json").is_file()
-
-
-def _finished(run: Path) -> bool:
-    from studies.runs import RunFolder
-
-    return _begun(run) and RunFolder.open(run).manifest.finished is not None and (run / "metrics.json").is_file()
-
-
-def _refuse_failure(folder: Path, part: str, status: int) -> None:
-    if status:
-        raise InputError(f"the {part} of {folder} ended with status {status}: run it again to go on")
 
 
 if __name__ == "__main__":

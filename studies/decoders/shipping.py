@@ -25,7 +25,7 @@ KEPT_STEPS: dict[str, tuple[int, ...]] = {"dots1": (200, 1000)}
 
 
 def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
-    """Write one run's part of the assets; a model card that is there stays.
+    """Replace one run's part of the assets; a model card that is there stays.
 
     Args:
         run: The finished training run.
@@ -40,17 +40,23 @@ def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
     """
     if not (run / RECORD_FILE).is_file():
         raise InputError(f"{run} holds no {RECORD_FILE}: the run is not finished")
-    final = final_weights(run)
-    written = [_copied(path, asset / path.name) for path in sorted(final.iterdir())]
-    written.append(_copied(run / RECORD_FILE, asset / RECORD_FILE))
-    for step in kept:
-        name = f"step-{step:05d}"
-        source = run / WEIGHTS_FOLDER / name
+    earlier = [run / WEIGHTS_FOLDER / f"step-{step:05d}" for step in kept]
+    for step, source in zip(kept, earlier, strict=True):
         if not source.is_dir():
             raise InputError(f"{run} kept no checkpoint of step {step}: {_named(run / WEIGHTS_FOLDER)} are there")
-        written += [_copied(path, asset / WEIGHTS_FOLDER / name / path.name) for path in sorted(source.iterdir())]
+    for folder in (WEIGHTS_FOLDER, ROUTING_FOLDER):
+        shutil.rmtree(asset / folder, ignore_errors=True)
     saved = sorted((run / ROUTING_FOLDER).glob("*.npz"))
-    return written + [_copied(path, asset / ROUTING_FOLDER / path.name) for path in saved]
+    return [
+        *(_copied(path, asset / path.name) for path in sorted(final_weights(run).iterdir())),
+        _copied(run / RECORD_FILE, asset / RECORD_FILE),
+        *(
+            _copied(path, asset / WEIGHTS_FOLDER / source.name / path.name)
+            for source in earlier
+            for path in sorted(source.iterdir())
+        ),
+        *(_copied(path, asset / ROUTING_FOLDER / path.name) for path in saved),
+    ]
 
 
 def main(runs: Annotated[Path, tyro.conf.Positional]) -> None:

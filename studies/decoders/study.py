@@ -32,7 +32,7 @@ from studies.decoders.findings import (
     settles,
     shared_experts,
 )
-from studies.decoders.measuring import AUDIT_FOLDER, CARRYING_FILE, DENSE
+from studies.decoders.measuring import AUDIT_FOLDER, CARRYING_FILE, DENSE, EXPERTS_FOLDER, MEASURED_FILE
 from studies.decoders.run import RECORD_FILE
 
 Entry = dict[str, Any]
@@ -48,9 +48,9 @@ def main(runs: Annotated[Path, tyro.conf.Positional], out: Path = Path("docs/stu
     found = read_all(runs)
     out.mkdir(parents=True, exist_ok=True)
     entries = list(conclusions(found))
+    draw(found, out)
     write_json(out / "metrics.json", [*(entry for run in found for entry in run_entries(run)), *entries])
     write_json(out / "manifest.json", manifest(runs, found))
-    draw(found, out)
     for run in found:
         publish_run(_folder(runs, run), out / "runs" / f"{run.name}-{run.seed}")
     for entry in entries:
@@ -58,16 +58,18 @@ def main(runs: Annotated[Path, tyro.conf.Positional], out: Path = Path("docs/stu
 
 
 def read_all(runs: Path) -> list[RunFindings]:
-    """Every measured run below a folder, the dense model first.
+    """Every finished training run below a folder, behind the dense model that they are held against.
 
     Raises:
-        InputError: If there is none, or no dense model to hold them against.
+        InputError: If there is no run, or one, or the dense model, is not measured.
     """
-    named = sorted(path.parent.name for path in runs.glob(f"*/{CARRYING_FILE}"))
-    if DENSE not in {_split(name)[0] for name in named}:
-        raise InputError(f"{runs} holds no measured {DENSE} model: run python -m studies.decoders.measuring {runs}")
-    ordered = sorted(map(_split, named), key=lambda each: (each[0] != DENSE, each))
-    return [read_run(runs / f"{name}-{seed}", name, seed) for name, seed in ordered]
+    dense = runs / f"{DENSE}-0"
+    trained = sorted(path.parent for path in runs.glob(f"*/{RECORD_FILE}"))
+    unmeasured = [folder.name for folder in (dense, *trained) if not (folder / MEASURED_FILE).is_file()]
+    if unmeasured or not trained:
+        what = f"{', '.join(unmeasured)} not measured" if trained else "no finished training run"
+        raise InputError(f"{runs} holds {what}: run python -m studies.decoders.measuring {runs}")
+    return [read_run(folder, *_split(folder.name)) for folder in (dense, *trained)]
 
 
 def run_entries(run: RunFindings) -> Iterator[Entry]:
@@ -84,7 +86,9 @@ def run_entries(run: RunFindings) -> Iterator[Entry]:
         yield {"name": "attention_accuracy", **where, **told, "estimate": look.estimate.to_dict()}
     for path, estimate in run.carried.items():
         yield {"name": "lost_without_target", **where, "path": path, "estimate": estimate.to_dict()}
-        yield {"name": "target_is_dearest", **where, "path": path, "estimate": run.named[path].to_dict()}
+        look = run.named[path]
+        told = {"path": path, "chance": look.chance}
+        yield {"name": "target_is_dearest", **where, **told, "estimate": look.estimate.to_dict()}
     for each in run.special:
         yield {"name": "specialisation", **where, **each._asdict()}
     if run.course is not None:
@@ -96,7 +100,11 @@ def run_entries(run: RunFindings) -> Iterator[Entry]:
 
 
 def conclusions(found: Sequence[RunFindings]) -> Iterator[Entry]:
-    """The study's answers: one number a seed, and their mean with its interval over seeds."""
+    """The study's answers: one number a seed, and their mean with its interval over seeds.
+
+    The dense model is one model, and taken as it is: that interval does not hold what other questions would say. Steps
+    at which something settles have no mean, as None says that it had not settled before the end.
+    """
     (dense,) = (run for run in found if run.name == DENSE)
     for name in dict.fromkeys(run.name for run in found if run.name != DENSE):
         runs = [run for run in found if run.name == name]
@@ -106,7 +114,7 @@ def conclusions(found: Sequence[RunFindings]) -> Iterator[Entry]:
 
 
 def _where_it_looks(runs: Sequence[RunFindings]) -> Iterator[Entry]:
-    for kind in runs[0].depths:
+    for kind in (kind for kind, layers in runs[0].depths.items() if len(layers) > 1):
         yield _told("last_minus_first_layer", runs, partial(depth_gain, kind=kind), kind=kind)
     for path in (path for path in runs[0].carried if not path.startswith("layer ")):
         yield _told("lost_without_target", runs, partial(_lost, path=path), path=path)
@@ -121,10 +129,10 @@ def _where_it_looks(runs: Sequence[RunFindings]) -> Iterator[Entry]:
 def _what_experts_do(runs: Sequence[RunFindings]) -> Iterator[Entry]:
     for label in dict.fromkeys(each.label for each in runs[0].special):
         yield _told("bits_above_chance", runs, partial(bits_above_chance, label=label), label=label)
-    if all(run.course is not None for run in runs):
-        yield _told("bits_before_training", runs, lambda run: float(gained_bits(run)[0]))
-        yield _told("bits_settle", runs, lambda run: settles(run.steps, gained_bits(run)), near=NEAR)
-        yield _told("choices_settle", runs, lambda run: settles(run.steps, shared_experts(run)), near=NEAR)
+    yield _told("bits_at_first", runs, lambda run: float(gained_bits(run)[0]), step=runs[0].steps[0])
+    for name, numbers in (("bits_settle", gained_bits), ("choices_settle", shared_experts)):
+        settled = [settles(run.steps, numbers(run)) for run in runs]
+        yield {**_named(name, runs), "near": NEAR, "by_seed": settled, "last_step": runs[0].steps[-1]}
 
 
 def _lost(run: RunFindings, path: str) -> float:
@@ -133,36 +141,41 @@ def _lost(run: RunFindings, path: str) -> float:
 
 def _told(question: str, runs: Sequence[RunFindings], number: Callable[[RunFindings], float], **more: Any) -> Entry:
     values = [float(number(run)) for run in runs]
-    return {
-        "name": question,
-        "decoder": runs[0].name,
-        "seeds": [run.seed for run in runs],
-        **more,
-        "by_seed": values,
-        "estimate": mean(values).to_dict(),
-    }
+    return {**_named(question, runs), **more, "by_seed": values, "estimate": mean(values).to_dict()}
+
+
+def _named(question: str, runs: Sequence[RunFindings]) -> Entry:
+    return {"name": question, "decoder": runs[0].name, "seeds": [run.seed for run in runs]}
 
 
 def line(entry: Entry) -> str:
     """A conclusion in words, for the screen."""
     named = " ".join(str(entry[key]) for key in ("kind", "path", "label") if key in entry)
+    if "estimate" not in entry:
+        steps = ", ".join("not before the end" if step is None else str(step) for step in entry["by_seed"])
+        return f"{entry['decoder']:18} {entry['name']}: by seed, from step {steps}"
     estimate = Estimate.from_dict(entry["estimate"])
     by_seed = ", ".join(f"{value:.3f}" for value in entry["by_seed"])
     return f"{entry['decoder']:18} {entry['name']} {named}: {estimate}  by seed {by_seed}"
 
 
 def manifest(runs: Path, found: Sequence[RunFindings]) -> Entry:
-    """What was trained and how it was asked, by run."""
+    """What was trained and how it was asked, by run; without where it lay."""
+    return {"study": "decoders", "runs": {f"{run.name}-{run.seed}": _described(_folder(runs, run)) for run in found}}
+
+
+def _described(folder: Path) -> Entry:
+    asked = {name: folder / name / "manifest.json" for name in (AUDIT_FOLDER, EXPERTS_FOLDER)}
     return {
-        "study": "decoders",
-        "runs": {
-            f"{run.name}-{run.seed}": {
-                "training": _training(_folder(runs, run)),
-                "audit": read_json(_folder(runs, run) / AUDIT_FOLDER / "manifest.json"),
-            }
-            for run in found
-        },
+        "training": _training(folder),
+        "measured": read_json(folder / MEASURED_FILE),
+        **{name: _without_places(read_json(path)) for name, path in asked.items() if path.is_file()},
     }
+
+
+def _without_places(manifest: Entry) -> Entry:
+    config = {name: value for name, value in manifest["config"].items() if name not in ("model", "checkpoints")}
+    return {**manifest, "config": config}
 
 
 def publish_run(folder: Path, out: Path) -> None:

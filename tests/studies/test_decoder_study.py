@@ -29,8 +29,9 @@ from studies.decoders.findings import (
     gained_bits,
     read_run,
     settles,
+    target_named,
 )
-from studies.decoders.measuring import Amounts, measure_model, measure_run
+from studies.decoders.measuring import Amounts, measure_dense, measure_run
 from studies.decoders.models import build_model
 from studies.decoders.shipping import ship
 from studies.decoders.study import conclusions, main, run_entries
@@ -40,6 +41,7 @@ from tests.probes.hybrid_models import enlarge
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "study" / "decoders"
 NAN = float("nan")
+FEW = Amounts(audited=24, carried=6, permutations=9)
 
 
 def one(value: float) -> Estimate:
@@ -68,7 +70,7 @@ def hand_made(name: str = "nemotron-h", seed: int = 0, shift: float = 0.0) -> Ru
          4: ("mixture of experts",), 5: ("attention",)},
         looks, {"attention": Look("attention", one(0.8), 0.25), "state space": Look("state space", one(0.3), 0.25)},
         {"attention": one(3.0), "state space": one(0.5), EVERY: one(4.0), "layer 2": one(1.0)},
-        {"attention": one(0.9), "state space": one(0.4), EVERY: one(0.9), "layer 2": one(0.5)},
+        {path: Look(path, one(0.9), 0.3) for path in ("attention", "state space", EVERY, "layer 2")},
         course, (Special("modality", 1, 0.4, 0.1, 0.01), Special("modality", 4, 0.3, 0.2, 0.2)),
     )  # fmt: skip
 
@@ -125,27 +127,36 @@ def test_questions_without_a_target_or_none_at_all_are_refused(hybrid: HookedMod
 
 def by_hand() -> Carried:
     effects = np.array([[[1.0, 3.0, NAN], [2.0, 0.5, NAN]], [[0.0, 0.0, 4.0], [1.0, 5.0, 2.0]]])
-    return Carried(("attention", "layer 0"), effects, np.array([1, 2]), ("a", "b"), ("content", GIVEAWAY))
+    ids, tasks = ("a", "b"), ("content", GIVEAWAY)
+    return Carried(("attention", "layer 0"), effects, np.array([1, 2]), np.array([-1, 1]), ids, tasks)
 
 
 def test_the_targets_loss_and_whether_it_is_the_dearest_by_hand(tmp_path: Path) -> None:
     carried = by_hand()
     assert carried.of_target().tolist() == [[3.0, 0.5], [4.0, 2.0]]
-    assert carried.names_target().tolist() == [[True, False], [True, False]]
+    named = target_named(carried, 0)
+    # Of two and, the query image left out, of two.
+    assert named.estimate.value == 1.0 and named.estimate.n == 2 and named.chance == 0.5
+    assert target_named(carried, 1).estimate.value == 0.5, "the query image is dearer than the right one, and no rival"
+    nothing = carried._replace(effects=carried.effects * 1e-3)
+    assert target_named(nothing, 0).estimate.n == 0, "images whose loss is rounding noise name nothing"
     assert carried.without(GIVEAWAY).ids == ("a",) and len(carried.without(GIVEAWAY).effects) == 1
     save_carried(tmp_path / "carrying.npz", carried)
     again = load_carried(tmp_path / "carrying.npz")
     np.testing.assert_array_equal(again.effects, carried.effects)
     assert again.targets.tolist() == [1, 2]
-    assert again._replace(effects=carried.effects, targets=carried.targets) == carried
+    assert (again.paths, again.ids, again.tasks) == (carried.paths, carried.ids, carried.tasks)
+    assert again.anchors.tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize(
     ("values", "step"),
-    [([1.0, 1.0, 1.0], 0), ([0.5, 0.95, 1.0], 100), ([0.95, 0.5, 1.0], 200), ([1.0, 1.3, 1.0], 200), ([1, 1.05, 1], 0)],
+    [([1, 1, 1], 0), ([0.5, 0.95, 1], 100), ([0.95, 0.5, 1], None), ([1, 1.3, 1], None), ([1, 1.05, 1], 0)],
 )
-def test_what_overshoots_has_not_settled(values: list[float], step: int) -> None:
+def test_what_overshoots_has_not_settled(values: list[float], step: int | None) -> None:
     assert settles([0, 100, 200], values) == step
+    with pytest.raises(ValueError, match="needs a number at every checkpoint"):
+        settles([0, 100, 200], [*values[:2], NAN])
 
 
 def test_depth_is_told_within_a_kind_and_bits_above_chance() -> None:
@@ -171,7 +182,8 @@ def test_conclusions_are_means_over_seeds_by_hand() -> None:
     # Student's interval with two degrees of freedom: 4.303 times 0.1 over the root of three.
     assert depth["estimate"]["high"] - 0.3 == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
     assert told["attention_minus_state_space", None]["by_seed"] == pytest.approx([0.5] * 3)
-    assert told["choices_settle", None]["by_seed"] == [200.0] * 3
+    assert told["choices_settle", None]["by_seed"] == [None] * 3 and "estimate" not in told["choices_settle", None]
+    assert told["choices_settle", None]["last_step"] == 200
     assert ("lost_without_target", "layer 2") not in told
 
 
@@ -185,9 +197,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in (0, 100):
         keep_checkpoint(built.model, built.processor, probe, step, folder)
     (folder / "training.json").write_text(json.dumps({"config": {"steps": 100}}))
-    amounts = Amounts(audited=24, causal=2, carried=6, permutations=9)
-    measure_run(folder, amounts)
-    measure_model(BUNDLED_MODEL, runs / "dense-0", amounts)
+    measure_run(folder, FEW)
+    measure_dense(runs / "dense-0", FEW)
     return runs
 
 
@@ -195,9 +206,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_measured_run_is_read_back_and_measuring_again_does_nothing(measured: Path) -> None:
     folder = measured / "nemotron-h-0"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    measure_run(folder, Amounts(audited=1))
+    measure_run(folder, FEW)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
+    with pytest.raises(InputError, match="was measured with other amounts: remove"):
+        measure_run(folder, Amounts(audited=1))
     run = read_run(folder, "nemotron-h", 0)
+    assert run.parts[1] == ("mixture of experts",)
     assert {layer: look.kind for layer, look in run.looks.items()} == {
         0: "state space", 2: "state space", 3: "attention", 5: "state space", 7: "attention"
     }  # fmt: skip
@@ -211,13 +225,18 @@ def test_a_measured_run_is_read_back_and_measuring_again_does_nothing(measured: 
 def test_the_study_writes_numbers_figures_and_what_they_are_made_from(
     measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match="no measured dense model"):
+    with pytest.raises(InputError, match="no finished training run"):
         main(tmp_path, tmp_path / "out")
-    build = measured.parent / "with-dots"
-    build.mkdir()
-    for name, source in {"dense-0": "dense-0", "nemotron-h-0": "nemotron-h-0", "dots1-0": "nemotron-h-0"}.items():
-        (build / name).symlink_to(measured / source)
-    main(build, tmp_path / "out")
+    half = tmp_path / "half"
+    (half / "dots1-0").mkdir(parents=True)
+    (half / "dots1-0" / "training.json").write_text("{}")
+    (half / "dense-0").symlink_to(measured / "dense-0")
+    with pytest.raises(InputError, match="dots1-0 not measured"):
+        main(half, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    main(measured, tmp_path / "out")
+    manifest = (tmp_path / "out" / "manifest.json").read_text()
+    assert str(measured) not in manifest and "amounts" in manifest
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {"answers_minus_dense", "lost_without_target", "bits_settle"} <= {entry["name"] for entry in written}
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
@@ -325,7 +344,8 @@ def test_published_conclusions_follow_from_the_published_runs() -> None:
         if entry["name"] == "answer_accuracy" and entry["task"] is None
     }
     for entry in concluded:
-        assert entry["estimate"] == mean(entry["by_seed"]).to_dict()
+        if "settle" not in entry["name"]:
+            assert entry["estimate"] == mean(entry["by_seed"]).to_dict()
         if entry["name"] == "answers_minus_dense":
             gaps = [right[entry["decoder"], seed] - right["dense", 0] for seed in entry["seeds"]]
             assert entry["by_seed"] == pytest.approx(gaps)

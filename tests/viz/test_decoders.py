@@ -18,10 +18,10 @@ from viz.decoders import DecoderLook
 from viz.shapes import FigureError
 
 NAN = float("nan")
-HYBRID = ["state space", "mixture of experts", "state space", "attention", "mixture of experts"]
+HYBRID = [["state space"], ["mixture of experts"], ["state space"], ["attention"], ["mixture of experts"]]
 VALUES = np.array([0.25, NAN, 0.3, 0.8, NAN])
 LOOKS = [
-    DecoderLook("Llama", ["attention"] * 3, [0.3, 0.5, 0.9], [0.2, 0.4, 0.8], [0.4, 0.6, 1.0], [], 0.2),
+    DecoderLook("Llama", [["attention", "mlp"]] * 3, [0.3, 0.5, 0.9], [0.2, 0.4, 0.8], [0.4, 0.6, 1.0], [], 0.2),
     DecoderLook("Nemotron-H", HYBRID, VALUES, VALUES - 0.1, VALUES + 0.1, np.stack([VALUES + 0.05, VALUES]), 0.2),
 ]
 LOST = np.array([[[5.0, NAN], [NAN, NAN], [NAN, NAN]], [[4.0, 5.0], [0.2, -0.1], [4.4, 5.2]]])
@@ -88,6 +88,12 @@ def test_panels_hold_each_layers_value_in_its_kinds_colour_and_no_line_crosses_k
     assert colors[0] == colors[2] != colors[3]
     joined = [line.get_xdata() for line in panel.lines if line.get_linestyle() == "-" and line.get_marker() == "None"]
     assert sorted(np.ravel(line).tolist() for line in joined if len(np.ravel(line)) < 4) == [[0, 2], [3]]
+    below = drawn("accuracy_side_by_side").axes[3]
+    squares = {float(line.get_ydata()[0]): list(line.get_xdata()) for line in below.lines if len(line.get_xdata())}
+    rows = [label.get_text() for label in below.get_yticklabels()]
+    assert {rows[int(row)]: places for row, places in squares.items()} == {
+        "attention": [3], "state space": [0, 2], "mixture of experts": [1, 4]
+    }  # fmt: skip
     faint = [line for line in panel.lines if line.get_marker() == "_" and np.size(line.get_ydata()) == 2]
     assert np.ravel(faint[0].get_ydata()).tolist() == pytest.approx([0.3, 0.25])
 
