@@ -164,8 +164,8 @@ def verdict(ratio: Estimate | float, bar: float) -> Literal["holds", "missed", "
     """Whether a ratio is within its bar, as far as its interval tells: the rule of tables and of the exit status.
 
     It holds where the whole interval is within the bar, is missed where all of it is beyond, and is undecided
-    otherwise. Where the interval has no ends, as that of a median of few pairs, the number decides by itself, so that a
-    short bench can fail; one that is not there holds nothing.
+    otherwise, as from fewer than six pairs, whose interval has no ends: a bench that is to decide needs more. A number
+    that is not there holds nothing.
 
     Args:
         ratio: The ratio.
@@ -173,11 +173,10 @@ def verdict(ratio: Estimate | float, bar: float) -> Literal["holds", "missed", "
 
     >>> [verdict(Estimate(1.2, 9, low, high), 1.3) for low, high in ((1.1, 1.3), (1.1, 1.4), (1.31, 1.4))]
     ['holds', 'undecided', 'missed']
-    >>> endless = Estimate(12.0, 5, -math.inf, math.inf)
-    >>> verdict(endless, 1.3), verdict(endless, 13.0), verdict(math.nan, 1.3)
-    ('missed', 'holds', 'missed')
+    >>> verdict(1.2, 1.3), verdict(math.nan, 1.3), verdict(Estimate(math.nan, 0, 0.0, 9.0), 1.3)
+    ('holds', 'missed', 'missed')
     """
-    if not isinstance(ratio, Estimate) or math.isinf(ratio.high - ratio.low) or math.isnan(ratio.value):
+    if not isinstance(ratio, Estimate) or math.isnan(ratio.value):
         return "holds" if float(ratio) <= bar else "missed"
     if ratio.high <= bar:
         return "holds"

@@ -63,6 +63,7 @@ def accuracy_side_by_side(
     for axes, beside, look in zip(above, below, looks, strict=True):
         _draw_look(axes, look)
         _draw_parts(beside, look, shown)
+        beside.tick_params(axis="y", length=0, labelleft=beside is below[0])
     label_axes(above[0], "", quantity)
     faint = any(np.size(look.others) for look in looks)
     mixing = list(dict.fromkeys(parts[0] for look in looks for parts in _with_value(look)))
@@ -108,14 +109,15 @@ def _draw_parts(axes: Axes, look: DecoderLook, rows: Sequence[str]) -> None:
     """One row a kind of part, a square in its colour under each layer that has it."""
     for row, part in enumerate(rows):
         places = [layer for layer, parts in enumerate(look.parts) if part in parts]
-        axes.plot(places, [row] * len(places), "s", color=kind_color(part), markersize=4, clip_on=False)
+        # A line without points would take the layout its width.
+        if places:
+            axes.plot(places, [row] * len(places), "s", color=kind_color(part), markersize=4, clip_on=False)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlim(-0.6, len(look.parts) - 0.4)
     axes.set_xticks(range(len(look.parts)))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(labelsize=style.SMALL_FONT_SIZE)
-    axes.tick_params(axis="y", length=0)
     label_axes(axes, "layer", "")
 
 

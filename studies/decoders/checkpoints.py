@@ -57,6 +57,8 @@ def save_rounded(model: Any, processor: Any, folder: Path) -> None:
     for name, value in exact.items():
         owner = rounded.get_submodule(name.rpartition(".")[0])
         owner.e_score_correction_bias = value.detach().clone()
+    if not rounded.config.tie_word_embeddings:
+        rounded.lm_head.weight = torch.nn.Parameter(rounded.lm_head.weight.detach().clone())
     folder.mkdir(parents=True, exist_ok=True)
     rounded.save_pretrained(folder)
     processor.save_pretrained(folder)

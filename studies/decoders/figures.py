@@ -44,7 +44,7 @@ def side_by_side(found: Sequence[RunFindings]) -> Figure:
     """Attention accuracy by layer: the first seed, which is bundled, with its interval, and the others faint."""
     from viz.decoders import accuracy_side_by_side
 
-    there = [name for name in SIDE_BY_SIDE if any(run.name == name for run in found)]
+    there = [name for name in SIDE_BY_SIDE if any(run.name == name and _answers(run) for run in found)]
     return accuracy_side_by_side([_look([run for run in found if run.name == name]) for name in there])
 
 
@@ -77,13 +77,19 @@ def settling(found: Sequence[RunFindings]) -> Figure:
     )
 
 
+def _answers(run: RunFindings) -> bool:
+    """Whether any answer is right: else there is no attention accuracy."""
+    return run.answers.value > 0
+
+
 def _look(runs: Sequence[RunFindings]) -> DecoderLook:
     from viz.decoders import DecoderLook
 
     first = runs[0]
     ends = np.full((3, len(first.parts)), np.nan)
     for layer, look in first.looks.items():
-        ends[:, layer] = look.estimate.value, look.estimate.low, look.estimate.high
+        if np.isfinite(look.estimate.value):
+            ends[:, layer] = look.estimate.value, look.estimate.low, look.estimate.high
     others = np.full((len(runs) - 1, len(first.parts)), np.nan)
     for place, run in enumerate(runs[1:]):
         for layer, look in run.looks.items():

@@ -50,7 +50,7 @@ def main(
     out: Path,
     decoders: tuple[DecoderName, ...] = ALL_DECODERS,
     seeds: tuple[int, ...] = (0, 1, 2),
-    steps: int = 5000,
+    steps: int = 3500,
     emoji: Path = EMOJI_FOLDER,
     fashion: Path = FASHION_FOLDER,
 ) -> None:

@@ -47,6 +47,9 @@ def build_model(decoder: DecoderName, seed: int) -> Built:
     model = LlavaForConditionalGeneration(config)
     model.model.language_model.set_experts_implementation(EXPERTS_IMPLEMENTATION)
     model.model.vision_tower.load_state_dict(dense.model.vision_tower.state_dict())
+    if not text.tie_word_embeddings:
+        # Learned as one matrix, as the other decoders' are; saved as two, as the architecture has it.
+        model.lm_head.weight = model.get_input_embeddings().weight
     model.generation_config = dense.generation_config
     return Built(model, processor)
 
@@ -77,18 +80,23 @@ def dots1_config(tokenizer: Any) -> Any:
 
 
 def nemotron_h_config(tokenizer: Any, **own: Any) -> Any:
-    """Nemotron-H in small: Mamba-2, attention without positions, experts without gates, one to a layer."""
+    """Nemotron-H in small: Mamba-2, attention without positions, experts without gates, one to a layer.
+
+    Mamba-2 is twice as wide as the stream, as published; weights start at one over the root of the width, which the
+    published 0.02 is for the published one. A third of the layers are attention, where the published ones have an
+    eighth: with two of nine, image-to-image questions were not learned.
+    """
     from transformers import NemotronHConfig
 
     settings = {
         **_tokens(tokenizer),
         "hidden_size": HIDDEN,
-        "hybrid_override_pattern": "MEM*EME*E",
+        "hybrid_override_pattern": "M*EM*EM*E",
         "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_key_value_heads": 4,
         "head_dim": 32,
         "mamba_num_heads": 8,
-        "mamba_head_dim": 16,
+        "mamba_head_dim": 32,
         "ssm_state_size": 32,
         "n_groups": 1,
         "chunk_size": 32,
@@ -99,6 +107,7 @@ def nemotron_h_config(tokenizer: Any, **own: Any) -> Any:
         "norm_topk_prob": True,
         "routed_scaling_factor": 2.5,
         "tie_word_embeddings": False,
+        "initializer_range": HIDDEN**-0.5,
         "num_logits_to_keep": 1,
     }
     return NemotronHConfig(**{**settings, **own})

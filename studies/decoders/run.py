@@ -34,7 +34,7 @@ class DecoderTrainingConfig:
 
     decoder: DecoderName
     seed: int = 0
-    steps: int = 5000
+    steps: int = 3500
     batch: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 0.05

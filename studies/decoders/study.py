@@ -7,6 +7,7 @@ image, and whether experts specialise in images, and when in training that settl
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -102,6 +103,7 @@ def run_entries(run: RunFindings) -> Iterator[Entry]:
 def conclusions(found: Sequence[RunFindings]) -> Iterator[Entry]:
     """The study's answers: one number a seed, and their mean with its interval over seeds.
 
+    A number that a seed does not have, such as attention accuracy where no answer is right, is None and not counted.
     The dense model is one model, and taken as it is: that interval does not hold what other questions would say. Steps
     at which something settles have no mean, as None says that it had not settled before the end.
     """
@@ -141,7 +143,9 @@ def _lost(run: RunFindings, path: str) -> float:
 
 def _told(question: str, runs: Sequence[RunFindings], number: Callable[[RunFindings], float], **more: Any) -> Entry:
     values = [float(number(run)) for run in runs]
-    return {**_named(question, runs), **more, "by_seed": values, "estimate": mean(values).to_dict()}
+    known = [value for value in values if math.isfinite(value)]
+    by_seed = [value if math.isfinite(value) else None for value in values]
+    return {**_named(question, runs), **more, "by_seed": by_seed, "estimate": mean(known).to_dict()}
 
 
 def _named(question: str, runs: Sequence[RunFindings]) -> Entry:
@@ -155,7 +159,7 @@ def line(entry: Entry) -> str:
         steps = ", ".join("not before the end" if step is None else str(step) for step in entry["by_seed"])
         return f"{entry['decoder']:18} {entry['name']}: by seed, from step {steps}"
     estimate = Estimate.from_dict(entry["estimate"])
-    by_seed = ", ".join(f"{value:.3f}" for value in entry["by_seed"])
+    by_seed = ", ".join("none" if value is None else f"{value:.3f}" for value in entry["by_seed"])
     return f"{entry['decoder']:18} {entry['name']} {named}: {estimate}  by seed {by_seed}"
 
 

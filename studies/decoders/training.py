@@ -119,7 +119,7 @@ def main(
     decoder: DecoderName,
     out: Path,
     seed: int = 0,
-    steps: int = 5000,
+    steps: int = 3500,
     emoji: Path = EMOJI_FOLDER,
     fashion: Path = FASHION_FOLDER,
     resume: bool = False,

@@ -39,7 +39,7 @@ TINY = DecoderTrainingConfig(
     dev_questions_per_task=1,
     probe_questions_per_task=1,
 )
-HYBRID = [{"M": "state space", "E": "mixture of experts", "*": "attention"}[letter] for letter in "MEM*EME*E"]
+HYBRID = [{"M": "state space", "E": "mixture of experts", "*": "attention"}[letter] for letter in "M*EM*EM*E"]
 LARGEST_ASSET = 3_100_000
 """Bytes: about as many as the dense model's."""
 
@@ -119,9 +119,21 @@ def test_each_parameter_goes_to_one_optimiser() -> None:
     matrices, others, stacks, undecayed = parts_of("nemotron-h")
     assert stacks and all(key.split(".")[-2] == "experts" for key in stacks)
     assert {key.rpartition(".")[2] for key in undecayed} == {"A_log", "D", "dt_bias"}
-    assert {"lm_head.weight", "model.language_model.embeddings.weight"} <= others
+    assert "model.language_model.embeddings.weight" in others
+    assert "lm_head.weight" not in matrices | others | stacks | undecayed, "one matrix is learned once"
     assert any(key.endswith("conv1d.weight") for key in others)
     assert any("shared_experts" in key for key in matrices) and any(key.endswith("gate.weight") for key in matrices)
+
+
+def test_names_are_learned_as_one_matrix_and_saved_as_two(whole: tuple[DecoderRun, Path]) -> None:
+    run, out = whole
+    assert run.model.lm_head.weight is run.model.get_input_embeddings().weight
+    saved = load_file(out / "checkpoints" / "step-00004" / "model.safetensors")
+    (asked,) = (value for key, value in saved.items() if key.endswith("language_model.embeddings.weight"))
+    assert torch.equal(saved["lm_head.weight"], asked)
+    loaded = HookedModel.from_pretrained(out / "checkpoints" / "step-00004", device="cpu").model
+    assert torch.equal(loaded.lm_head.weight, loaded.get_input_embeddings().weight)
+    assert loaded.lm_head.weight is not loaded.get_input_embeddings().weight
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(

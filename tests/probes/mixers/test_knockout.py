@@ -9,6 +9,7 @@ import torch
 
 from probes.inputs import InputError
 from probes.interventions import knockout_effects
+from probes.knockout import AttentionKnockout
 from probes.mixers.knockout import MixerKnockout, joint_knockout_effects, mixer_knockout_effects
 from probes.mixers.recorder import MixerRecorder
 from tests.probes.hooked import questions
@@ -180,3 +181,17 @@ def test_a_joint_knockout_is_both_cuts_in_one_forward() -> None:
         joint_knockout_effects(model, question, ANSWER, windows=[[0], [1, 9]])
     with pytest.raises(InputError, match="each window needs at least one layer"):
         joint_knockout_effects(model, question, ANSWER, windows=[])
+
+
+@pytest.mark.parametrize("family", ["falcon_h1", "qwen3_5"])
+def test_a_joint_knockout_enters_both_cuts_also_where_one_layer_has_both(family: str) -> None:
+    model, question = hybrid(family), questions()[0]
+    encoded = model.encode([question], [ANSWER])
+    before = float(model.score(encoded).log_probability[0])
+    rows = torch.zeros_like(encoded.inputs["input_ids"], dtype=torch.bool)
+    rows[0, max(span.stop for span in encoded.spans[0]) :] = True
+    for image, span in enumerate(encoded.spans[0]):
+        with MixerKnockout(model.model, rows, [[span]]), AttentionKnockout(model.model, rows, [[span]]):
+            after = float(model.score(encoded).log_probability[0])
+        assert joint(family)[0, image] == pytest.approx(before - after, abs=1e-4)
+    assert np.abs(joint(family) - effects(family)).max() > 1e-4
