@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from probes.estimates import Estimate, mean
-from probes.files import read_json, write_json
+from probes.files import read_json, without_nan, write_json
 from probes.inputs import InputError
 from studies.auditing.kinds import ATTENTION
 from studies.decoders.figures import draw
@@ -50,7 +50,8 @@ def main(runs: Annotated[Path, tyro.conf.Positional], out: Path = Path("docs/stu
     out.mkdir(parents=True, exist_ok=True)
     entries = list(conclusions(found))
     draw(found, out)
-    write_json(out / "metrics.json", [*(entry for run in found for entry in run_entries(run)), *entries])
+    every = [*(entry for run in found for entry in run_entries(run)), *entries]
+    write_json(out / "metrics.json", without_nan(every))
     write_json(out / "manifest.json", manifest(runs, found))
     for run in found:
         publish_run(_folder(runs, run), out / "runs" / f"{run.name}-{run.seed}")
