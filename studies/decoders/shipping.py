@@ -1,4 +1,4 @@
-"""Choose of finished training runs what is bundled: final weights, some earlier ones, and the routing of the rest.
+"""Choose of finished training runs what is bundled: final weights, and of one run some earlier ones and all routing.
 
 Run as ``python -m studies.decoders.shipping RUNS``. A checkpoint that is not kept leaves its routing of the fixed
 questions, from which `sightcheck routing --checkpoints` tells how it differs. Model cards are written by hand.
@@ -30,7 +30,8 @@ def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
     Args:
         run: The finished training run.
         asset: The folder of the bundled model.
-        kept: Steps of earlier checkpoints that are kept whole, below `checkpoints`.
+        kept: Steps of earlier checkpoints that are kept whole, below `checkpoints`; with some, the routing of every
+            checkpoint is kept too.
 
     Returns:
         The files written.
@@ -46,7 +47,7 @@ def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
             raise InputError(f"{run} kept no checkpoint of step {step}: {_named(run / WEIGHTS_FOLDER)} are there")
     for folder in (WEIGHTS_FOLDER, ROUTING_FOLDER):
         shutil.rmtree(asset / folder, ignore_errors=True)
-    saved = sorted((run / ROUTING_FOLDER).glob("*.npz"))
+    saved = sorted((run / ROUTING_FOLDER).glob("*.npz")) if kept else []
     return [
         *(_copied(path, asset / path.name) for path in sorted(final_weights(run).iterdir())),
         _copied(run / RECORD_FILE, asset / RECORD_FILE),

@@ -89,9 +89,9 @@ def test_panels_hold_each_layers_value_in_its_kinds_colour_and_no_line_crosses_k
     joined = [line.get_xdata() for line in panel.lines if line.get_linestyle() == "-" and line.get_marker() == "None"]
     assert sorted(np.ravel(line).tolist() for line in joined if len(np.ravel(line)) < 4) == [[0, 2], [3]]
     below = drawn("accuracy_side_by_side").axes[3]
-    squares = {float(line.get_ydata()[0]): list(line.get_xdata()) for line in below.lines if len(line.get_xdata())}
+    squares = {int(np.ravel(line.get_ydata())[0]): np.ravel(line.get_xdata()).tolist() for line in below.lines}
     rows = [label.get_text() for label in drawn("accuracy_side_by_side").axes[2].get_yticklabels()]
-    assert {rows[int(row)]: places for row, places in squares.items()} == {
+    assert {rows[row]: places for row, places in squares.items()} == {
         "attention": [3], "state space": [0, 2], "mixture of experts": [1, 4]
     }  # fmt: skip
     faint = [line for line in panel.lines if line.get_marker() == "_" and np.size(line.get_ydata()) == 2]
