@@ -1,5 +1,6 @@
 """What the tables of benches share: tables of Markdown, ratios with their intervals, and why cells failed."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from probes.estimates import Estimate
@@ -19,11 +20,13 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 
 def with_interval(estimate: Estimate) -> str:
-    """A ratio and its interval.
+    """A ratio and its interval; one without ends, as that of a median of few, is not written.
 
-    >>> with_interval(Estimate(1.2, 9, 1.125, 1.3))
-    '1.20 [1.12, 1.30]'
+    >>> with_interval(Estimate(1.2, 9, 1.125, 1.3)), with_interval(Estimate(1.2, 4, -math.inf, math.inf))
+    ('1.20 [1.12, 1.30]', '1.20 (n = 4)')
     """
+    if math.isinf(estimate.high - estimate.low):
+        return f"{estimate.value:.2f} (n = {estimate.n})"
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 

@@ -21,7 +21,8 @@ def costs(
     *,
     title: str = "",
 ) -> Figure:
-    """Draw ratios of time and of memory to a plain forward's, against tokens; both axes are logarithmic.
+    """Draw ratios of time and of memory to a plain forward's, against tokens; axes are logarithmic, but those of ratios
+    that lie within a factor of two.
 
     Args:
         lengths: (points,) tokens, increasing.
@@ -50,6 +51,9 @@ def costs(
                 axes.plot(drawn.lengths, drawn.foreseen[index], linestyle="", markerfacecolor="none", **look)
         axes.set_xticks(drawn.lengths, [length_name(length) for length in drawn.lengths])
         axes.xaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_ylim()
+        if high < 2 * low:
+            axes.set_yscale("linear")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
         axes.set_axisbelow(True)
