@@ -54,7 +54,7 @@ def main(runs: Annotated[Path, tyro.conf.Positional], out: Path = Path("docs/stu
     write_json(out / "metrics.json", without_nan(every))
     write_json(out / "manifest.json", manifest(runs, found))
     for run in found:
-        publish_run(_folder(runs, run), out / "runs" / f"{run.name}-{run.seed}")
+        publish_run(_folder(runs, run), out / "by-run" / f"{run.name}-{run.seed}")
     for entry in entries:
         print(line(entry))
 

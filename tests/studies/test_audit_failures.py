@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from probes.attention import UnsupportedAttention
+from probes.errors import counted
 from probes.inputs import ImageRef, InputError
 from probes.model import HookedModel
 from studies.auditing.entries import find
@@ -154,8 +155,8 @@ def test_a_failed_causal_check_costs_the_sample_its_effects_only(
     assert len(measured) == 4 - len(failed) and not measured & set(failed)
     assert find(run.read_metrics(), "attention_overall", rows="paper", split="test")[0]["estimate"]["n"] == 6
     report = (tmp_path / "run" / "report.html").read_text()
-    assert f"The check of {len(failed)} samples failed" in report
-    assert "samples failed" in capsys.readouterr().err
+    assert f"The check of {counted(len(failed), 'sample')} failed" in report
+    assert f"{counted(len(failed), 'sample')} failed" in capsys.readouterr().err
 
 
 def test_an_error_of_ours_in_the_causal_check_is_not_hidden(

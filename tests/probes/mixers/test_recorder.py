@@ -129,7 +129,7 @@ def test_layers_are_chosen_by_their_true_index() -> None:
     both = hidden_attention_factors(model, inputs, ROWS, SPANS)
     close(hidden_attention_factors(model, inputs, ROWS, SPANS, layers=[2]), both[:, 1:])
     assert attention_factors(model, inputs, ROWS, SPANS).shape == (2, 1, 2)
-    with pytest.raises(InputError, match=r"no mixer in layers \[3\]: there are mixers in \[0, 2\]"):
+    with pytest.raises(InputError, match=r"no mixer in layers \[3\]: state-space and delta mixers are in \[0, 2\]"):
         hidden_attention_factors(model, inputs, ROWS, SPANS, layers=[2, 3])
 
 
