@@ -53,6 +53,13 @@ def is_anchored(record: MultiImageQuestion) -> bool:
     return record.task.lower() in ("retrieval", "gpr1200") or bool(record.meta.get("last_fixed"))
 
 
+def blinded_rows(record: MultiImageQuestion) -> tuple[str, ...]:
+    """The row sets that a knock-out blinds to an image: those behind the images, and an anchor's own rows, by way of
+    which an image-to-image answer may come from an image.
+    """
+    return ("after", "anchor") if is_anchored(record) else ("after",)
+
+
 def why_fixed(record: MultiImageQuestion) -> str | None:
     """Why the target of a record cannot be moved; None if it can."""
     if record.target is None:

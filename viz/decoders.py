@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from viz import shapes, style
 from viz.kinds import kind_color
+from viz.paper_kinds import draw_strip
 from viz.paper_parts import add_title, draw_chance, dress, label_axes
 
 __all__ = ["DecoderLook", "accuracy_side_by_side", "carrying", "settling"]
@@ -62,18 +63,18 @@ def accuracy_side_by_side(
     )
     for axes, beside, look in zip(above, below, looks, strict=True):
         _draw_look(axes, look)
-        _draw_parts(beside, look, shown)
-        beside.tick_params(axis="y", length=0, labelleft=beside is below[0])
+        draw_strip(beside, shown, [[at for at, parts in enumerate(look.parts) if part in parts] for part in shown])
+        beside.set_xlim(-0.6, len(look.parts) - 0.4)
+        beside.set_xticks(range(len(look.parts)))
+        beside.tick_params(axis="y", labelleft=beside is below[0])
+        label_axes(beside, "layer", "")
     label_axes(above[0], "", quantity)
     faint = any(np.size(look.others) for look in looks)
     mixing = list(dict.fromkeys(parts[0] for look in looks for parts in _with_value(look)))
     handles = [Line2D([], [], color=kind_color(kind), marker="o", ls="", ms=4.5, label=kind) for kind in mixing]
     handles += [Line2D([], [], color=style.CHANCE_COLOR, ls=(0, (4, 3)), lw=0.9, label="chance")]
     handles += [Line2D([], [], color="#000000", alpha=_FAINT, marker="_", ls="", ms=6, label="other seeds")] * faint
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=style.SMALL_FONT_SIZE
-    )
-    add_title(figure, title)
+    _finish(figure, handles, title)
     return figure
 
 
@@ -103,22 +104,6 @@ def _draw_look(axes: Axes, look: DecoderLook) -> None:
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.tick_params(axis="x", length=0)
-
-
-def _draw_parts(axes: Axes, look: DecoderLook, rows: Sequence[str]) -> None:
-    """One row a kind of part, a square in its colour under each layer that has it."""
-    for row, part in enumerate(rows):
-        places = [layer for layer, parts in enumerate(look.parts) if part in parts]
-        # A line without points would take the layout its width.
-        if places:
-            axes.plot(places, [row] * len(places), "s", color=kind_color(part), markersize=4, clip_on=False)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlim(-0.6, len(look.parts) - 0.4)
-    axes.set_xticks(range(len(look.parts)))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(labelsize=style.SMALL_FONT_SIZE)
-    label_axes(axes, "layer", "")
 
 
 def _with_value(look: DecoderLook) -> list[Sequence[str]]:
@@ -175,10 +160,7 @@ def carrying(
     axes.set_axisbelow(True)
     label_axes(axes, "", quantity)
     handles = [Line2D([], [], color=_path_color(path), marker="s", ls="", ms=5, label=path) for path in paths]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=style.SMALL_FONT_SIZE
-    )
-    add_title(figure, title)
+    _finish(figure, handles, title)
     return figure
 
 
@@ -236,8 +218,13 @@ def settling(
     ]  # fmt: skip
     if floors is not None:
         handles.append(Line2D([], [], color="#000000", lw=0.9, linestyle=(0, (1, 1.5)), label="by chance"))
+    _finish(figure, handles, title)
+    return figure
+
+
+def _finish(figure: Figure, handles: Sequence[Line2D], title: str) -> None:
+    """The legend below in one row, and the title above."""
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=style.SMALL_FONT_SIZE
     )
     add_title(figure, title)
-    return figure

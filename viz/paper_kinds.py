@@ -54,7 +54,7 @@ def accuracy_by_kind(
     figure = Figure(figsize=(width + 0.8, 2.6 + strip), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.1, strip))
     _draw_series(above, drawn)
-    _draw_strip(below, drawn)
+    draw_strip(below, drawn.rows, drawn.places)
     dress(above)
     label_axes(above, "", quantity)
     label_axes(below, "layer", "")
@@ -88,12 +88,14 @@ def _draw_series(axes: Axes, drawn: KindCurves) -> None:
     axes.tick_params(axis="x", length=0)
 
 
-def _draw_strip(axes: Axes, drawn: KindCurves) -> None:
-    """One row a kind, a square in its colour under each layer that has it."""
-    for row, (kind, places) in enumerate(zip(drawn.rows, drawn.places, strict=True)):
-        axes.plot(places, [row] * len(places), "s", color=kind_color(kind), markersize=4, clip_on=False)
+def draw_strip(axes: Axes, rows: Sequence[str], places: Sequence[Sequence[int]]) -> None:
+    """One row a kind of part, a square in its colour at each layer that has it."""
+    for row, (kind, own) in enumerate(zip(rows, places, strict=True)):
+        # A line without points would take the layout its width.
+        if own:
+            axes.plot(own, [row] * len(own), "s", color=kind_color(kind), markersize=4, clip_on=False)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_ylim(len(drawn.rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(drawn.rows)), drawn.rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(labelsize=style.SMALL_FONT_SIZE)
     axes.tick_params(axis="y", length=0)

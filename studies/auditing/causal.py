@@ -15,7 +15,7 @@ from studies.auditing.causal_metrics import KNOCKOUT, MIXERS_TOO
 from studies.auditing.mixers import Mixers
 from studies.auditing.plan import draw, rank
 from studies.multi_image import MultiImageQuestion
-from studies.position import is_anchored
+from studies.position import blinded_rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -120,8 +120,7 @@ def measure_effects(
         ("swap", ALL): np.asarray(swap_effects(model, question, answer, lent), dtype=np.float64),
     }
     named = windows(trace.layers)
-    # What an image-to-image answer takes from an image may come by way of the anchor's own rows.
-    rows = ("after", "anchor") if is_anchored(record) else ("after",)
+    rows = blinded_rows(record)
     knocked = np.asarray(knockout_effects(model, question, answer, list(named.values()), rows), dtype=np.float64)
     effects |= {(KNOCKOUT, name): values for name, values in zip(named, knocked, strict=True)}
     if mixers.cuttable:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from probes.errors import InputError
 from probes.files import write_arrays
 from studies.auditing.kinds import ATTENTION
 from studies.multi_image import MultiImageQuestion
-from studies.position import is_anchored
+from studies.position import blinded_rows, is_anchored
 
 if TYPE_CHECKING:
     from probes.model import HookedModel
@@ -76,7 +77,6 @@ def paths_of(model: HookedModel) -> dict[str, list[int]]:
     Raises:
         InputError: If the model has a mixer that cannot be cut.
     """
-    from probes.inputs import InputError
     from studies.auditing.mixers import find_mixers
 
     mixers = find_mixers(model.model)
@@ -115,9 +115,8 @@ def carry(model: HookedModel, records: Iterable[MultiImageQuestion]) -> Carried:
     targets = [_target(record) for record in asked]
     for record in asked:
         question = Question(record.images, record.question)
-        # What an image-to-image answer takes from an image may come by way of the anchor's own rows.
-        rows = ("after", "anchor") if is_anchored(record) else ("after",)
-        found.append(np.asarray(cut(model, question, record.answer, list(paths.values()), rows), dtype=np.float64))
+        effects = cut(model, question, record.answer, list(paths.values()), blinded_rows(record))
+        found.append(np.asarray(effects, dtype=np.float64))
     return Carried(
         tuple(paths),
         _padded(found),
@@ -147,16 +146,12 @@ def load_carried(path: Path) -> Carried:
 
 
 def _target(record: MultiImageQuestion) -> int:
-    from probes.inputs import InputError
-
     if record.target is None:
         raise InputError(f"{record.id} names no target image: which image carries its answer is not known")
     return record.target
 
 
 def _padded(effects: Sequence[FloatArray]) -> FloatArray:
-    from probes.inputs import InputError
-
     if not effects:
         raise InputError("there are no questions: give some with a target image")
     most = max(each.shape[1] for each in effects)

@@ -21,6 +21,15 @@ from studies.routing.recording import probe_routing
 WEIGHTS_FOLDER, ROUTING_FOLDER = "checkpoints", "routing"
 
 
+def checkpoint_name(step: int) -> str:
+    """What a checkpoint's folder and its routing's file are called.
+
+    >>> checkpoint_name(200)
+    'step-00200'
+    """
+    return f"step-{step:05d}"
+
+
 def probe_questions(per_task: int) -> list[MultiImageQuestion]:
     """The first dev questions of each task of the bundled benchmark: the same at every checkpoint of every run."""
     taken: dict[str, list[MultiImageQuestion]] = {}
@@ -41,12 +50,12 @@ def keep_checkpoint(model: Any, processor: Any, probe: list[MultiImageQuestion],
         step: Training steps behind it.
         out: The run's folder.
     """
-    folder = out / WEIGHTS_FOLDER / f"step-{step:05d}"
+    folder = out / WEIGHTS_FOLDER / checkpoint_name(step)
     save_rounded(model, processor, folder)
     # One question at a time: no padding and no company can move a choice that is close.
     routing = probe_routing(HookedModel.from_pretrained(folder, device="cpu"), probe, step, batch=1)
     (out / ROUTING_FOLDER).mkdir(parents=True, exist_ok=True)
-    save_routing(out / ROUTING_FOLDER / f"step-{step:05d}.npz", routing)
+    save_routing(out / ROUTING_FOLDER / f"{checkpoint_name(step)}.npz", routing)
     return routing
 
 

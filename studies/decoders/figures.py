@@ -13,7 +13,7 @@ import numpy as np
 
 from studies.auditing.kinds import ATTENTION
 from studies.decoders.carrying import EVERY
-from studies.decoders.findings import STATE_SPACE, RunFindings
+from studies.decoders.findings import STATE_SPACE, RunFindings, shared_experts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,11 +67,11 @@ def settling(found: Sequence[RunFindings]) -> Figure:
     """Choices shared with the end, and bits about image or text, along training; means over layers."""
     from viz.decoders import settling
 
-    courses = [(run.name, run.course) for run in found if run.course is not None]
+    courses = [(run, run.course) for run in found if run.course is not None]
     return settling(
-        [NAMES[name] for name, _ in courses],
+        [NAMES[run.name] for run, _ in courses],
         [each.steps for _, each in courses],
-        [np.stack([each.overlap.mean(1), each.information.mean(1)]) for _, each in courses],
+        [np.stack([shared_experts(run), each.information.mean(1)]) for run, each in courses],
         ["experts shared with the end", "image or text, bits"],
         [np.stack([each.overlap_floor.mean(1), each.chance.mean(1)]) for _, each in courses],
     )

@@ -14,7 +14,7 @@ import tyro
 
 from probes.inputs import InputError
 from studies.bundled import BUNDLED_DECODERS
-from studies.decoders.checkpoints import ROUTING_FOLDER, WEIGHTS_FOLDER
+from studies.decoders.checkpoints import ROUTING_FOLDER, WEIGHTS_FOLDER, checkpoint_name
 from studies.decoders.measuring import final_weights
 from studies.decoders.run import RECORD_FILE
 
@@ -41,7 +41,7 @@ def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
     """
     if not (run / RECORD_FILE).is_file():
         raise InputError(f"{run} holds no {RECORD_FILE}: the run is not finished")
-    earlier = [run / WEIGHTS_FOLDER / f"step-{step:05d}" for step in kept]
+    earlier = [run / WEIGHTS_FOLDER / checkpoint_name(step) for step in kept]
     for step, source in zip(kept, earlier, strict=True):
         if not source.is_dir():
             raise InputError(f"{run} kept no checkpoint of step {step}: {_named(run / WEIGHTS_FOLDER)} are there")

@@ -20,7 +20,7 @@ from studies.auditing.plan import Batch
 from studies.auditing.progress import Counter
 from studies.auditing.tables import ATTENTION, MEAN_OVER_HEADS, Row, described, effect_rows
 from studies.multi_image import MultiImageQuestion, answer_correct
-from studies.position import is_anchored
+from studies.position import blinded_rows, is_anchored
 
 if TYPE_CHECKING:
     from probes.instruments.sample import InstrumentScores
@@ -121,8 +121,7 @@ def _add(
 
     start = time.perf_counter()
     question = Question(record.images, record.question)
-    # What an image-to-image answer takes from an image may come by way of the anchor's own rows.
-    intervention, blinded = (ANCHORED_KNOCKOUT, ("after", "anchor")) if is_anchored(record) else (KNOCKOUT, ("after",))
+    intervention, blinded = ANCHORED_KNOCKOUT if is_anchored(record) else KNOCKOUT, blinded_rows(record)
     try:
         trace = model.trace_batch([question], max_new_tokens=settings.max_new_tokens, maps=False)[0]
         found = instrument_scores(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from probes.encoding import Encoded
 from probes.inputs import InputError
 from probes.interventions import knockout_effects
 from probes.knockout import AttentionKnockout
@@ -114,6 +115,13 @@ def test_what_does_nothing_or_does_not_fit_is_refused() -> None:
         model(ids[:, :12], use_cache=False)
 
 
+def behind_images(encoded: Encoded) -> torch.Tensor:
+    """Bool (1, tokens): the rows behind the last image of the one question."""
+    rows = torch.zeros_like(encoded.inputs["input_ids"], dtype=torch.bool)
+    rows[0, max(span.stop for span in encoded.spans[0]) :] = True
+    return rows
+
+
 @cache
 def effects(family: str) -> Any:
     return mixer_knockout_effects(hybrid(family), questions()[0], ANSWER)
@@ -124,8 +132,7 @@ def test_effects_are_the_drops_in_the_answers_log_probability(family: str) -> No
     model, question = hybrid(family), questions()[0]
     encoded = model.encode([question], [ANSWER])
     before = float(model.score(encoded).log_probability[0])
-    rows = torch.zeros_like(encoded.inputs["input_ids"], dtype=torch.bool)
-    rows[0, max(span.stop for span in encoded.spans[0]) :] = True
+    rows = behind_images(encoded)
     for image, span in enumerate(encoded.spans[0]):
         with MixerKnockout(model.model, rows, [[span]]):
             after = float(model.score(encoded).log_probability[0])
@@ -188,8 +195,7 @@ def test_a_joint_knockout_enters_both_cuts_also_where_one_layer_has_both(family:
     model, question = hybrid(family), questions()[0]
     encoded = model.encode([question], [ANSWER])
     before = float(model.score(encoded).log_probability[0])
-    rows = torch.zeros_like(encoded.inputs["input_ids"], dtype=torch.bool)
-    rows[0, max(span.stop for span in encoded.spans[0]) :] = True
+    rows = behind_images(encoded)
     for image, span in enumerate(encoded.spans[0]):
         with MixerKnockout(model.model, rows, [[span]]), AttentionKnockout(model.model, rows, [[span]]):
             after = float(model.score(encoded).log_probability[0])
