@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from studies.benchmark.sources import FASHION_FOLDER, load_sources
@@ -87,11 +89,12 @@ def train(run: DecoderRun, material: Material, config: DecoderTrainingConfig, ou
     for step in range(first, config.steps):
         batch = lessons.batch(step)
         real = batch.input_ids != tokenizer.pad_token_id
-        with balance.watching():
-            states = states_of(model, batch, material.features)
-        wrong, uneven = answer_loss(model, states, batch), balance.loss(real)
         share = rate_share(step, config.steps, config.warm_up)
-        run.optimisers.step(wrong + uneven, config.learning_rate * share)
+        with repeatable():
+            with balance.watching():
+                states = states_of(model, batch, material.features)
+            wrong, uneven = answer_loss(model, states, batch), balance.loss(real)
+            run.optimisers.step(wrong + uneven, config.learning_rate * share)
         balance.step(real, config.bias_rate * share)
         losses.append((wrong.item(), uneven.item()))
         if config.measured_after(step + 1):
@@ -105,6 +108,21 @@ def train(run: DecoderRun, material: Material, config: DecoderTrainingConfig, ou
             run.save(out)
             yield measured
             model.train()
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """While open, torch adds up in the same order every time.
+
+    With several threads the gradients of gathered rows, such as tokens sent to experts, would otherwise differ in their
+    last bits from one run to the next.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def finish(config: DecoderTrainingConfig, material: Material, out: Path, resume: bool) -> None:
