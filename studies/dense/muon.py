@@ -1,7 +1,7 @@
-"""Muon for stacks of matrices: the experts of a layer are one parameter, and each is orthogonalised by itself.
+"""Muon for matrices and stacks of them: the experts of a layer are one parameter, each orthogonalised by itself.
 
-`torch.optim.Muon` takes single matrices only. This follows it to the letter, all experts at once: a sixth of the time
-that it takes one by one.
+`torch.optim.Muon` takes single matrices only, and multiplies in bfloat16, which a CPU without units for it does number
+by number. This follows it, all experts at once, in products of float32 that are rounded to bfloat16, as such units do.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ ITERATIONS = 5
 SMALLEST_NORM = 1e-7
 
 
-class StackedMuon(torch.optim.Optimizer):
-    """Muon (Jordan 2024) with AdamW's step size (Liu et al. 2025), for parameters (matrices, rows, columns).
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan 2024) with AdamW's step size (Liu et al. 2025), for parameters ([matrices,] rows, columns).
 
     Args:
         stacks: The parameters.
@@ -27,7 +27,7 @@ class StackedMuon(torch.optim.Optimizer):
         momentum: Of the gradient's running mean; steps are Nesterov's.
 
     Raises:
-        ValueError: If a parameter is no stack of matrices.
+        ValueError: If a parameter is neither a matrix nor a stack of them.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class StackedMuon(torch.optim.Optimizer):
         super().__init__(stacks, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         for group in self.param_groups:
             for stack in group["params"]:
-                if stack.ndim != 3:
-                    raise ValueError(f"stacks are (matrices, rows, columns), and one is {tuple(stack.shape)}")
+                if stack.ndim not in (2, 3):
+                    raise ValueError(f"parameters are ([matrices,] rows, columns), and one is {tuple(stack.shape)}")
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step by the gradients at hand; parameters without one stay. Takes no closure."""
         if closure is not None:
-            raise ValueError("StackedMuon steps by gradients that are there: call backward first, and give no closure")
+            raise ValueError("Muon steps by gradients that are there: call backward first, and give no closure")
         for group in self.param_groups:
             for stack in group["params"]:
                 if stack.grad is not None:
@@ -63,16 +63,21 @@ class StackedMuon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Matrices (n, rows, columns) with the same singular vectors and singular values near 1, in bfloat16.
+    """Matrices ([n,] rows, columns) with the same singular vectors and singular values near 1, in bfloat16.
 
     Five Newton-Schulz iterations of degree five: values come out between some 0.7 and 1.2.
     """
     first, third, fifth = COEFFICIENTS
     turned = matrices.shape[-2] > matrices.shape[-1]
     found = (matrices.mT if turned else matrices).bfloat16()
-    found = found / torch.linalg.matrix_norm(found, keepdim=True).clamp(min=SMALLEST_NORM)
+    found = _rounded(found / torch.linalg.matrix_norm(found, keepdim=True).clamp(min=SMALLEST_NORM))
     for _ in range(ITERATIONS):
-        gram = found @ found.mT
-        change = torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth)
-        found = torch.baddbmm(found, change, found, beta=first)
-    return found.mT if turned else found
+        gram = _rounded(found @ found.mT)
+        change = _rounded(third * gram + fifth * (gram @ gram))
+        found = _rounded(first * found + change @ found)
+    return (found.mT if turned else found).bfloat16()
+
+
+def _rounded(numbers: Tensor) -> Tensor:
+    """The nearest numbers that bfloat16 has, in float32."""
+    return numbers.bfloat16().float()

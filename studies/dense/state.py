@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from probes.files import write_atomically
-from studies.dense.muon import StackedMuon
+from studies.dense.muon import Muon
 
 STATE_FILE = "training_state.pt"
 LARGEST_GRADIENT_NORM = 1.0
@@ -58,11 +58,11 @@ class Optimisers:
         decayed = [{"params": by_kind["other"] + on_top}]
         undecayed = [{"params": by_kind["undecayed"], "weight_decay": 0.0}] if by_kind["undecayed"] else []
         self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(by_kind["matrix"], lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            Muon(by_kind["matrix"], weight_decay=weight_decay),
             torch.optim.AdamW(decayed + undecayed, lr=0.0, weight_decay=weight_decay, betas=(0.9, 0.98)),
         ]
         if by_kind["stack"]:
-            self._parts.append(StackedMuon(by_kind["stack"], weight_decay=weight_decay))
+            self._parts.append(Muon(by_kind["stack"], weight_decay=weight_decay))
 
     def step(self, loss: torch.Tensor, rate: float) -> None:
         """One step down ``loss`` at learning rate ``rate``, the gradient's norm clipped."""

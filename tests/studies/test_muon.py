@@ -1,4 +1,4 @@
-"""Muon for stacks of matrices against torch's own, matrix by matrix."""
+"""Muon for matrices and stacks of them against torch's own, matrix by matrix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from studies.dense.muon import StackedMuon, orthogonalised
+from studies.dense.muon import Muon, orthogonalised
 from studies.dense.state import Optimisers
 
 
@@ -24,7 +24,7 @@ def step(optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], gradi
 def test_a_stack_learns_as_its_matrices_do_one_by_one(shape: tuple[int, int, int]) -> None:
     start = drawn(*shape, seed=0)
     stack, single = nn.Parameter(start.clone()), [nn.Parameter(matrix.clone()) for matrix in start]
-    ours = StackedMuon([stack], lr=0.02, weight_decay=0.1)
+    ours = Muon([stack], lr=0.02, weight_decay=0.1)
     theirs = torch.optim.Muon(single, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for seed in range(1, 5):
         gradient = drawn(*shape, seed=seed)
@@ -52,14 +52,24 @@ def test_orthogonalised_matrices_have_singular_values_near_one_and_the_same_vect
     torch.testing.assert_close(orthogonalised(matrices.mT), orthogonalised(matrices).mT)
 
 
-def test_matrices_that_are_no_stack_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"one is \(4, 4\)"):
-        StackedMuon([nn.Parameter(torch.ones(4, 4))])
+def test_what_is_no_matrix_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one is \(4,\)"):
+        Muon([nn.Parameter(torch.ones(4))])
+
+
+def test_a_matrix_learns_as_in_torch() -> None:
+    start, gradient = drawn(12, 30, seed=4), drawn(12, 30, seed=5)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    step(Muon([ours], lr=0.02, weight_decay=0.1), [ours], [gradient])
+    step(torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"), [theirs], [gradient])
+    moved, expected = ours.detach() - start, theirs.detach() - start
+    assert float((moved - expected).norm() / expected.norm()) < 0.01
+    assert orthogonalised(gradient).dtype == torch.bfloat16
 
 
 def test_a_stack_without_gradient_stays_and_no_closure_is_called() -> None:
     stack = nn.Parameter(drawn(2, 3, 4, seed=3))
-    before, optimiser = stack.detach().clone(), StackedMuon([stack], lr=0.1, weight_decay=0.1)
+    before, optimiser = stack.detach().clone(), Muon([stack], lr=0.1, weight_decay=0.1)
     optimiser.step()
     assert torch.equal(stack.detach(), before)
     with pytest.raises(ValueError, match="no closure"):
