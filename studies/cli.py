@@ -191,10 +191,16 @@ def command(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `sightcheck` on the command line; None reads `sys.argv`.
     """
     try:
-        return main(arguments)
+        status = main(arguments)
     except Exception:
         traceback.print_exc()
-        return EXIT_CRASHED
+        status = EXIT_CRASHED
+    except SystemExit as refused:
+        status = EXIT_CRASHED if not isinstance(refused.code, int) else refused.code
+    shared = sys.modules.get("studies.auditing.processes")
+    if shared is not None:
+        shared.end(status)
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@
 and no files. Importing it loads no torch, and an audit of one process never asks for accelerate.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -139,8 +140,7 @@ def join(device: str | None, device_map: str | None = None) -> Processes:
         InputError: In the main process, if `--device` names a single GPU for several processes, or each of them would
             spread its model over all.
     """
-    count = next((int(os.environ[name]) for name in _WORLD_SIZES if os.environ.get(name, "").isdigit()), 1)
-    if count == 1:
+    if _count() == 1:
         _warn_of_lone_launch()
         return ALONE
     import torch
@@ -160,6 +160,28 @@ def join(device: str | None, device_map: str | None = None) -> Processes:
                 "started: give one of the two"
             )
     return processes
+
+
+def end(status: int) -> None:
+    """End this process at once if it is one of several; the end of an interpreter is for a process alone.
+
+    While an interpreter goes, a thread of the group that still holds a tensor aborts the process, and launchers report
+    SIGABRT in place of the status (pytorch/pytorch#179291).
+
+    Args:
+        status: The exit status.
+    """
+    if _count() == 1:
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _count() -> int:
+    """How many processes the launcher says that it started; 1 without one."""
+    return next((int(os.environ[name]) for name in _WORLD_SIZES if os.environ.get(name, "").isdigit()), 1)
 
 
 def _warn_of_lone_launch() -> None:

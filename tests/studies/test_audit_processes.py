@@ -13,7 +13,7 @@ import torch
 
 from probes.inputs import InputError
 from studies.auditing.processes import Processes, join
-from studies.cli import main
+from studies.cli import command, main
 from studies.run_folder.locking import WriterLock
 from studies.runs import RunFolder
 from tests.studies.small_audit import save_model, save_questions
@@ -89,8 +89,8 @@ def test_killed_and_resumed_by_any_number_of_processes_is_bit_equal(folder: Path
 def test_more_processes_than_batches_left_and_a_changed_config(folder: Path) -> None:
     assert launched(folder, "three", killed=0, count=3).returncode != 0
     changed = launched(folder, "three", "--resume", "--seed", "5")
-    assert changed.returncode == 1 and changed.stderr.count("\nsightcheck: ") == 1
-    assert "seed: 0 before, 5 now" in changed.stderr and "exitcode  : 2" in changed.stderr
+    assert changed.returncode == 1 and changed.stderr.count("\nsightcheck: ") == 1, changed.stderr
+    assert "seed: 0 before, 5 now" in changed.stderr and "exitcode  : 2" in changed.stderr, changed.stderr
     assert launched(folder, "three", "--resume", count=3).returncode == 1
     assert_same(folder, "three")
     assert launched(folder, "three", "--resume", count=2).returncode == 1
@@ -111,6 +111,27 @@ def test_one_process_asks_for_no_others(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     join(None)
     assert "started one process" in capsys.readouterr().err
+
+
+def test_only_a_process_of_several_is_ended_without_the_interpreters_own_end(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("atexit._run_exitfuncs", lambda: print("cleaned up"))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert command(["audit", "--samples", "none"]) == 2 and not ended
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command(["audit", "--samples", "none"]) == 2 and ended == [2]
+    assert capfd.readouterr().out == "cleaned up\n"
+
+
+def test_a_process_that_the_others_refuse_ends_with_their_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(words: object) -> int:
+        raise SystemExit(2)
+
+    monkeypatch.setattr("studies.cli.main", refused)
+    assert command([]) == 2
 
 
 def test_no_run_is_taken_while_a_helper_of_an_earlier_group_writes(tmp_path: Path) -> None:
