@@ -1,6 +1,6 @@
-"""Choose of finished training runs what is bundled: final weights, and of one run some earlier ones and all routing.
+"""Choose of finished training runs what is bundled: final weights, and of one run some earlier ones and their routing.
 
-Run as ``python -m studies.decoders.shipping RUNS``. A checkpoint that is not kept leaves its routing of the fixed
+Run as ``python -m studies.decoders.shipping RUNS``. A checkpoint that is not kept whole leaves its routing of the fixed
 questions, from which `sightcheck routing --checkpoints` tells how it differs. Model cards are written by hand.
 """
 
@@ -22,16 +22,18 @@ SEED = 0
 """The run of each decoder that is bundled: the first one, whatever the others came to."""
 KEPT_STEPS: dict[str, tuple[int, ...]] = {"dots1": (200, 1000)}
 """Earlier checkpoints that are bundled whole."""
+ROUTING_STEPS = (0, 100, 200, 400, 1000, 2000, 3000, 3500)
+"""Checkpoints of such a run whose routing is bundled: one for each doubling or so, as all would be too much."""
 
 
-def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
+def ship(run: Path, asset: Path, kept: tuple[int, ...] = (), routing: tuple[int, ...] = ROUTING_STEPS) -> list[Path]:
     """Replace one run's part of the assets; a model card that is there stays.
 
     Args:
         run: The finished training run.
         asset: The folder of the bundled model.
-        kept: Steps of earlier checkpoints that are kept whole, below `checkpoints`; with some, the routing of every
-            checkpoint is kept too.
+        kept: Steps of earlier checkpoints that are kept whole, below `checkpoints`.
+        routing: Steps of those whose routing is kept, if any checkpoint is.
 
     Returns:
         The files written.
@@ -42,12 +44,12 @@ def ship(run: Path, asset: Path, kept: tuple[int, ...] = ()) -> list[Path]:
     if not (run / RECORD_FILE).is_file():
         raise InputError(f"{run} holds no {RECORD_FILE}: the run is not finished")
     earlier = [run / WEIGHTS_FOLDER / checkpoint_name(step) for step in kept]
-    for step, source in zip(kept, earlier, strict=True):
-        if not source.is_dir():
-            raise InputError(f"{run} kept no checkpoint of step {step}: {_named(run / WEIGHTS_FOLDER)} are there")
+    saved = [run / ROUTING_FOLDER / f"{checkpoint_name(step)}.npz" for step in routing if kept]
+    for source in (*earlier, *saved):
+        if not source.exists():
+            raise InputError(f"{run} kept no {source.relative_to(run)}: {_named(source.parent)} are there")
     for folder in (WEIGHTS_FOLDER, ROUTING_FOLDER):
         shutil.rmtree(asset / folder, ignore_errors=True)
-    saved = sorted((run / ROUTING_FOLDER).glob("*.npz")) if kept else []
     return [
         *(_copied(path, asset / path.name) for path in sorted(final_weights(run).iterdir())),
         _copied(run / RECORD_FILE, asset / RECORD_FILE),

@@ -254,7 +254,7 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
         measure_run(tmp_path)
 
 
-def test_what_is_bundled_is_the_final_weights_some_earlier_ones_and_all_routing(tmp_path: Path) -> None:
+def test_what_is_bundled_is_the_final_weights_and_some_earlier_ones_or_their_routing(tmp_path: Path) -> None:
     run, asset = tmp_path / "run", tmp_path / "asset"
     for step in (0, 200, 3500):
         (run / "checkpoints" / f"step-{step:05d}").mkdir(parents=True)
@@ -264,16 +264,20 @@ def test_what_is_bundled_is_the_final_weights_some_earlier_ones_and_all_routing(
     with pytest.raises(InputError, match="the run is not finished"):
         ship(run, asset)
     (run / "training.json").write_text("{}")
-    with pytest.raises(InputError, match="kept no checkpoint of step 100: step-00000, step-00200"):
+    with pytest.raises(InputError, match=r"kept no checkpoints.step-00100: step-00000, step-00200"):
         ship(run, tmp_path / "other", (100,))
+    with pytest.raises(InputError, match=r"kept no routing.step-00100\.npz: step-00000\.npz, step-00200\.npz"):
+        ship(run, tmp_path / "other", (200,), (0, 100))
+    assert not (tmp_path / "other").exists()
     asset.mkdir()
     (asset / "README.md").write_text("a card")
-    ship(run, asset, (200,))
+    ship(run, asset, (200,), (0, 200))
     assert sorted(str(path.relative_to(asset)) for path in asset.rglob("*") if path.is_file()) == [
         "README.md",
         "checkpoints/step-00200/model.safetensors",
         "model.safetensors",
-        *(f"routing/step-{step:05d}.npz" for step in (0, 200, 3500)),
+        "routing/step-00000.npz",
+        "routing/step-00200.npz",
         "training.json",
     ]
     assert (asset / "model.safetensors").read_text() == "3500"
@@ -284,9 +288,10 @@ def test_what_is_bundled_is_the_final_weights_some_earlier_ones_and_all_routing(
 def test_bundled_decoders_answer_and_their_routing_is_that_of_their_weights(name: str) -> None:
     folder = BUNDLED_DECODERS[name]
     model = HookedModel.from_pretrained(model_source(f"bundled-{name}"), device="cpu")
-    for last in sorted((folder / "routing").glob("*.npz"))[-1:]:
-        saved = load_routing(last)
-        again = probe_routing(model, probe_questions(2), saved.step, batch=1)
+    for whole in sorted((folder / "checkpoints").glob("step-*")):
+        saved = load_routing(folder / "routing" / f"{whole.name}.npz")
+        checkpoint = HookedModel.from_pretrained(str(whole), device="cpu")
+        again = probe_routing(checkpoint, probe_questions(2), saved.step, batch=1)
         # Rounding differs between machines, so that a choice on the edge may too.
         assert (np.sort(saved.of_questions(again.names).indices) == np.sort(again.indices)).mean() > 0.999
     records = questions(12)
