@@ -109,6 +109,8 @@ def run(config: ScalingConfig) -> int:
         for entry in each.entries:
             if entry["task"] is None:
                 print(f"  {entry['label']}: {percent(entry)}, n = {entry['estimate']['n']}")
+    for label, models in unshared_kinds(measured).items():
+        print(f"Not drawn, as only {', '.join(models)} recorded it: {label}")
     print(f"Written: {', '.join(map(str, written))}")
     return 0
 
@@ -117,6 +119,13 @@ def shared_kinds(measured: Sequence[Measured]) -> list[str]:
     """The labels beside those of `METRICS` that all audits have."""
     found = [label for label in measured[0].labels if label not in LABELS]
     return [label for label in found if all(label in each.labels for each in measured)]
+
+
+def unshared_kinds(measured: Sequence[Measured]) -> dict[str, list[str]]:
+    """The labels that some audits have and others lack, with the models of those that have them."""
+    labels = dict.fromkeys(label for each in measured for label in each.labels)
+    having = {label: [each.model for each in measured if label in each.labels] for label in labels}
+    return {label: models for label, models in having.items() if len(models) < len(measured)}
 
 
 def measure(folder: "RunFolder") -> Measured:

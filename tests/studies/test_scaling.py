@@ -10,7 +10,7 @@ import pytest
 
 from studies.cli import main
 from studies.runs import RunFolder
-from studies.scaling import measure, scaling_figure
+from studies.scaling import LABELS, Measured, measure, scaling_figure, shared_kinds, unshared_kinds
 from tests.studies.small_audit import Small, changed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,6 +51,17 @@ def test_sizes_are_ordered_and_numbers_are_the_audits(small: Small, tmp_path: Pa
         assert model["manifest"]["data_digest"] == models[0]["manifest"]["data_digest"]
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "scaling-kinds.png").exists(), "these models have one kind of layers"
+
+
+def test_what_only_some_audits_recorded_is_named_and_not_drawn() -> None:
+    def audit(model: str, *labels: str) -> Measured:
+        entries = tuple({"label": label, "task": None} for label in (*LABELS, *labels))
+        return Measured("test", entries, {"config": {"model": model, "parameters": 1}})
+
+    audits = [audit("small", "mamba", "delta"), audit("middle", "mamba"), audit("large", "mamba", "gated", "delta")]
+    assert shared_kinds(audits) == ["mamba"]
+    assert unshared_kinds(audits) == {"delta": ["small", "large"], "gated": ["large"]}
+    assert unshared_kinds(audits[1:2] * 2) == {}
 
 
 def parameters(model: Path) -> int:
