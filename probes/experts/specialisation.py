@@ -5,6 +5,7 @@ shuffled by sample: between samples where each has one label (a domain), and amo
 several (image and text, or one image and another). Arrays in, numbers out; no torch is imported.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -74,6 +75,7 @@ def specialisation(
     experts: int,
     permutations: int = 999,
     seed: int = 0,
+    on_shuffle: Callable[[], object] | None = None,
 ) -> Specialisation:
     """How far experts are for some kinds of tokens.
 
@@ -88,6 +90,7 @@ def specialisation(
         experts: Number of experts.
         permutations: Shuffles of the labels.
         seed: Of the shuffles.
+        on_shuffle: Called after each of them, which takes a while with many tokens.
 
     Raises:
         InputError: If shapes do not fit, an index is no expert, or all labels are the same.
@@ -119,6 +122,8 @@ def specialisation(
         chance[draw], each = _informations(shares, label, len(names))
         largest[draw] = each.max(axis=-1)
         furthest[draw] = _divergences(_loads(units, label, len(names)) / k).max(axis=(0, 1))
+        if on_shuffle is not None:
+            on_shuffle()
     load = _loads(units, units.label, len(names))
     divergence = jensen_shannon(load / k)
     return Specialisation(

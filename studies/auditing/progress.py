@@ -25,6 +25,7 @@ class Counter:
         done: Samples that an earlier run finished; they do not count for the rate.
         stream: Where to write; stderr by default.
         clock: Monotonic seconds.
+        unit: What is counted, in the plural.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Counter:
         done: int = 0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        unit: str = "samples",
     ) -> None:
-        self.label, self.total, self.done = label, total, done
+        self.label, self.total, self.done, self.unit = label, total, done, unit
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._first, self._start = done, clock()
@@ -84,7 +86,7 @@ class Counter:
         self._last_line = self._clock()
         left = (self.total - self.done) / self.rate() if self.done > self._first else None
         when = "" if left is None else f", {duration(left)} left"
-        text = f"{self.label}: {self.done}/{self.total}, {self.rate():.1f} samples/s{when}"
+        text = f"{self.label}: {self.done}/{self.total}, {self.rate():.1f} {self.unit}/s{when}"
         print(text, file=self._stream, flush=True)
 
 

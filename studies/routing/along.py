@@ -3,7 +3,7 @@
 Experts are matched by number, which keeps its meaning along one training run and has none between two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,11 +23,19 @@ NO_STEP = -1
 """In the array of steps: not known."""
 
 
-def along_training(evidence: RoutingEvidence, permutations: int, seed: int) -> Measured:
+def along_training(
+    evidence: RoutingEvidence, permutations: int, seed: int, on_shuffle: Callable[[], object] | None = None
+) -> Measured:
     """Stability of every checkpoint, and how specialised and how even each is.
 
     All of it is of the questions that every checkpoint has, so that points differ in nothing else. The model stands
     last, held against itself as well: that is 1, and what was recorded twice would show there.
+
+    Args:
+        evidence: What was recorded.
+        permutations: Shuffles behind each p-value.
+        seed: Of shuffles and bootstraps.
+        on_shuffle: Called after each shuffle.
     """
     if not evidence.checkpoints:
         return Measured([], {}, ["stability along training: no --checkpoints are given"])
@@ -47,7 +55,7 @@ def along_training(evidence: RoutingEvidence, permutations: int, seed: int) -> M
             before, earlier = points[at - 1]
             beside = _held(evidence, earlier, saved)
             entries += _stability_entries(where | {"against": before}, beside, saved)
-    trends = [_trend(evidence, name, saved, permutations, seed) for name, saved in points]
+    trends = [_trend(evidence, name, saved, permutations, seed, on_shuffle) for name, saved in points]
     entries += [entry for trend in trends for entry in trend.entries]
     arrays = {
         "checkpoints": np.array([name for name, _ in points], dtype=np.str_),
@@ -92,7 +100,14 @@ def _stability_entries(where: Entry, found: list[Stability], saved: SavedRouting
     return entries
 
 
-def _trend(evidence: RoutingEvidence, name: str, saved: SavedRouting, permutations: int, seed: int) -> Measured:
+def _trend(
+    evidence: RoutingEvidence,
+    name: str,
+    saved: SavedRouting,
+    permutations: int,
+    seed: int,
+    on_shuffle: Callable[[], object] | None,
+) -> Measured:
     """How even and how specialised in images one checkpoint is, layer by layer."""
     clusters = _clusters(evidence, saved)
     even = [evenness(layer, saved.experts, clusters, seed=seed).entropy for layer in saved.indices]
@@ -105,7 +120,7 @@ def _trend(evidence: RoutingEvidence, name: str, saved: SavedRouting, permutatio
     arrays = {"entropy": np.array([each.value for each in even]), "information": blank, "chance": blank}
     shown = saved.images != TEXT
     if shown.any() and not shown.all():
-        found = specialisation(saved.indices, shown, clusters, saved.experts, permutations, seed)
+        found = specialisation(saved.indices, shown, clusters, saved.experts, permutations, seed, on_shuffle)
         arrays |= {"information": found.information, "chance": found.chance}
         entries += [
             entry_of(

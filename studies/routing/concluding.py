@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from studies.auditing.progress import Counter
 from studies.routing.evidence import read_evidence
-from studies.routing.measures import measures
+from studies.routing.measures import measures, most_shuffles
 from studies.routing.preparing import Prepared
 from studies.routing.report import write_report
 from studies.routing.shards import MEASURES, shard_bytes
@@ -26,7 +27,8 @@ def conclude(prepared: Prepared, folder: "RunFolder") -> dict[str, str]:
     config = prepared.config
     folder.compact()
     evidence = read_evidence(folder, prepared.plan, prepared.checkpoints)
-    found = measures(evidence, config.permutations, config.seed)
+    with Counter("shuffling labels", most_shuffles(evidence, config.permutations), unit="shuffles") as counter:
+        found = measures(evidence, config.permutations, config.seed, lambda: counter.advance(1))
     folder.write_metrics(found.entries)
     folder.write_file(MEASURES, shard_bytes(found.arrays))
     drawn = []

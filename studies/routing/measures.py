@@ -3,6 +3,8 @@
 It knows evidence and arithmetic; nothing of models, folders or figures. No torch.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from probes.clustering import cluster_index
@@ -15,19 +17,28 @@ from studies.auditing.entries import Entry, entry_of
 from studies.routing.along import along_training
 from studies.routing.evidence import RoutingEvidence
 from studies.routing.measured import Measured, by_expert, intervals, together, without_interval
-from studies.routing.specialising import specialise
+from studies.routing.specialising import kinds_told_apart, specialise
 
 SHARED = "shared"
 """In an entry's `expert`: the layer's shared experts."""
 
 
-def measures(evidence: RoutingEvidence, permutations: int, seed: int) -> Measured:
+def most_shuffles(evidence: RoutingEvidence, permutations: int) -> int:
+    """How many shuffles `measures` comes to, should the checkpoints have a question in common."""
+    points = len(evidence.checkpoints) + 1 if evidence.checkpoints else 0
+    return permutations * (len(kinds_told_apart(evidence)) + points)
+
+
+def measures(
+    evidence: RoutingEvidence, permutations: int, seed: int, on_shuffle: Callable[[], object] | None = None
+) -> Measured:
     """Measure everything that was recorded.
 
     Args:
         evidence: What was recorded.
         permutations: Shuffles behind each p-value.
         seed: Of shuffles and bootstraps.
+        on_shuffle: Called after each shuffle, which are what takes time.
     """
     saved = evidence.saved
     samples, _ = cluster_index(evidence.by_token(evidence.clusters), saved.indices.shape[1])
@@ -37,10 +48,10 @@ def measures(evidence: RoutingEvidence, permutations: int, seed: int) -> Measure
         whole,
         _loads(evidence, samples, seed),
         _choices(evidence, samples),
-        specialise(evidence, samples, permutations, seed),
+        specialise(evidence, samples, permutations, seed, on_shuffle),
         _pairs(evidence, samples, seed),
         _knockouts(evidence),
-        along_training(evidence, permutations, seed),
+        along_training(evidence, permutations, seed, on_shuffle),
     )
 
 

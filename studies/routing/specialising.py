@@ -1,5 +1,6 @@
 """What experts of a model are for: image or text, one image or another, one task or another. No torch."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,18 @@ def labels_of(evidence: RoutingEvidence) -> dict[str, Labels]:
     }
 
 
-def specialise(evidence: RoutingEvidence, samples: IntArray, permutations: int, seed: int) -> Measured:
+def kinds_told_apart(evidence: RoutingEvidence) -> list[str]:
+    """The kinds of labels that the questions have two of."""
+    return [kind for kind, (_, labels, _) in labels_of(evidence).items() if len(np.unique(labels)) > 1]
+
+
+def specialise(
+    evidence: RoutingEvidence,
+    samples: IntArray,
+    permutations: int,
+    seed: int,
+    on_shuffle: Callable[[], object] | None = None,
+) -> Measured:
     """Specialisation by every kind of label that the questions have two of.
 
     Args:
@@ -48,14 +60,15 @@ def specialise(evidence: RoutingEvidence, samples: IntArray, permutations: int, 
         samples: (tokens,): the base sample of each token.
         permutations: Shuffles behind each p-value.
         seed: Of the shuffles.
+        on_shuffle: Called after each of them.
     """
-    parts = []
+    parts, apart = [], kinds_told_apart(evidence)
     for kind, (tokens, labels, missing) in labels_of(evidence).items():
-        if len(np.unique(labels)) < 2:
+        if kind not in apart:
             parts.append(Measured([], {}, [f"specialisation by {SHOWN[kind]}: {missing}"]))
             continue
         indices, experts = evidence.saved.indices[:, tokens], evidence.saved.experts
-        found = specialisation(indices, labels, samples[tokens], experts, permutations, seed)
+        found = specialisation(indices, labels, samples[tokens], experts, permutations, seed, on_shuffle)
         loads = [
             [load_estimates(layer[labels == name], experts, samples[tokens][labels == name]) for layer in indices]
             for name in found.labels
