@@ -19,7 +19,7 @@ from rewardmodels.pair_report import PairReport, pair_report
 from rewardmodels.pair_scores import PairColumns, PlacedPair, Sides, pair_columns, pair_sides, placed_pairs
 from rewardmodels.perturbations import Perturbed, perturbation
 from rewardmodels.preferences import Preferences
-from rewardmodels.scores import AS_IS, Scores, counted
+from rewardmodels.scores import AS_IS, Scores, count_reasons
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def reward_report(
     plain = pair_sides(pairs, scores)
     kept = [pair for pair in pairs if pair.pair.id in plain]
     if not kept:
-        reasons = counted(row.error for row in scores.failed)
+        reasons = count_reasons(row.error for row in scores.failed)
         told = f": {next(iter(reasons))}" if reasons else ""
         raise InputError(f"none of {len(pairs)} pairs has a score on both sides{told}")
     table = pair_columns(kept, plain)
@@ -182,7 +182,7 @@ def _view(
 ) -> ViewReport:
     changed = pair_sides(pairs, scores, view)
     both = [pair for pair in pairs if pair.pair.id in changed]
-    left_out = counted(record.error for record in scores.left_out.get(view, ()))
+    left_out = count_reasons(record.error for record in scores.left_out.get(view, ()))
     if not both:
         return ViewReport(None, 0, left_out)
     before, after = pair_columns(both, plain), pair_columns(both, changed)
@@ -224,6 +224,6 @@ def _counts(preferences: Preferences, scores: Scores, pairs: int, scored: int) -
         scored=scored,
         ties=preferences.ties,
         skipped_ratings=len(preferences.skipped),
-        failed=counted(row.error for row in scores.failed),
-        problems=counted(problem.error for problem in scores.problems),
+        failed=count_reasons(row.error for row in scores.failed),
+        problems=count_reasons(problem.error for problem in scores.problems),
     )

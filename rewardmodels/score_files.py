@@ -13,7 +13,7 @@ from probes.reading.rows import Row, integer, items, number, text
 from probes.reading.sources import BadRecord, RawRow, read_source
 from rewardmodels.preferences import Preferences
 from rewardmodels.records import Preference
-from rewardmodels.scores import AS_IS, ScoreRow, Scores, counted, reason_of
+from rewardmodels.scores import AS_IS, ScoreRow, Scores, count_reasons, reason_of
 
 ID_NAMES = ("record", "id", "record_id", "pair_id", "question_id", "sample_id", "idx", "index")
 PLACE_NAMES = ("place", "response", "response_index")
@@ -174,7 +174,7 @@ def _missing(records: Iterable[Preference], scores: Mapping[tuple[str, int, str]
 
 def _listed(problems: Iterable[BadRecord]) -> str:
     found = list(problems)
-    counts = counted(problem.error for problem in found)
+    counts = count_reasons(problem.error for problem in found)
     first = {reason: next(problem for problem in found if reason_of(problem.error) == reason) for reason in counts}
     told = [
         f"{count} x {reason} (first: {first[reason].id}: {first[reason].error})"

@@ -140,10 +140,10 @@ def read_rows(path: Path) -> list[ScoreRow]:
     return [replace(ScoreRow(**values), image_digests=tuple(values["image_digests"])) for values in table.to_pylist()]
 
 
-def counted(errors: Iterable[str | None]) -> dict[str, int]:
+def count_reasons(errors: Iterable[str | None]) -> dict[str, int]:
     """Count reasons by their first words, the most frequent first.
 
-    >>> counted(["too long: 9 tokens", "image 'a.png': too long: 8 tokens", "broken"])
+    >>> count_reasons(["too long: 9 tokens", "image 'a.png': too long: 8 tokens", "broken"])
     {'too long': 2, 'broken': 1}
     """
     return dict(Counter(map(reason_of, errors)).most_common())

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probes.errors import counted
 from probes.experts.layers import ExpertLayer, expert_layers
 from probes.experts.rules import FloatArray, choose, selection_scores
 from probes.forwards import run_once
@@ -63,7 +64,10 @@ class LatentStates:
 
     def __repr__(self) -> str:
         tokens, layers, width = self.full.shape
-        return f"LatentStates({tokens} tokens, {layers} layers, width {width} and {self.latent.shape[2]})"
+        return (
+            f"LatentStates({counted(tokens, 'token')}, {counted(layers, 'layer')}, "
+            f"width {width} and {self.latent.shape[2]})"
+        )
 
 
 def latent_layers(model: nn.Module, layers: Collection[int] | None = None) -> dict[int, ExpertLayer]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from probes.attention_calls import refusal
+from probes.errors import counted
 from probes.inputs import InputError
 from probes.interventions import blanked, decoded, replaced_one_by_one, unchanged
 from probes.mixers.modules import mixer_modules
@@ -46,7 +47,7 @@ class StateView:
     changes: FloatArray
 
     def __repr__(self) -> str:
-        return f"StateView({len(self.layers)} layers of {', '.join(dict.fromkeys(self.kinds))})"
+        return f"StateView({counted(len(self.layers), 'layer')} of {', '.join(dict.fromkeys(self.kinds))})"
 
 
 def recurrent_states(

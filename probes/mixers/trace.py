@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from probes.errors import counted
 from probes.inputs import InputError
 from probes.layer_kinds import LayerKind
 
@@ -86,7 +87,7 @@ class MixerTrace:
 
     def __repr__(self) -> str:
         kinds = ", ".join(dict.fromkeys(self.kinds))
-        return f"MixerTrace({len(self.layers)} layers of {kinds}, rows={self.rows!r})"
+        return f"MixerTrace({counted(len(self.layers), 'layer')} of {kinds}, rows={self.rows!r})"
 
     @property
     def forms(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from probes.inputs import InputError
 from probes.instruments.names import BY_ROWS, IMAGE_ROWS, LENS, RAW
+from studies.auditing.causal_metrics import KNOCKOUT
 from studies.auditing.image_facts import ImageFacts
 from studies.auditing.plan import Batch
 from studies.auditing.progress import Counter
@@ -33,8 +34,8 @@ NO_IMAGE = -1
 """In the column `image`: the number is of no single image."""
 ANSWER_LOG_PROBABILITY, ANSWER_RANK, SINK_SHARE = "answer log-probability", "answer rank", "sink share"
 """Measures of whole samples, by layer."""
-KNOCKOUT, ANCHORED_KNOCKOUT, ALL_LAYERS = "knockout", "knockout, anchor rows too", "all"
-"""Interventions: the second where the last image is the query of an image-to-image sample."""
+ANCHORED_KNOCKOUT, ALL_LAYERS = "knockout, anchor rows too", "all"
+"""The intervention where the last image is the query of an image-to-image sample, and what is hidden in all layers."""
 PREFLIGHT = 8
 """Samples that may fail before anything is written; one that works is enough."""
 Columns = dict[str, list[Any]]

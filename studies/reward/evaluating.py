@@ -19,7 +19,7 @@ from rewardmodels.questioning import TEXT
 from rewardmodels.reports import Report, reward_report
 from rewardmodels.score_files import read_scores
 from rewardmodels.scorers import is_pair_judge
-from rewardmodels.scores import AS_IS, Scores, counted
+from rewardmodels.scores import AS_IS, Scores, count_reasons
 from studies.reward.asking import VIEW_NAMES, Asked
 from studies.reward.entries import Entry, best_of_n_entries, entries_of
 from studies.reward.score_folder import SCORES, SHARDS, collect, left_out
@@ -125,7 +125,7 @@ def _text_alone(proxy: Asked | None, records: Preferences, scores: Scores, confi
         view = AS_IS if not seeing else VIEW_NAMES[config.proxy_sees] if proxy.reward.sees else TEXT
         found = collect(proxy, records, config, folder / SHARDS / "proxy", (view,), "scoring by the proxy")
         shown = {AS_IS: "no image there", TEXT: "text alone"}.get(view, f"images {view}")
-        missing = counted(record.error for record in found.left_out.get(view, ()))
+        missing = count_reasons(record.error for record in found.left_out.get(view, ()))
         return _Text(_under(found, view), f"the proxy {proxy.name}, {shown}", missing)
     if BLANK in scores.views:
         return _Text(_under(scores, BLANK), "no proxy given, so the model itself on blank images")
