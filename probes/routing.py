@@ -30,6 +30,8 @@ class _Call(NamedTuple):
     indices: IntArray
     weights: FloatArray
     affinities: FloatArray
+    bias: FloatArray
+    """As it was then: training moves it from one forward to the next."""
     samples: IntArray
     columns: IntArray
 
@@ -50,8 +52,8 @@ class RoutingRecorder:
         InputError: If a layer has no experts; the message names those that do. While the model runs, if beams swap the
             sequences of the batch.
         UnsupportedRouting: At once, if a router's class is not known; at the call, if its choices are not those of its
-            rule, padding is not known, the call does not go on where the last one ended, or goes on from a cache that
-            was filled before; on leaving, if a layer never ran.
+            rule, its bias has moved since the last call, padding is not known, a call does not go on where the last
+            one ended, or goes on from a cache that was filled before; on leaving, if a layer never ran.
     """
 
     def __init__(
@@ -119,11 +121,17 @@ class RoutingRecorder:
             indices=routed.indices[kept].long().cpu().numpy(),
             weights=_array(routed.weights[kept]),
             affinities=_array(affinities),
+            bias=mixture.bias(),
             samples=real.nonzero().flatten().numpy() // place.tokens,
             columns=real.nonzero().flatten().numpy() % place.tokens + place.first,
         )
         _check(mixture, call)
-        self._calls[mixture.layer].append(call)
+        before = self._calls[mixture.layer]
+        if before and not np.array_equal(before[0].bias, call.bias):
+            raise mixture.refuse(
+                "its bias has moved since the last call", "record the forwards between two steps of training apart"
+            )
+        before.append(call)
 
 
 def record_routing(
@@ -156,7 +164,7 @@ def record_routing(
 
 def _check(mixture: ExpertLayer, call: _Call) -> None:
     """Refuse choices that the rule does not explain: scores made by it would be of another router."""
-    record = LayerRouting(call.indices, call.weights, call.affinities, mixture.bias(), mixture.grouping())
+    record = LayerRouting(call.indices, call.weights, call.affinities, call.bias, mixture.grouping())
     wrong = unexplained(record.scores, call.indices)
     if wrong.any():
         raise mixture.refuse(
@@ -172,7 +180,7 @@ def _layer_routing(mixture: ExpertLayer, calls: Sequence[_Call]) -> LayerRouting
         indices=np.concatenate([call.indices for call in calls])[order],
         weights=np.concatenate([call.weights for call in calls])[order],
         affinities=np.concatenate([call.affinities for call in calls])[order],
-        bias=mixture.bias(),
+        bias=calls[0].bias,
         grouping=mixture.grouping(),
     )
 

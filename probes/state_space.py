@@ -57,7 +57,7 @@ def hidden_attention(
     Of Mamba-2, `alpha_h(i, j) = (C_i . B_j) exp(S_i - S_j) dt_j` for `j <= i` (the dual form of Dao and Gu 2024); of
     Mamba that of Ali, Zimerman and Wolf 2024, each channel a head; of gated delta nets the weights that the delta rule
     (Yang et al. 2024) comes to, by our own derivation. Summed with the values it is the layer's scan: what comes
-    behind, gate, norm and projection, is not in it.
+    behind, gate, norm and projection, is not in it, but for the gate in the form `value`.
 
     Args:
         mixer: A mixer module of transformers.

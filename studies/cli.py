@@ -195,8 +195,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         traceback.print_exc()
         status = EXIT_CRASHED
-    except SystemExit as refused:
-        status = EXIT_CRASHED if not isinstance(refused.code, int) else refused.code
+    except SystemExit as left:
+        if not isinstance(left.code, int):
+            raise
+        status = left.code
     shared = sys.modules.get("studies.auditing.processes")
     if shared is not None:
         shared.end(status)

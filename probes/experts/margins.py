@@ -17,7 +17,7 @@ def margins(scores: npt.ArrayLike, k: int) -> FloatArray:
 
     Args:
         scores: (..., experts): what the choice is made by. Of biased scores (`Routing.scores`), how little noise would
-            change the routing; of affinities alone, how narrow the choice would be without bias.
+            change the routing; of those without (`Routing.unbiased_scores`), how narrow the choice would be then.
         k: Experts chosen.
 
     Returns:

@@ -109,6 +109,15 @@ class Routing:
         return selection_scores(self.kept_affinities, self.bias[:, None], self.grouping)
 
     @property
+    def unbiased_scores(self) -> FloatArray:
+        """(layers, tokens, experts): what choices would be made by if all biases were zero.
+
+        Raises:
+            InputError: If affinities were left away.
+        """
+        return selection_scores(self.kept_affinities, np.zeros_like(self.bias)[:, None], self.grouping)
+
+    @property
     def kept_affinities(self) -> FloatArray:
         """`affinities`, or an error.
 

@@ -65,7 +65,8 @@ class SavedRouting:
 
     @classmethod
     def of(cls, routing: Routing, ids: npt.ArrayLike, names: Sequence[str], step: int | None = None) -> "SavedRouting":
-        """What is kept of a recorded routing.
+        """What is kept of a recorded routing: experts in ascending order, which takes files a quarter less, and not in
+        the router's, which means nothing.
 
         Args:
             routing: Of all questions, in their order.
@@ -79,7 +80,7 @@ class SavedRouting:
         tokens = np.asarray(ids, dtype=np.int64)
         return cls(
             routing.layers,
-            routing.indices,
+            np.sort(routing.indices, axis=-1),
             routing.experts,
             routing.samples,
             routing.images,

@@ -53,6 +53,9 @@ class Specialisation:
     tokens: int
     clusters: int
     """Samples among them."""
+    moved: int
+    """Samples whose labels shuffles move: within samples, those of several labels. Where they are few, shuffled labels
+    are nearly the real ones, and nothing passes."""
 
 
 class _Units(NamedTuple):
@@ -140,6 +143,7 @@ def specialisation(
         scheme=scheme,
         tokens=kinds.size,
         clusters=clusters,
+        moved=clusters if scheme == "between samples" else int((np.bincount(units.cluster) > 1).sum()),
     )
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from probes.experts.latent import latent_bias
-from probes.experts.layers import ExpertLayer, UnsupportedRouting, expert_layers
+from probes.experts.layers import ExpertLayer, expert_layers
+from probes.inputs import InputError
 from probes.instruments.contribution_parts import SharedOut, Shares, Tap, out_of
 from probes.instruments.contributions import EXPERTS, ExpertShares
 from probes.layer_kinds import layers_with
@@ -104,14 +105,15 @@ def expert_parts(model: nn.Module) -> list[ExpertPart]:
     """Every mixture of experts of a decoder; none where it has none.
 
     Raises:
+        InputError: If a layer is of no known kind.
         UnsupportedRouting: If a router is not known.
     """
-    if not layers_with(layer_kinds(model), EXPERTS):
-        return []
     try:
+        if not layers_with(layer_kinds(model), EXPERTS):
+            return []
         return [ExpertPart(mixture) for mixture in expert_layers(model).values()]
-    except UnsupportedRouting as error:
-        raise UnsupportedRouting(f"{error}; or read contributions with experts=False") from error
+    except InputError as error:
+        raise type(error)(f"{error}; or read contributions with experts=False") from error
 
 
 def _by_token(states: Tensor) -> Tensor:

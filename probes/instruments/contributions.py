@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from probes.estimates import Estimate, mean
 from probes.inputs import InputError
@@ -125,7 +126,9 @@ class KnockoutAgreement:
     top: Agreement
     """How often the image that contributes most, summed over the layers, is the one whose knock-outs cost most."""
     correlation: Estimate
-    """Mean over samples of the correlation between contributions and effects, over layers and images."""
+    """Mean over samples of Pearson's correlation between contributions and effects, over layers and images."""
+    rank_correlation: Estimate
+    """The same of their ranks (Spearman's)."""
 
 
 def knockout_agreement(
@@ -144,7 +147,8 @@ def knockout_agreement(
         slopes: Compare slopes and not nats.
 
     Returns:
-        By kind.
+        By kind. Samples in which contributions or effects do not vary, such as one image in one layer, have no
+        correlation, and are left out of it.
 
     Raises:
         InputError: If effects and contributions do not match.
@@ -162,7 +166,7 @@ def _agreement(
     clusters: npt.ArrayLike | None,
     slopes: bool,
 ) -> KnockoutAgreement:
-    focused, totals, correlations = [], [], []
+    focused, totals, correlations, of_ranks = [], [], [], []
     for number, (sample, measured) in enumerate(zip(contributions, effects, strict=True)):
         given = sample.of_kind(kind, slopes)
         cut = np.asarray(measured.get(kind, ()), dtype=np.float64)
@@ -175,16 +179,26 @@ def _agreement(
         summed = np.where(known, cut.sum(axis=0), np.nan)
         focused.append(int(np.where(known, given.sum(axis=0), -np.inf).argmax()))
         totals.append(summed)
-        correlations.append(_correlation(given[:, known], cut[:, known]))
+        correlations.append(_correlation(given[:, known].ravel(), cut[:, known].ravel()))
+        of_ranks.append(_correlation(rankdata(given[:, known], axis=None), rankdata(cut[:, known], axis=None)))
     widest = max(len(each) for each in totals)
     table = np.full((len(totals), widest), np.nan)
     for row, each in enumerate(totals):
         table[row, : len(each)] = each
-    return KnockoutAgreement(kind, causal_agreement(focused, table, clusters), mean(correlations, clusters))
+    top = causal_agreement(focused, table, clusters)
+    return KnockoutAgreement(kind, top, _mean_known(correlations, clusters), _mean_known(of_ranks, clusters))
+
+
+def _mean_known(values: Sequence[float], clusters: npt.ArrayLike | None) -> Estimate:
+    """The mean of those that are numbers."""
+    found = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(found)
+    return mean(found[known], None if clusters is None else np.asarray(clusters)[known])
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
-    """Pearson's, of all entries; 0 where either does not vary."""
-    first, second = one.ravel() - one.mean(), other.ravel() - other.mean()
-    scale = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return float((first * second).sum()) / scale if scale else 0.0
+    """Pearson's; NaN where either does not vary."""
+    if min(np.ptp(one), np.ptp(other)) == 0:
+        return float("nan")
+    first, second = one - one.mean(), other - other.mean()
+    return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))

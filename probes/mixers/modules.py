@@ -25,11 +25,13 @@ def mixer_modules(model: nn.Module, layers: Collection[int] | None = None) -> di
         layers: True indices of those wanted; None is all.
 
     Raises:
-        InputError: If a layer that is wanted has no mixer.
+        InputError: If a layer that is wanted has no mixer, or none is named.
         UnsupportedAttention: If there is none at all, or one of those wanted is of a class that is not known.
     """
+    if layers is not None and not layers:
+        raise InputError("layers names none: name layers with a mixer, or leave it out for all of them")
     found = mixers_if_any(model, layers)
-    if not found and layers is None:
+    if not found and not refused_mixers(model):
         raise UnsupportedAttention(
             f"{type(model).__name__}: no decoder layer has a state-space or delta mixer; read its attention by "
             "attention_factors"

@@ -98,10 +98,15 @@ def state_view(
         layers: True indices; None is every layer with a mixer.
 
     Raises:
-        InputError: If the question has no image, one cannot be read, the neutral or a layer is unknown, or the model
-            cannot take the question.
+        InputError: If the question has no image (a video is none), one cannot be read, the neutral or a layer is
+            unknown, or the model cannot take the question.
         UnsupportedAttention: As `recurrent_states`.
     """
+    if question.videos and not question.images:
+        raise InputError(
+            "a video is not blanked, so that nothing tells what states owe to it: read what they are with a video by "
+            "recurrent_states, or what it gives to the answer by contributions"
+        )
     images = decoded(question)
     replacements = [blanked(each, neutral) for each in images]
     modules = mixer_modules(model.model, layers)

@@ -84,7 +84,7 @@ class TiledProcessor:
             settings: As of the processor's own call, but for settings of images, which are the tiling's.
 
         Raises:
-            InputError: If the texts place another number of images than are given.
+            InputError: If a text places another number of images than it is given.
         """
         from transformers.image_utils import make_flat_list_of_images
         from transformers.models.nemotron_h_omni.image_processing_nemotron_h_omni import convert_image_to_patches
@@ -92,6 +92,12 @@ class TiledProcessor:
         if images is None:
             return self._processor(text=text, **settings)
         texts = [text or ""] if isinstance(text, str | None) else list(text)
+        given = [len(each) if isinstance(each, list | tuple) else None for each in images]
+        placed = [each.count(self.image_token) for each in texts]
+        if None not in given and given != placed:
+            raise InputError(
+                f"the texts are given {given} images and place {placed}: give one {self.image_token} for each"
+            )
         cut = self._cutter()(make_flat_list_of_images(images), return_tensors="pt")
         batch = self._processor(text=self._expanded(texts, [int(count) for count in cut["num_patches"]]), **settings)
         patches = convert_image_to_patches(cut["pixel_values"], self.image_processor.patch_size)

@@ -8,7 +8,7 @@ import atexit
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from io import StringIO
@@ -174,8 +174,9 @@ def end(status: int) -> None:
     if _count() == 1:
         return
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # Closed at the other end.
+            stream.flush()
     os._exit(status)
 
 

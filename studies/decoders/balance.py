@@ -59,7 +59,8 @@ class LoadBalance:
                 handle.remove()
 
     def loss(self, real: Tensor) -> Tensor:
-        """The weighted loss of the forward watched, the mean over layers summed up as one more term of a step's loss.
+        """The weighted loss of the forward watched, one more term of a step's loss: each layer's mean over sequences,
+        summed over layers.
 
         Args:
             real: Bool (batch, tokens): which are no padding.

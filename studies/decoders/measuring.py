@@ -46,14 +46,18 @@ EVERY_DEV_QUESTION = 600
 def measure_run(folder: Path, amounts: Amounts = AMOUNTS) -> None:
     """Measure what is not measured yet of one finished training run.
 
+    A run whose weights are gone, as one that was unpacked from what was published, is passed over if all of it is done.
+
     Raises:
         InputError: If it is not finished, was measured of other weights or in other amounts, or a part of it fails;
             what is done stays.
     """
     if not (folder / RECORD_FILE).is_file():
         raise InputError(f"{folder} holds no {RECORD_FILE}: the run is not finished")
-    model = final_weights(folder)
-    _measure(model, folder, amounts, {"audit": audit, "routing": route, "carrying": carry_images})
+    parts = {"audit": audit, "routing": route, "carrying": carry_images}
+    done = read_json(folder / MEASURED_FILE)["done"] if (folder / MEASURED_FILE).is_file() else []
+    if (folder / WEIGHTS_FOLDER).is_dir() or not set(parts) <= set(done):
+        _measure(final_weights(folder), folder, amounts, parts)
 
 
 def measure_dense(folder: Path, amounts: Amounts = AMOUNTS) -> None:

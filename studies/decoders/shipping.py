@@ -70,8 +70,8 @@ def main(runs: Annotated[Path, tyro.conf.Positional]) -> None:
     """
     for name, asset in BUNDLED_DECODERS.items():
         run = runs / f"{name}-{SEED}"
-        if not (run / RECORD_FILE).is_file():
-            print(f"{name}: no finished run, left as it is")
+        if not (run / RECORD_FILE).is_file() or not (run / WEIGHTS_FOLDER).is_dir():
+            print(f"{name}: no finished run with its weights, left as it is")
             continue
         written = ship(run, asset, KEPT_STEPS.get(name, ()))
         print(f"{name}: {len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")

@@ -5,7 +5,7 @@ it loads no torch.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -41,12 +41,26 @@ def measure(prepared: Prepared, folder: "RunFolder") -> None:
     with Counter("routing", sum(len(part.ids) for part in prepared.plan), before) as counter:
         missing = [(index, part) for index, part in enumerate(prepared.plan) if index not in done]
         for checkpoint, parts in groupby(missing, key=lambda each: each[1].checkpoint):
-            model = prepared.model
-            if checkpoint != MODEL:
-                model = load(prepared.checkpoints[checkpoint].name, prepared.config)
-            for index, part in parts:
-                _write(prepared, model, index, part, folder)
-                counter.advance(len(part.ids))
+            # No name of this function holds the model, so that one has gone before the next is loaded.
+            _write_all(prepared, _model_of(prepared, checkpoint), parts, folder, counter)
+
+
+def _model_of(prepared: Prepared, checkpoint: int) -> "HookedModel":
+    if checkpoint == MODEL:
+        return prepared.model
+    return load(prepared.checkpoints[checkpoint].name, prepared.config)
+
+
+def _write_all(
+    prepared: Prepared,
+    model: "HookedModel",
+    parts: Iterable[tuple[int, Part]],
+    folder: "RunFolder",
+    counter: Counter,
+) -> None:
+    for index, part in parts:
+        _write(prepared, model, index, part, folder)
+        counter.advance(len(part.ids))
 
 
 def _write(prepared: Prepared, model: "HookedModel", index: int, part: Part, folder: "RunFolder") -> None:
@@ -95,7 +109,7 @@ def reductions(routing: "Routing") -> Arrays:
     ]
     return {
         "margins": margins(routing.scores, k),
-        "margins_without_bias": margins(routing.kept_affinities, k),
+        "margins_without_bias": margins(routing.unbiased_scores, k),
         "moved": np.stack(moved),
     }
 

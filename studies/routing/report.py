@@ -21,7 +21,7 @@ NAMES = {
     "load_gini": "Gini coefficient of the load",
     "largest_over_mean": "largest load over the mean",
     "margin": "margin of the choice",
-    "margin_without_bias": "margin of affinities alone",
+    "margin_without_bias": "margin without bias",
     "moved_by_bias": "tokens moved by the bias",
     "specialisation": "information on",
     "largest_divergence": "largest Jensen-Shannon divergence, by",

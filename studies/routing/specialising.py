@@ -85,8 +85,17 @@ def specialise(
             "expert_p_value": found.expert_p_value,
         }
         named = {f"{kind}_{name}": np.asarray(array) for name, array in arrays.items()}
-        parts.append(Measured(_entries(evidence, kind, found), named, []))
+        parts.append(Measured(_entries(evidence, kind, found), named, _warnings(kind, found)))
     return together(*parts)
+
+
+def _warnings(kind: str, found: Specialisation) -> list[str]:
+    if 2 * found.moved >= found.clusters:
+        return []
+    return [
+        f"specialisation by {SHOWN[kind]} says little: shuffles move the labels of {found.moved} of {found.clusters} "
+        "samples, the others having one label each"
+    ]
 
 
 def _entries(evidence: RoutingEvidence, kind: str, found: Specialisation) -> list[Entry]:
@@ -103,6 +112,7 @@ def _entries(evidence: RoutingEvidence, kind: str, found: Specialisation) -> lis
                 chance=float(found.chance[at]),
                 p_value=float(found.p_value[at]),
                 shuffled=found.scheme,
+                samples_moved=found.moved,
                 specialists=np.flatnonzero(found.expert_p_value[at] <= 0.05).tolist(),
             ),
             entry_of(

@@ -14,7 +14,7 @@ import torch
 from probes.experts.knockout import ExpertKnockout
 from probes.experts.layers import UnsupportedRouting, expert_layers
 from probes.experts.records import TEXT, joined
-from probes.experts.rules import RouterRule, choose
+from probes.experts.rules import RouterRule, choose, unexplained
 from probes.inputs import InputError
 from probes.layer_kinds import layers_with
 from probes.model import Question
@@ -329,6 +329,31 @@ def test_routers_that_return_something_else_are_refused() -> None:
         with pytest.raises(UnsupportedRouting, match=message):
             record_routing(model, inputs, layers=[0])
         handle.remove()
+
+
+def test_scores_are_of_the_bias_at_the_call_and_it_may_not_move_between_calls() -> None:
+    model, inputs = decoder("dots1"), padded()
+    biases = [mixture.router.e_score_correction_bias for mixture in expert_layers(model).values()]
+    recorder = RoutingRecorder(model)
+    with torch.no_grad(), recorder:
+        model(**inputs)
+    before = recorder.routing()
+    kept = [bias.clone() for bias in biases]
+    try:
+        for bias in biases:
+            bias += torch.linspace(0, 1, bias.numel())
+        after = recorder.routing()
+        assert np.array_equal(after.scores, before.scores) and np.array_equal(after.bias, before.bias)
+        assert not unexplained(after.scores[0], after.indices[0]).any()
+        moving = RoutingRecorder(model)
+        with pytest.raises(UnsupportedRouting, match="bias has moved since the last call"), torch.no_grad(), moving:
+            cache = model(**inputs, use_cache=True).past_key_values
+            biases[0].neg_()
+            mask = torch.cat([inputs["attention_mask"], torch.ones(3, 1, dtype=torch.long)], dim=1)
+            model(inputs["input_ids"][:, -1:], attention_mask=mask, past_key_values=cache, use_cache=True)
+    finally:
+        for bias, own in zip(biases, kept, strict=True):
+            bias.copy_(own)
 
 
 def test_a_recorder_follows_one_sequence_and_is_used_once() -> None:

@@ -134,6 +134,15 @@ def test_a_process_that_the_others_refuse_ends_with_their_status(monkeypatch: py
     assert command([]) == 2
 
 
+def test_who_leaves_with_a_message_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def left(words: object) -> int:
+        raise SystemExit("a message")
+
+    monkeypatch.setattr("studies.cli.main", left)
+    with pytest.raises(SystemExit, match="a message"):
+        command([])
+
+
 def test_no_run_is_taken_while_a_helper_of_an_earlier_group_writes(tmp_path: Path) -> None:
     helper = WriterLock(tmp_path, helper=1)
     with pytest.raises(InputError, match=f"being written by process {os.getpid()}"):

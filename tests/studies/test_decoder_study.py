@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ from studies.decoders.findings import (
     target_named,
 )
 from studies.decoders.measuring import Amounts, measure_dense, measure_run
+from studies.decoders.measuring import main as measure_runs
 from studies.decoders.models import build_model
+from studies.decoders.shipping import main as ship_runs
 from studies.decoders.shipping import ship
 from studies.decoders.study import conclusions, main, run_entries
 from studies.multi_image import MultiImageQuestion, read_questions
@@ -254,6 +257,22 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
         measure_run(tmp_path)
 
 
+def test_what_is_published_stands_beside_new_runs_without_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Measuring and shipping pass over runs of which all is measured and no weights are left; others are refused."""
+    with tarfile.open(PUBLISHED / "measured.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.setattr("studies.decoders.measuring.measure_dense", lambda *_: None)
+    measure_runs(tmp_path)
+    ship_runs(tmp_path)
+    assert "dots1: no finished run with its weights, left as it is" in capsys.readouterr().out
+    measured = tmp_path / "dots1-0" / "measured.json"
+    measured.write_text(measured.read_text().replace('"carrying"', '"other"'))
+    with pytest.raises(InputError, match="keeps no checkpoint"):
+        measure_runs(tmp_path)
+
+
 def test_what_is_bundled_is_the_final_weights_and_some_earlier_ones_or_their_routing(tmp_path: Path) -> None:
     run, asset = tmp_path / "run", tmp_path / "asset"
     for step in (0, 200, 3500):
@@ -341,10 +360,74 @@ def test_published_conclusions_follow_from_the_published_runs() -> None:
     }
     for entry in concluded:
         if "settle" not in entry["name"]:
-            assert entry["estimate"] == mean(entry["by_seed"]).to_dict()
+            assert entry["estimate"] == mean([value for value in entry["by_seed"] if value is not None]).to_dict()
         if entry["name"] == "answers_minus_dense":
             gaps = [right[entry["decoder"], seed] - right["dense", 0] for seed in entry["seeds"]]
             assert entry["by_seed"] == pytest.approx(gaps)
+
+
+def test_published_conclusions_are_those_of_each_seeds_own_entries() -> None:
+    """Worked out once more from entries alone, without `studies.decoders.findings`."""
+    entries, seen = published(), set()
+
+    def own(name: str, told: dict[str, Any], seed: int, **more: Any) -> list[dict[str, Any]]:
+        wanted = {"name": name, "decoder": told["decoder"], "seed": seed, **more}
+        return [entry for entry in entries if all(entry.get(key) == value for key, value in wanted.items())]
+
+    def again(told: dict[str, Any], seed: int) -> float | None:
+        match told["name"]:
+            case "last_minus_first_layer":
+                looks = own("attention_accuracy", told, seed, layer_kind=told["kind"])
+                layers = sorted((each for each in looks if each["layer"] is not None), key=lambda each: each["layer"])
+                return float(layers[-1]["estimate"]["value"] - layers[0]["estimate"]["value"])
+            case "lost_without_target":
+                (entry,) = own("lost_without_target", told, seed, path=told["path"])
+                return float(entry["estimate"]["value"])
+            case "attention_minus_state_space":
+                kinds = [own("attention_accuracy", told, seed, layer=None, layer_kind=kind)[0]
+                         for kind in ("attention", "state space")]  # fmt: skip
+                return float(kinds[0]["estimate"]["value"] - kinds[1]["estimate"]["value"])
+            case "bits_above_chance":
+                told_apart = own("specialisation", told, seed, label=told["label"])
+                return float(np.mean([each["information"] - each["chance"] for each in told_apart]))
+        (course,) = own("course", told, seed)
+        bits = (np.array(course["information"]) - np.array(course["chance"])).mean(1)
+        shared = np.array(course["overlap"]).mean(1)
+        if told["name"] == "bits_at_first":
+            return float(bits[0])
+        values = bits if told["name"] == "bits_settle" else shared
+        late = [step for at, step in enumerate(course["steps"])
+                if (abs(values[at:] - values[-1]) <= 0.1 * abs(values[-1])).all()]  # fmt: skip
+        return late[0] if late[0] < course["steps"][-1] else None
+
+    for told in entries:
+        if "by_seed" in told and told["name"] != "answers_minus_dense":
+            expected = [again(told, seed) for seed in told["seeds"]]
+            assert told["by_seed"] == [None if each is None else pytest.approx(each) for each in expected], told
+            seen.add(told["name"])
+    assert len(seen) == 7
+
+
+def test_kinds_of_layers_are_held_against_their_own_knock_outs(hybrid: HookedModel) -> None:
+    from probes.instruments.contributions import ATTENTION
+    from probes.interventions import knockout_effects
+    from studies.decoders.one_unit import agreements, line, read
+    from studies.decoders.one_unit import questions as asked
+
+    records = asked(3)
+    assert len(records) == 3 and not {record.task for record in records} & {GIVEAWAY, "retrieval"}
+    found = [read(hybrid, record) for record in records]
+    entries = agreements("a model", found)
+    assert {(entry["layer_kind"], entry["reading"]) for entry in entries} == {
+        (kind, reading) for kind in (ATTENTION, "mamba2", "mixture of experts") for reading in ("nats", "slopes")
+    }
+    for each, record in zip(found, records, strict=True):
+        own = knockout_effects(hybrid, Question(record.images, record.question), record.answer, [[1], [4], [7]])
+        np.testing.assert_allclose(each.effects[ATTENTION], own, atol=1e-5)
+    for entry in entries:
+        assert entry["layers"] == 3 and entry["largest_completeness_error"] < 1e-4
+        assert -1 <= entry["rank_correlation"]["value"] <= 1 and entry["rank_correlation"]["n"] == 3
+        assert "a model" in line(entry)
 
 
 def test_every_number_of_a_run_is_written() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.experts.margins import bias_effect, bias_effects, margins
+from probes.experts.records import Routing
 from probes.experts.rules import Grouping, choose
 from probes.inputs import InputError
 from probes.routing import RoutingRecorder, record_routing
@@ -92,4 +93,23 @@ def test_groups_leave_an_infinite_margin_where_they_shut_out_everyone_else() -> 
         model(**padded())
     routing = recorder.routing()
     assert np.isposinf(margins(routing.scores, routing.k)).all()
-    assert np.isfinite(margins(routing.kept_affinities, routing.k)).all()
+    assert np.isposinf(margins(routing.unbiased_scores, routing.k)).all()
+    assert np.isfinite(margins(routing.kept_affinities, routing.k)).all(), "control: groups are what shuts them out"
+
+
+def test_without_bias_groups_still_shut_experts_out() -> None:
+    """By its best two the second group wins without bias, and 0.9 of the first one is shut out."""
+    routing = Routing(
+        layers=(0,),
+        indices=np.array([[[4]]]),
+        weights=np.ones((1, 1, 1), dtype=np.float32),
+        bias=np.float32([[0, 0, 0, 0, 1, 1]]),
+        grouping=Grouping(3, 1, 2),
+        samples=np.zeros(1, dtype=np.int64),
+        columns=np.zeros(1, dtype=np.int64),
+        images=np.full(1, -1),
+        affinities=np.float32([[[0.9, 0.2, 0.8, 0.5, 0.1, 0.0]]]),
+    )
+    assert margins(routing.unbiased_scores, 1) == pytest.approx(0.3)
+    assert margins(routing.kept_affinities, 1) == pytest.approx(0.1), "control: without groups it is another"
+    assert margins(routing.scores, 1) == pytest.approx(0.1), "with bias the third group wins"

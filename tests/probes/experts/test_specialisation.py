@@ -145,12 +145,23 @@ def test_divergence_equals_scipys(seed: int, experts: int) -> None:
             assert found[left, right] == pytest.approx(0.0 if np.isnan(expected) else expected, abs=1e-9)
 
 
+def test_one_sample_of_two_labels_leaves_the_others_where_they_are_and_that_is_told() -> None:
+    labels = np.repeat([0, 1], 40)
+    samples = np.concatenate([[0], np.arange(79)])
+    indices = labels[None, :, None]
+    apart = specialisation(indices, labels, np.arange(80), 2, permutations=99)
+    assert apart.scheme == "between samples" and apart.moved == 80 and apart.p_value[0] == 0.01
+    samples[40] = 0
+    mixed = specialisation(indices, labels, samples, 2, permutations=99)
+    assert mixed.scheme == "within samples" and mixed.moved == 1 < mixed.clusters and mixed.p_value[0] > 0.3
+
+
 def test_images_of_a_prompt_are_told_apart_by_their_number() -> None:
     """Of a random model p-values are whatever they are: forms are what is checked."""
     model = hybrid_models.hooked("dots1")
     routing = model.routing(model.encode(questions()))
     found = specialisation(routing.indices, routing.images, routing.samples, routing.experts, permutations=19)
-    assert found.scheme == "within samples"
+    assert found.scheme == "within samples" and found.moved == found.clusters
     assert found.labels.tolist() == [-1, 0, 1, 2] and found.load.shape == (4, 2, 16)
     by_modality = specialisation(routing.indices, routing.is_image, routing.samples, routing.experts, 19)
     assert by_modality.labels.tolist() == [False, True]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from probes.attention import UnsupportedAttention
 from probes.experts.effects import expert_effects, expert_knockout_effects
@@ -143,8 +144,11 @@ def test_contributions_are_held_against_knockouts_kind_by_kind(name: str) -> Non
     assert set(agreed) == set(found(name).kinds) == set(cut(name))
     for kind, each in agreed.items():
         one, other = found(name).of_kind(kind, slopes=True).ravel(), cut(name)[kind].ravel()
-        right = float(np.corrcoef(one, other)[0, 1]) if one.size > 1 else 0.0
-        assert each.correlation.value == pytest.approx(right, abs=1e-6)
+        varied = min(np.ptp(one), np.ptp(other)) > 0
+        right = float(np.corrcoef(one, other)[0, 1]) if varied else float("nan")
+        assert each.correlation.value == pytest.approx(right, abs=1e-6, nan_ok=True)
+        ranked = float(spearmanr(one, other)[0]) if varied else float("nan")
+        assert each.rank_correlation.value == pytest.approx(ranked, abs=1e-6, nan_ok=True)
         assert each.top.estimate.n == 1 and each.top.chance == 1 / one.size * len(found(name).windows(kind))
 
 

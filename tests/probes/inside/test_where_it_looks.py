@@ -165,7 +165,7 @@ def test_states_are_the_sums_of_what_tokens_wrote(name: str) -> None:
 @MIXED
 def test_states_change_when_an_image_is_blanked(name: str) -> None:
     if name == VIDEO:
-        with pytest.raises(InputError, match="image"):
+        with pytest.raises(InputError, match="with a video by recurrent_states"):
             state_view(model_of(name), question_of(name))
         return
     view = state_view(model_of(name), question_of(name))

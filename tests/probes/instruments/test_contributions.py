@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from probes.attention import UnsupportedAttention
 from probes.experts.effects import expert_knockout_effects
@@ -243,7 +244,12 @@ def test_agreement_by_hand() -> None:
     assert result.top.estimate.value == pytest.approx(2 / 3)
     assert result.top.chance == pytest.approx((0.5 + 0.5 + 1) / 3)
     assert knockout_agreement(samples, effects, slopes=True)["mamba2"].correlation.value == pytest.approx(-1 / 3)
-    assert knockout_agreement([made([[0.0, 0.0]] * 2)], effects[:1])["mamba2"].correlation.value == 0
+    assert result.rank_correlation.value == pytest.approx(np.mean([spearmanr([1, 0, 2, 0.5], [2, 0, 4, 1])[0], -1, 1]))
+    level = knockout_agreement([made([[0.0, 0.0]] * 2), *samples], [effects[0], *effects])["mamba2"]
+    assert level.correlation == result.correlation and level.correlation.n == 3, "no correlation of what does not vary"
+    bent = knockout_agreement([made([[1.0, 0.0], [2.0, 9.0]])], effects[:1])["mamba2"]
+    assert bent.rank_correlation.value == pytest.approx(spearmanr([1, 0, 2, 9], [2, 0, 4, 1])[0])
+    assert bent.rank_correlation.value != pytest.approx(bent.correlation.value, abs=0.05)
     with pytest.raises(InputError, match="3 samples have contributions, and 2 have effects"):
         knockout_agreement(samples, effects[:2])
     with pytest.raises(InputError, match=r"sample 0: its effects of 'mamba2' layers have the shape \(0,\)"):

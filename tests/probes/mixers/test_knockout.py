@@ -105,6 +105,8 @@ def test_what_does_nothing_or_does_not_fit_is_refused() -> None:
         MixerKnockout(model, rows_from(SPAN[1]).long(), [[SPAN], [SPAN]])
     with pytest.raises(InputError, match="batch row 1 end at 31, past 30 tokens"):
         MixerKnockout(model, rows_from(SPAN[1]), [[SPAN], [(4, 31)]])
+    with pytest.raises(InputError, match="layers names none"):
+        MixerKnockout(model, rows_from(SPAN[1]), [[SPAN], [SPAN]], layers=[])
     with pytest.raises(InputError, match=r"no mixer in layers \[1\]"):
         MixerKnockout(model, rows_from(SPAN[1]), [[SPAN], [SPAN]], layers=[1])
     with (

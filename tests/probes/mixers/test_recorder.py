@@ -11,8 +11,10 @@ from probes.attention import UnsupportedAttention, attention_factors, attention_
 from probes.inputs import InputError
 from probes.mixers import readers
 from probes.mixers.knockout import MixerKnockout
+from probes.mixers.modules import mixer_modules
 from probes.mixers.sums import FORMS
 from probes.state_space import MixerRecorder, hidden_attention, hidden_attention_factors, mixer_layers
+from tests.probes import hybrid_models
 from tests.probes.mixers.models import BUILDERS, build, tokens
 
 LENGTH = 40
@@ -131,6 +133,10 @@ def test_layers_are_chosen_by_their_true_index() -> None:
     assert attention_factors(model, inputs, ROWS, SPANS).shape == (2, 1, 2)
     with pytest.raises(InputError, match=r"no mixer in layers \[3\]: state-space and delta mixers are in \[0, 2\]"):
         hidden_attention_factors(model, inputs, ROWS, SPANS, layers=[2, 3])
+    with pytest.raises(InputError, match="layers names none"):
+        hidden_attention_factors(model, inputs, ROWS, SPANS, layers=[])
+    with pytest.raises(UnsupportedAttention, match="no decoder layer has a state-space or delta mixer"):
+        mixer_modules(hybrid_models.build("dots1"), [2])
 
 
 def test_both_recorders_hear_the_same_forward() -> None:

@@ -79,7 +79,7 @@ def test_the_layout_of_nano_v2_vl_at_its_own_sizes() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 12), st.sampled_from([32, 512]))
-def test_divisions_are_those_of_transformers_and_cells_cover(width: int, height: int, most: int, side: int) -> None:
+def test_divisions_are_those_of_transformers(width: int, height: int, most: int, side: int) -> None:
     columns, rows = get_optimal_tiled_canvas((height, width), (side, side), 1, most)
     assert Tiling(side, most).division(width, height) == (rows, columns)
 
@@ -241,6 +241,8 @@ def test_videos_and_texts_pass_through_and_what_does_not_fit_is_refused() -> Non
     assert torch.equal(cut.inputs["input_ids"], whole.inputs["input_ids"]) and cut.spans == whole.spans
     with pytest.raises(InputError, match="2 images are given and the texts place 1"):
         processor(images=[picture(), picture()], text=["<image> Which?"], return_tensors="pt")
+    with pytest.raises(InputError, match=r"the texts are given \[1, 2\] images and place \[2, 1\]"):
+        processor(images=[[picture()], [picture()] * 2], text=["<image> or <image>?", "<image>"], return_tensors="pt")
     with pytest.raises(InputError, match="give a multiple of 8"):
         TiledProcessor(build_processor(FAMILY), Tiling(side=36))
     with pytest.raises(InputError, match=r"packs no patches.*other families cut images themselves"):
