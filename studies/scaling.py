@@ -109,8 +109,8 @@ def run(config: ScalingConfig) -> int:
         for entry in each.entries:
             if entry["task"] is None:
                 print(f"  {entry['label']}: {percent(entry)}, n = {entry['estimate']['n']}")
-    for label, models in unshared_kinds(measured).items():
-        print(f"Not drawn, as only {', '.join(models)} recorded it: {label}")
+    for label, recorded_by in unshared_kinds(measured).items():
+        print(f"Not drawn, as only {', '.join(recorded_by)} recorded it: {label}")
     print(f"Written: {', '.join(map(str, written))}")
     return 0
 

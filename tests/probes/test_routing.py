@@ -333,7 +333,7 @@ def test_routers_that_return_something_else_are_refused() -> None:
 
 def test_scores_are_of_the_bias_at_the_call_and_it_may_not_move_between_calls() -> None:
     model, inputs = decoder("dots1"), padded()
-    biases = [mixture.router.e_score_correction_bias for mixture in expert_layers(model).values()]
+    biases: list[Any] = [mixture.router.e_score_correction_bias for mixture in expert_layers(model).values()]
     recorder = RoutingRecorder(model)
     with torch.no_grad(), recorder:
         model(**inputs)

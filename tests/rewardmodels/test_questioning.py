@@ -14,7 +14,7 @@ from rewardmodels.model import as_turns
 from rewardmodels.questioning import ALL_VIEWS, TEXT, question_count, score_preferences
 from rewardmodels.records import Preference, Response
 from rewardmodels.scorers import CallableScorer, Scorer, verdicts
-from rewardmodels.scores import AS_IS, Scores, counted, read_rows
+from rewardmodels.scores import AS_IS, Scores, count_reasons, read_rows
 from rewardmodels.views import PAPER_BLANK, PAPER_VIEW, VIEWS, blanked, without_images
 from tests.probes.hooked import picture
 from tests.rewardmodels.asked import FirstJudge, by_length, drawn_preferences, looking
@@ -212,7 +212,7 @@ def test_what_a_model_cannot_read_is_counted_by_reason() -> None:
     found = verdicts(
         reward_model(max_length=60), prompts, [Response("a"), Response("b"), Response("w " * 99)], skip=True
     )
-    assert counted(verdict.error for verdict in found) == {"no image, or one broken at its start": 2, "too long": 1}
+    assert count_reasons(verdict.error for verdict in found) == {"no image, or one broken at its start": 2, "too long": 1}
 
 
 def test_an_image_that_cannot_be_shown_is_counted() -> None:

@@ -103,12 +103,12 @@ def test_without_bias_groups_still_shut_experts_out() -> None:
         layers=(0,),
         indices=np.array([[[4]]]),
         weights=np.ones((1, 1, 1), dtype=np.float32),
-        bias=np.float32([[0, 0, 0, 0, 1, 1]]),
+        bias=np.array([[0, 0, 0, 0, 1, 1]], dtype=np.float32),
         grouping=Grouping(3, 1, 2),
         samples=np.zeros(1, dtype=np.int64),
         columns=np.zeros(1, dtype=np.int64),
         images=np.full(1, -1),
-        affinities=np.float32([[[0.9, 0.2, 0.8, 0.5, 0.1, 0.0]]]),
+        affinities=np.array([[[0.9, 0.2, 0.8, 0.5, 0.1, 0.0]]], dtype=np.float32),
     )
     assert margins(routing.unbiased_scores, 1) == pytest.approx(0.3)
     assert margins(routing.kept_affinities, 1) == pytest.approx(0.1), "control: without groups it is another"

@@ -181,7 +181,7 @@ def test_images_of_a_prompt_are_told_apart_by_their_number() -> None:
     ],
 )
 def test_what_cannot_be_told_is_refused(
-    indices: Any, labels: Any, samples: Any, options: dict[str, int], message: str
+    indices: Any, labels: Any, samples: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         specialisation(indices, labels, samples, EXPERTS, **options)
