@@ -212,7 +212,8 @@ def test_what_a_model_cannot_read_is_counted_by_reason() -> None:
     found = verdicts(
         reward_model(max_length=60), prompts, [Response("a"), Response("b"), Response("w " * 99)], skip=True
     )
-    assert count_reasons(verdict.error for verdict in found) == {"no image, or one broken at its start": 2, "too long": 1}
+    reasons = count_reasons(verdict.error for verdict in found)
+    assert reasons == {"no image, or one broken at its start": 2, "too long": 1}
 
 
 def test_an_image_that_cannot_be_shown_is_counted() -> None:

@@ -430,6 +430,19 @@ def test_kinds_of_layers_are_held_against_their_own_knock_outs(hybrid: HookedMod
         assert "a model" in line(entry)
 
 
+def test_published_agreement_is_of_every_kind_of_layer_of_the_bundled_models() -> None:
+    entries = json.loads((PUBLISHED / "one-unit.json").read_text())
+    kinds = {(entry["model"], entry["layer_kind"]) for entry in entries}
+    assert kinds >= {
+        ("bundled", "attention"), ("bundled-dots1", "mixture of experts"), ("bundled-nemotron-h", "mamba2")
+    }  # fmt: skip
+    assert all(entry["largest_completeness_error"] < 1e-5 for entry in entries)
+    page = (PUBLISHED.parents[1] / "README.md").read_text()
+    for entry in entries:
+        rank = Estimate.from_dict(entry["rank_correlation"])
+        assert f"{rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}]" in page
+
+
 def test_every_number_of_a_run_is_written() -> None:
     names = {entry["name"] for entry in run_entries(hand_made())}
     assert names == {
