@@ -117,8 +117,8 @@ def run(config: ScalingConfig) -> int:
 
 def shared_kinds(measured: Sequence[Measured]) -> list[str]:
     """The labels beside those of `METRICS` that all audits have."""
-    found = [label for label in measured[0].labels if label not in LABELS]
-    return [label for label in found if all(label in each.labels for each in measured)]
+    lacking = unshared_kinds(measured)
+    return [label for label in measured[0].labels if label not in LABELS and label not in lacking]
 
 
 def unshared_kinds(measured: Sequence[Measured]) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ import tyro
 
 from probes.files import digest_of_file, read_json, write_json
 from probes.inputs import InputError
-from studies.bundled import BUNDLED_DATA, BUNDLED_MODEL
+from studies.bundled import BUNDLED_MODEL
 from studies.decoders.checkpoints import ROUTING_FOLDER, WEIGHTS_FOLDER
 from studies.decoders.run import RECORD_FILE
 
@@ -153,14 +153,11 @@ def route(model: Path, folder: Path, amounts: Amounts) -> int:
 def carry_images(model: Path, folder: Path, amounts: Amounts) -> int:
     """Hide images from kinds of layers in test questions, drawn evenly over tasks, and write what that costs."""
     from probes.model import HookedModel
-    from studies.auditing.plan import draw_evenly
     from studies.decoders.carrying import carry, save_carried
-    from studies.multi_image import read_questions
+    from studies.decoders.questions import drawn_questions
 
-    records = [record for record in read_questions(BUNDLED_DATA, split="test").records if record.target is not None]
-    chosen = set(draw_evenly({record.id: record.task for record in records}, amounts.carried, seed=0))
     loaded = HookedModel.from_pretrained(model, device="cpu", dtype="float32")
-    save_carried(folder / CARRYING_FILE, carry(loaded, [record for record in records if record.id in chosen]))
+    save_carried(folder / CARRYING_FILE, carry(loaded, drawn_questions(amounts.carried)))
     return 0
 
 

@@ -18,7 +18,7 @@ import tyro
 from probes.estimates import Estimate
 from probes.files import without_nan, write_json
 from probes.instruments.contributions import ATTENTION, EXPERTS, Contributions, knockout_agreement
-from studies.bundled import BUNDLED, BUNDLED_DATA, BUNDLED_DECODERS, model_source
+from studies.bundled import BUNDLED, BUNDLED_DECODERS, model_source
 from studies.decoders.findings import GIVEAWAY
 from studies.multi_image import MultiImageQuestion
 from studies.position import is_anchored
@@ -62,17 +62,10 @@ def main(out: Path = Path("docs/study/decoders/one-unit.json"), samples: int = S
 
 
 def questions(samples: int) -> list[MultiImageQuestion]:
-    """Test questions that name their image, by text, drawn evenly over tasks."""
-    from studies.auditing.plan import draw_evenly
-    from studies.multi_image import read_questions
+    """Questions that images answer and text asks, drawn evenly over tasks."""
+    from studies.decoders.questions import drawn_questions
 
-    able = [
-        record
-        for record in read_questions(BUNDLED_DATA, split="test").records
-        if record.target is not None and record.task != GIVEAWAY and not is_anchored(record)
-    ]
-    chosen = set(draw_evenly({record.id: record.task for record in able}, samples, seed=0))
-    return [record for record in able if record.id in chosen]
+    return drawn_questions(samples, lambda record: record.task != GIVEAWAY and not is_anchored(record))
 
 
 def read(model: HookedModel, record: MultiImageQuestion) -> Read:

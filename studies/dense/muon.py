@@ -21,7 +21,7 @@ class Muon(torch.optim.Optimizer):
     """Muon (Jordan 2024) with AdamW's step size (Liu et al. 2025), for parameters ([matrices,] rows, columns).
 
     Args:
-        stacks: The parameters.
+        weights: The parameters.
         lr: Learning rate.
         weight_decay: Decoupled, as AdamW's.
         momentum: Of the gradient's running mean; steps are Nesterov's.
@@ -31,13 +31,13 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, stacks: Iterable[nn.Parameter], lr: float = 0.0, weight_decay: float = 0.0, momentum: float = 0.95
+        self, weights: Iterable[nn.Parameter], lr: float = 0.0, weight_decay: float = 0.0, momentum: float = 0.95
     ) -> None:
-        super().__init__(stacks, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         for group in self.param_groups:
-            for stack in group["params"]:
-                if stack.ndim not in (2, 3):
-                    raise ValueError(f"parameters are ([matrices,] rows, columns), and one is {tuple(stack.shape)}")
+            for weight in group["params"]:
+                if weight.ndim not in (2, 3):
+                    raise ValueError(f"parameters are ([matrices,] rows, columns), and one is {tuple(weight.shape)}")
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -45,21 +45,21 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("Muon steps by gradients that are there: call backward first, and give no closure")
         for group in self.param_groups:
-            for stack in group["params"]:
-                if stack.grad is not None:
-                    self._step(stack, group)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._step(weight, group)
 
-    def _step(self, stack: nn.Parameter, group: dict[str, Any]) -> None:
-        assert stack.grad is not None
-        state = self.state[stack]
+    def _step(self, weight: nn.Parameter, group: dict[str, Any]) -> None:
+        assert weight.grad is not None
+        state = self.state[weight]
         if not state:
-            state["momentum_buffer"] = torch.zeros_like(stack.grad)
+            state["momentum_buffer"] = torch.zeros_like(weight.grad)
         mean: Tensor = state["momentum_buffer"]
-        mean.lerp_(stack.grad, 1 - group["momentum"])
-        direction = orthogonalised(stack.grad.lerp(mean, group["momentum"]))
-        size = 0.2 * max(stack.shape[-2:]) ** 0.5
-        stack.mul_(1 - group["lr"] * group["weight_decay"])
-        stack.add_(direction, alpha=-group["lr"] * size)
+        mean.lerp_(weight.grad, 1 - group["momentum"])
+        direction = orthogonalised(weight.grad.lerp(mean, group["momentum"]))
+        size = 0.2 * max(weight.shape[-2:]) ** 0.5
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(direction, alpha=-group["lr"] * size)
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

@@ -29,6 +29,11 @@ class Labels(NamedTuple):
     missing: str
     """Why they do not differ, should they not."""
 
+    @property
+    def differ(self) -> bool:
+        """Whether there are two of them at least."""
+        return len(np.unique(self.labels)) > 1
+
 
 def labels_of(evidence: RoutingEvidence) -> dict[str, Labels]:
     """The three kinds of labels. Which image is asked of tokens of images alone."""
@@ -43,7 +48,7 @@ def labels_of(evidence: RoutingEvidence) -> dict[str, Labels]:
 
 def kinds_told_apart(evidence: RoutingEvidence) -> list[str]:
     """The kinds of labels that the questions have two of."""
-    return [kind for kind, (_, labels, _) in labels_of(evidence).items() if len(np.unique(labels)) > 1]
+    return [kind for kind, told in labels_of(evidence).items() if told.differ]
 
 
 def specialise(
@@ -62,11 +67,12 @@ def specialise(
         seed: Of the shuffles.
         on_shuffle: Called after each of them.
     """
-    parts, apart = [], kinds_told_apart(evidence)
-    for kind, (tokens, labels, missing) in labels_of(evidence).items():
-        if kind not in apart:
-            parts.append(Measured([], {}, [f"specialisation by {SHOWN[kind]}: {missing}"]))
+    parts = []
+    for kind, told in labels_of(evidence).items():
+        if not told.differ:
+            parts.append(Measured([], {}, [f"specialisation by {SHOWN[kind]}: {told.missing}"]))
             continue
+        tokens, labels = told.tokens, told.labels
         indices, experts = evidence.saved.indices[:, tokens], evidence.saved.experts
         found = specialisation(indices, labels, samples[tokens], experts, permutations, seed, on_shuffle)
         loads = [

@@ -16,8 +16,8 @@ from probes.errors import InputError
 from probes.estimates import Estimate, mean
 from probes.experts.files import load_routing
 from probes.experts.saved import SavedRouting
-from studies.auditing.plan import draw_evenly
-from studies.bundled import BUNDLED_DATA, BUNDLED_DECODERS, BUNDLED_MODEL, model_source
+from probes.experts.stability import overlap_counts
+from studies.bundled import BUNDLED_DECODERS, BUNDLED_MODEL, model_source
 from studies.decoders.carrying import EVERY, Carried, carry, load_carried, paths_of, save_carried
 from studies.decoders.checkpoints import keep_checkpoint, probe_questions
 from studies.decoders.findings import (
@@ -36,10 +36,10 @@ from studies.decoders.findings import (
 from studies.decoders.measuring import Amounts, measure_dense, measure_run
 from studies.decoders.measuring import main as measure_runs
 from studies.decoders.models import build_model
+from studies.decoders.questions import drawn_questions as questions
 from studies.decoders.shipping import main as ship_runs
 from studies.decoders.shipping import ship
 from studies.decoders.study import conclusions, main, run_entries
-from studies.multi_image import MultiImageQuestion, read_questions
 from studies.routing.recording import probe_routing
 from tests.probes.hybrid_models import enlarge
 
@@ -81,12 +81,6 @@ def hand_made(name: str = "nemotron-h", seed: int = 0, shift: float = 0.0) -> Ru
 
 def dense() -> RunFindings:
     return replace(hand_made(), name="dense", answers=one(0.98), course=None, special=())
-
-
-def questions(count: int) -> list[MultiImageQuestion]:
-    records = [record for record in read_questions(BUNDLED_DATA, split="test").records if record.target is not None]
-    chosen = set(draw_evenly({record.id: record.task for record in records}, count, seed=0))
-    return [record for record in records if record.id in chosen]
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +300,7 @@ def test_what_is_bundled_is_the_final_weights_and_some_earlier_ones_or_their_rou
 
 def shared(one: SavedRouting, other: SavedRouting) -> float:
     """Share of each token's experts that both have."""
-    return float((one.indices[..., None] == other.indices[..., None, :]).any(-1).mean())
+    return float(overlap_counts(one.indices, other.indices, one.experts).mean() / one.k)
 
 
 @pytest.mark.parametrize("name", BUNDLED_DECODERS)
