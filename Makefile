@@ -32,6 +32,9 @@ scoreboard: $(RUN_INSTALLED)
 app: $(RUN_INSTALLED)
 	$(BIN)/python app.py
 
+# Two workers on two cores: a worker that takes both with threads of its own waits for the other.
+test test-all: export OMP_NUM_THREADS ?= 1
+
 test: $(TEST_INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 

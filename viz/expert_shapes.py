@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from viz.shapes import FigureError, FloatArray, heat, numbers
 
+MOST_DOUBLINGS = 3.0
+"""Pairs called eight times as often as expected, or an eighth as often, end the scale: beyond are those never seen."""
+
 
 class Loads(NamedTuple):
     """Loads to draw side by side."""
@@ -49,6 +52,19 @@ class Effects(NamedTuple):
     shared: FloatArray | None
     """(layers, 3): value, low, high; NaN where a layer has none. None where no layer has any."""
     layers: list[str]
+
+
+class Pairs(NamedTuple):
+    """How much oftener than by chance experts are called together, in some layers."""
+
+    lift: FloatArray
+    """(layers drawn, experts, experts) log2 of the ratio, no further from 0 than `reach`; NaN stays empty."""
+    reach: float
+    """Where the scale ends on either side of 0."""
+    layers: list[str]
+    """Of those drawn."""
+    label: str
+    """Name of the scale, which says where it was cut."""
 
 
 def loads(load: npt.ArrayLike, layers: Sequence[int], difference: npt.ArrayLike | None) -> Loads:
@@ -114,6 +130,38 @@ def effects(value: npt.ArrayLike, layers: Sequence[int], shared: npt.ArrayLike |
     if beside is not None and not np.isfinite(beside[:, 0]).any():
         beside = None
     return Effects(table, beside, names)
+
+
+def pairs(ratio: npt.ArrayLike, layers: Sequence[int], most: int) -> Pairs:
+    """Check ratios of pairs of experts, and choose the layers that are drawn.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite and above zero.
+    """
+    table = numbers(ratio, "ratio")
+    if table.ndim != 3 or table.shape[1] != table.shape[2] or not table.size:
+        raise FigureError(f"ratio is (layers, experts, experts), got the shape {table.shape}")
+    names = _names(layers, len(table), "ratio")
+    if most < 1:
+        raise FigureError(f"at least one layer is drawn, got {most}")
+    if not (np.isfinite(table) & (table > 0)).any():
+        raise FigureError("ratio holds no finite number above zero: there is nothing to draw")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lift = np.log2(table)
+    chosen = evenly(len(table), most)
+    lift = np.clip(lift, -MOST_DOUBLINGS, MOST_DOUBLINGS)[chosen]
+    end = reach(lift) if np.isfinite(lift).any() else 1.0
+    cut = f" (cut at ±{end:g})" if end == MOST_DOUBLINGS else ""
+    return Pairs(lift, end, [names[at] for at in chosen], f"log₂ of observed over expected{cut}")
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Places of at most so many, evenly spread from the first to the last.
+
+    >>> evenly(9, 3), evenly(2, 6)
+    ([0, 4, 8], [0, 1])
+    """
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
 def reach(table: FloatArray) -> float:

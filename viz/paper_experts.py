@@ -1,4 +1,4 @@
-"""Paper figures of mixtures of experts: load, specialisation, course of training, effects. See ``viz.papers``."""
+"""Paper figures of mixtures of experts: load, pairs, specialisation, training, effects. See ``viz.papers``."""
 
 from collections.abc import Sequence
 
@@ -15,6 +15,8 @@ from viz.paper_parts import add_colorbar, add_legend, add_title, dress, label_ax
 from viz.shapes import FloatArray, color_limits
 
 _MOST_ROWS, _MOST_COLUMNS = 24, 12
+_PANELS_ACROSS = 3
+_MOST_RULED = 32
 
 
 def expert_load(
@@ -53,6 +55,39 @@ def expert_load(
         _draw_around_zero(figure, parts[1], drawn.difference, f"load, {beside}")
         _grid_axes(parts[1], drawn.layers, columns)
         label_axes(parts[1], "expert", "")
+    add_title(figure, title)
+    return figure
+
+
+def co_activation(ratio: npt.ArrayLike, layers: Sequence[int], *, most: int = 6, title: str = "") -> Figure:
+    """Draw how much oftener than by chance each two experts are called together, a panel for each layer.
+
+    Args:
+        ratio: (layers, experts, experts) tokens that go to both over those expected; NaN stays empty, 0 ends the scale.
+        layers: (layers,) true layer indices.
+        most: layers that are drawn: of more, as many evenly spread from the first to the last.
+        title: above the figure.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite and above zero.
+    """
+    drawn = expert_shapes.pairs(ratio, layers, most)
+    across = min(_PANELS_ACROSS, len(drawn.lift))
+    down = -(-len(drawn.lift) // across)
+    width = min(style.PAGE_WIDTH, 2.1 * across + 1.1)
+    figure = Figure(figsize=(width, 2.15 * down + 0.35), layout="constrained")
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    names = [str(expert) for expert in range(drawn.lift.shape[1])]
+    for axes, lift, layer in zip(panels, drawn.lift, drawn.layers, strict=False):
+        mesh = draw_mesh(axes, lift, (-drawn.reach, drawn.reach), ruled=len(names) <= _MOST_RULED)
+        mesh.set_cmap(style.GAIN_MAP)
+        axes.set_aspect("equal")
+        _grid_axes(axes, names, len(names), most_rows=_MOST_COLUMNS)
+        label_axes(axes, "expert", "expert")
+        axes.set_title(f"layer {layer}", fontsize=style.FONT_SIZE)
+    for axes in panels[len(drawn.lift) :]:
+        axes.set_axis_off()
+    add_colorbar(figure, mesh, panels, drawn.label)
     add_title(figure, title)
     return figure
 
@@ -209,9 +244,9 @@ def _draw_around_zero(figure: Figure, axes: Axes, table: FloatArray, quantity: s
     add_colorbar(figure, mesh, axes, quantity)
 
 
-def _grid_axes(axes: Axes, layers: Sequence[str], experts: int) -> None:
+def _grid_axes(axes: Axes, layers: Sequence[str], experts: int, most_rows: int = _MOST_ROWS) -> None:
     axes.tick_params(labelsize=style.SMALL_FONT_SIZE)
-    rows = expert_shapes.ticks(len(layers), _MOST_ROWS)
+    rows = expert_shapes.ticks(len(layers), most_rows)
     axes.set_yticks(rows, [layers[row] for row in rows])
     across = expert_shapes.ticks(experts, _MOST_COLUMNS)
     axes.set_xticks(across, [str(expert) for expert in across])

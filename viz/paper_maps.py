@@ -151,12 +151,12 @@ def overlay(
     return figure
 
 
-def draw_mesh(axes: Axes, table: shapes.FloatArray, limits: tuple[float, float]) -> ScalarMappable:
-    """Draw a table as a heat map, its first row at the bottom; cells of NaN stay empty."""
+def draw_mesh(axes: Axes, table: shapes.FloatArray, limits: tuple[float, float], ruled: bool = True) -> ScalarMappable:
+    """Draw a table as a heat map, its first row at the bottom; cells of NaN stay empty, `ruled` sets cells apart."""
     rows, columns = table.shape
     edges = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
     mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(table), cmap=style.HEAT_MAP, vmin=limits[0], vmax=limits[1])
-    mesh.set(edgecolor="white", linewidth=0.4)
+    mesh.set(edgecolor="white" if ruled else "face", linewidth=0.4 if ruled else 0)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5), facecolor=style.EMPTY_COLOR)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

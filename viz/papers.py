@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from viz.paper_costs import costs
 from viz.paper_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
-from viz.paper_experts import expert_effects, expert_load, specialisation, training_course
+from viz.paper_experts import co_activation, expert_effects, expert_load, specialisation, training_course
 from viz.paper_kinds import accuracy_by_kind
 from viz.paper_maps import factor_heatmap, image_to_image, overlay
 from viz.paper_pruning import pruning
@@ -21,6 +21,7 @@ from viz.shapes import FigureError
 __all__ = [
     "accuracy_by_kind",
     "causal_agreement",
+    "co_activation",
     "costs",
     "differences",
     "expert_effects",

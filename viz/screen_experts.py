@@ -1,4 +1,4 @@
-"""Screen figures of mixtures of experts: load, specialisation, course of training, effects. See ``viz.screens``."""
+"""Screen figures of mixtures of experts: load, pairs, specialisation, training, effects. See ``viz.screens``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +12,8 @@ from plotly.subplots import make_subplots
 from viz import expert_shapes, style
 from viz.screen_parts import heat_trace, house_style, new_figure, unit_axis
 from viz.shapes import FloatArray, color_limits
+
+_PANELS_ACROSS = 3
 
 
 def expert_load(
@@ -39,6 +41,32 @@ def expert_load(
         trace = _table(drawn.difference, drawn.layers, (-end, end), f"load, {beside}", 0.0, style.GAIN_MAP)
         figure.add_trace(trace, row=1, col=2)
         _grid_axes(figure, drawn.layers, 2, "expert")
+    return figure.update_layout(plot_bgcolor=style.EMPTY_COLOR)
+
+
+def co_activation(ratio: npt.ArrayLike, layers: Sequence[int], *, most: int = 6, title: str = "") -> go.Figure:
+    """Draw how much oftener than by chance experts are called together; see ``viz.papers.co_activation``.
+
+    Raises:
+        FigureError: if shapes do not match, or nothing is finite and above zero.
+    """
+    drawn = expert_shapes.pairs(ratio, layers, most)
+    across = min(_PANELS_ACROSS, len(drawn.lift))
+    down = -(-len(drawn.lift) // across)
+    titles = [f"layer {layer}" for layer in drawn.layers]
+    panels = make_subplots(down, across, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.28 / down)
+    figure = house_style(panels, title, 340 * down + 60)
+    experts = list(range(drawn.lift.shape[1]))
+    for place, (lift, layer) in enumerate(zip(drawn.lift, titles, strict=True)):
+        row, column = place // across + 1, place % across + 1
+        trace = heat_trace(
+            lift, (-drawn.reach, drawn.reach), drawn.label, x=experts, y=experts, name=layer,
+            hovertemplate="experts %{y} and %{x}: %{z:.2f}<extra>" + layer + "</extra>", showscale=place == 0,
+        )  # fmt: skip
+        figure.add_trace(trace.update(colorscale=style.GAIN_MAP), row=row, col=column)
+        figure.update_xaxes(title_text="expert", showgrid=False, zeroline=False, row=row, col=column)
+        name = "expert" if column == 1 else ""
+        figure.update_yaxes(title_text=name, showgrid=False, zeroline=False, row=row, col=column)
     return figure.update_layout(plot_bgcolor=style.EMPTY_COLOR)
 
 

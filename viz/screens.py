@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from viz.screen_costs import costs
 from viz.screen_curves import causal_agreement, differences, layer_accuracy, positions, scaling, shares
-from viz.screen_experts import expert_effects, expert_load, specialisation, training_course
+from viz.screen_experts import co_activation, expert_effects, expert_load, specialisation, training_course
 from viz.screen_kinds import accuracy_by_kind
 from viz.screen_maps import factor_heatmap, image_to_image, overlay
 from viz.screen_pruning import pruning
@@ -20,6 +20,7 @@ from viz.screen_ranks import head_map, ranking
 __all__ = [
     "accuracy_by_kind",
     "causal_agreement",
+    "co_activation",
     "costs",
     "differences",
     "expert_effects",

@@ -74,7 +74,8 @@ class InsideBench:
     pairs: int = 24
     """Timed pairs of forwards for each cell, recorded and plain; half as many beyond 4,096 tokens."""
     processes: int = 6
-    """Processes for each cell, for memory; the timed pairs are shared out among them."""
+    """Processes for each cell, for memory; the timed pairs are shared out among them. Fewer than six leave its median
+    without an interval, and bars on memory undecided."""
     memory_limit: int = 6 * 2**30
     """Bytes that a forward may take beyond its loaded model."""
     checked_length: int = 1024

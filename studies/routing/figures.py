@@ -18,6 +18,11 @@ from studies.routing.specialising import IMAGE, MODALITY, SHOWN, TASK
 LABEL_LENGTH = 18
 """Characters of a checkpoint's name on an axis."""
 
+LEAST_EXPECTED = 20
+"""Tokens at which two experts have to be expected together: the ratio of fewer is mostly chance."""
+MOST_LAYERS = 6
+"""Layers whose pairs of experts are drawn."""
+
 
 class Figure(NamedTuple):
     """One figure: its file's stem, its caption, and the figure itself, of matplotlib or plotly."""
@@ -54,6 +59,15 @@ def figures(arrays: Arrays, library: Any) -> Iterator[Figure]:
                 np.stack([arrays[f"{kind}_chance"] for kind in kinds]),
                 [SHOWN[kind] for kind in kinds],
             ),
+        )
+    together = _together(arrays)
+    if together is not None:
+        yield Figure(
+            "co-activation",
+            "How much oftener than by chance, given their loads, a token goes to both of two experts; 1 is twice as "
+            f"often. Grey: pairs expected at fewer than {LEAST_EXPECTED} tokens"
+            + (f"; {MOST_LAYERS} of {len(layers)} layers." if len(layers) > MOST_LAYERS else "."),
+            library.co_activation(together, layers, most=MOST_LAYERS),
         )
     if "overlap" in arrays:
         yield Figure(
@@ -101,3 +115,13 @@ def _image_minus_text(arrays: Arrays) -> Any:
         return None
     labels = arrays[f"{MODALITY}_labels"].tolist()
     return loads[labels.index("image"), ..., 0] - loads[labels.index("text"), ..., 0]
+
+
+def _together(arrays: Arrays) -> Any:
+    """(layers, experts, experts) pairs over those expected; None where nothing is common enough to be drawn."""
+    if "pairs" not in arrays:
+        return None
+    expected = arrays["pairs_expected"]
+    common = expected >= LEAST_EXPECTED
+    ratio = np.where(common, arrays["pairs"] / np.where(common, expected, 1.0), np.nan)
+    return ratio if (ratio > 0).any() else None

@@ -8,7 +8,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "studies" / "notebooks"
-_CELL_SECONDS = 300
+_CELL_SECONDS = 1200  # a guard against a cell that hangs: one that trains takes minutes on a busy machine
 
 
 def execute(path: Path) -> Any:

@@ -189,10 +189,12 @@ def test_knockouts_are_those_of_every_expert_asked_in_turn(made: Made) -> None:
 
 def test_the_folder_is_whole_and_the_report_opens_alone(made: Made) -> None:
     names = {path.stem for path in (made.out / "figures").iterdir()}
-    assert names == {"load", "specialisation", "stability", "specialisation-along-training", "knockout"}
+    assert names == {
+        "load", "specialisation", "co-activation", "stability", "specialisation-along-training", "knockout"
+    }  # fmt: skip
     assert made.run.verify().ok and made.run.manifest.config["study"] == "routing" and made.run.manifest.finished
     page = (made.out / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 5
+    assert page.count('src="data:image/png;base64,') == 6
     assert not re.search(r"<script|https?://(?!www\.w3)", page) and "default-src 'none'" in page
     for entry in made.entries:
         assert {"value", "n", "low", "high"} <= set(entry["estimate"])

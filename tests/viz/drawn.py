@@ -16,6 +16,10 @@ PAIRS = np.tril(np.arange(1.0, 17.0).reshape(4, 4)) / 100
 
 EXPERTS = np.random.default_rng(3).random((3, 8))
 """Layers by experts."""
+RATIO = np.stack([2.0 ** np.add.outer(row[:4], row[:4] - 1) for row in EXPERTS])
+"""Layers by pairs of experts; one that is not known, and one that is never seen."""
+RATIO[:, np.arange(4), np.arange(4)] = np.nan
+RATIO[0, 0, 1] = RATIO[0, 1, 0] = 0
 
 
 def grid(side: int, width: float, height: float) -> np.ndarray:
@@ -123,6 +127,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "difference": EXPERTS - 0.4,
         "even": 0.375,
     },
+    "co_activation": {"ratio": RATIO, "layers": [1, 2, 4]},
     "specialisation": {
         "layers": LAYERS,
         "value": VALUE,

@@ -106,6 +106,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("costs", {**EVERY["costs"], "time": [[1.0, 1.0, 1.0]]}, r"\(series, lengths\)"),
     ("costs", {**EVERY["costs"], "memory": np.zeros((2, 3))}, "logarithmic"),
     ("costs", {**EVERY["costs"], "time": np.full((2, 3), np.nan)}, "nothing to draw"),
+    ("co_activation", {"ratio": np.ones((3, 4, 5)), "layers": [1, 2, 4]}, r"\(layers, experts, experts\)"),
+    ("co_activation", {"ratio": np.ones((3, 4, 4)), "layers": [1, 2]}, "3 layers, but 2"),
+    ("co_activation", {"ratio": np.zeros((3, 4, 4)), "layers": [1, 2, 4]}, "nothing to draw"),
+    ("co_activation", {"ratio": np.ones((3, 4, 4)), "layers": [1, 2, 4], "most": 0}, "at least one layer"),
     ("differences", {**DIFFERENCES, "metrics": ["one"]}, "1 metrics"),
     ("differences", {**DIFFERENCES, "value": [np.nan] * 4}, "nothing to draw"),
     ("differences", {**DIFFERENCES, "high": None}, "both low and high"),
@@ -206,3 +210,25 @@ def test_a_course_of_bits_fills_its_axis_and_one_of_shares_shows_all_of_it() -> 
         share: screens.training_course(["1", "2"], value, [0], is_share=share).layout.yaxis for share in (True, False)
     }
     assert axes[True].range == (0, 1.03) and axes[False].range is None and axes[False].rangemode == "tozero"
+
+
+def test_pairs_are_drawn_in_doublings_layer_by_layer_and_end_where_the_scale_does() -> None:
+    ratio = EVERY["co_activation"]["ratio"]
+    paper, screen = papers.co_activation(ratio, [1, 2, 4]), screens.co_activation(ratio, [1, 2, 4])
+    panels = [axes for axes in paper.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == ["layer 1", "layer 2", "layer 4"]
+    with np.errstate(divide="ignore"):
+        doublings = np.clip(np.log2(ratio), -3, 3)
+    for panel, trace, layer in zip(panels, screen.data, doublings, strict=True):
+        (mesh,) = panel.collections
+        drawn = mesh.get_array()
+        assert isinstance(drawn, np.ma.MaskedArray)
+        np.testing.assert_allclose(drawn.filled(np.nan).reshape(4, 4), layer)
+        np.testing.assert_allclose(np.array(trace.z, dtype=float), layer)
+        assert mesh.get_clim() == (trace.zmin, trace.zmax) == (-3, 3), "zero is the middle, a pair never seen the end"
+    assert doublings[0, 0, 1] == -3
+
+
+def test_of_many_layers_the_pairs_of_some_are_drawn_from_the_first_to_the_last() -> None:
+    figure = papers.co_activation(np.full((9, 4, 4), 1.5), range(10, 19), most=4)
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [f"layer {n}" for n in (10, 13, 15, 18)]
