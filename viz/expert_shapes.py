@@ -10,6 +10,7 @@ from viz.shapes import FigureError, FloatArray, heat, numbers
 
 MOST_DOUBLINGS = 3.0
 """Pairs called eight times as often as expected, or an eighth as often, end the scale: beyond are those never seen."""
+_MOST_RULED = 32
 
 
 class Loads(NamedTuple):
@@ -65,6 +66,8 @@ class Pairs(NamedTuple):
     """Of those drawn."""
     label: str
     """Name of the scale, which says where it was cut."""
+    ruled: bool
+    """Whether there is room for lines between cells."""
 
 
 def loads(load: npt.ArrayLike, layers: Sequence[int], difference: npt.ArrayLike | None) -> Loads:
@@ -152,7 +155,8 @@ def pairs(ratio: npt.ArrayLike, layers: Sequence[int], most: int) -> Pairs:
     lift = np.clip(lift, -MOST_DOUBLINGS, MOST_DOUBLINGS)[chosen]
     end = reach(lift) if np.isfinite(lift).any() else 1.0
     cut = f" (cut at ±{end:g})" if end == MOST_DOUBLINGS else ""
-    return Pairs(lift, end, [names[at] for at in chosen], f"log₂ of observed over expected{cut}")
+    label = f"log₂ of observed over expected{cut}"
+    return Pairs(lift, end, [names[at] for at in chosen], label, table.shape[1] <= _MOST_RULED)
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -16,7 +16,6 @@ from viz.shapes import FloatArray, color_limits
 
 _MOST_ROWS, _MOST_COLUMNS = 24, 12
 _PANELS_ACROSS = 3
-_MOST_RULED = 32
 
 
 def expert_load(
@@ -79,7 +78,7 @@ def co_activation(ratio: npt.ArrayLike, layers: Sequence[int], *, most: int = 6,
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     names = [str(expert) for expert in range(drawn.lift.shape[1])]
     for axes, lift, layer in zip(panels, drawn.lift, drawn.layers, strict=False):
-        mesh = draw_mesh(axes, lift, (-drawn.reach, drawn.reach), ruled=len(names) <= _MOST_RULED)
+        mesh = draw_mesh(axes, lift, (-drawn.reach, drawn.reach), ruled=drawn.ruled)
         mesh.set_cmap(style.GAIN_MAP)
         axes.set_aspect("equal")
         _grid_axes(axes, names, len(names), most_rows=_MOST_COLUMNS)

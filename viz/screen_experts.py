@@ -63,7 +63,8 @@ def co_activation(ratio: npt.ArrayLike, layers: Sequence[int], *, most: int = 6,
             lift, (-drawn.reach, drawn.reach), drawn.label, x=experts, y=experts, name=layer,
             hovertemplate="experts %{y} and %{x}: %{z:.2f}<extra>" + layer + "</extra>", showscale=place == 0,
         )  # fmt: skip
-        figure.add_trace(trace.update(colorscale=style.GAIN_MAP), row=row, col=column)
+        gap = 1 if drawn.ruled else 0
+        figure.add_trace(trace.update(colorscale=style.GAIN_MAP, xgap=gap, ygap=gap), row=row, col=column)
         figure.update_xaxes(title_text="expert", showgrid=False, zeroline=False, row=row, col=column)
         name = "expert" if column == 1 else ""
         figure.update_yaxes(title_text=name, showgrid=False, zeroline=False, row=row, col=column)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from probes.clustering import FloatArray, cluster_index
 from probes.errors import InputError
 from probes.estimates import Estimate, proportion, proportions
+from probes.experts.chance import pair_chances
 from probes.experts.rules import IntArray
 
 
@@ -123,8 +124,8 @@ class CoActivation(NamedTuple):
     counts: FloatArray
     """(..., experts, experts) tokens that go to both; on the diagonal, to the one."""
     expected: FloatArray
-    """(..., experts, experts) tokens that would, were experts called with these loads and otherwise at random: the
-    product of loads, scaled to as many pairs as there are (ours; exact for even loads). NaN on the diagonal."""
+    """(..., experts, experts) tokens that would, were experts called with these loads and otherwise at random
+    (`probes.experts.chance`). NaN on the diagonal."""
 
     @property
     def ratio(self) -> FloatArray:
@@ -149,10 +150,7 @@ def co_activation(indices: npt.ArrayLike, experts: int) -> CoActivation:
         raise InputError("experts are called together where tokens go to two or more, and here each goes to one")
     load, hits = expert_load(chosen, experts), called(chosen, experts).astype(np.float64)
     together = np.swapaxes(hits, -1, -2) @ hits
-    pairs = load[..., :, None] * load[..., None, :]
-    diagonal = np.eye(experts, dtype=bool)
-    expected = tokens * k * (k - 1) * pairs / np.where(diagonal, 0.0, pairs).sum(axis=(-1, -2), keepdims=True)
-    return CoActivation(together, np.where(diagonal, np.nan, expected))
+    return CoActivation(together, tokens * pair_chances(load, k))
 
 
 def counts(indices: IntArray, experts: int) -> IntArray:

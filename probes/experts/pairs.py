@@ -12,6 +12,7 @@ import numpy.typing as npt
 from probes.clustering import FloatArray, cluster_index, resampled_totals
 from probes.errors import InputError
 from probes.estimates import Estimate
+from probes.experts.chance import pair_chance
 from probes.experts.load import as_choices, called, co_activation
 
 COMMON = 10.0
@@ -90,9 +91,7 @@ def _ratio(
 
     def ratio(totals: FloatArray) -> FloatArray:
         loads = totals[..., :experts] / totals[..., -1:]
-        k = loads.sum(axis=-1)
-        pairs = k**2 - (loads**2).sum(axis=-1)
-        expected = totals[..., -1] * k * (k - 1) * loads[..., pair[0]] * loads[..., pair[1]] / pairs
+        expected = totals[..., -1] * pair_chance(loads, chosen.shape[1], pair)
         return np.asarray(np.divide(totals[..., -2], expected, out=np.full_like(expected, np.nan), where=expected > 0))
 
     value = float(ratio(sums.sum(axis=0)))

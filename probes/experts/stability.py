@@ -85,7 +85,7 @@ def checkpoint_stability(first: Routing, second: Routing) -> dict[int, Stability
         raise InputError(
             f"checkpoints are compared on the same tokens, and these routings are of {labels[0].shape[1]} and "
             f"{labels[1].shape[1]} tokens of other samples, columns or images: encode the same questions with the same "
-            "answers for both"
+            "answers for both, in the same batches, as padding moves columns"
         )
     found = stability(first.indices, second.indices, first.experts, first.samples)
     return dict(zip(first.layers, found, strict=True))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HIDDEN_KINDS = len(MIXER_NAMES)
 """Kinds of mixers that there is a plot for: every kind that is read, so that none of a decoder's is left out."""
-RUN_FIGURES = 5
+RUN_FIGURES = 6
 """Most figures of a routing run."""
 _REST = 60.0 * 60.0
 _WORK: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from probes.inputs import InputError
 from studies.explorer.guard import run_names, run_path
 from studies.routing.command import STUDY
-from studies.routing.figures import figures
+from studies.routing.figures import MOST_LAYERS, PAIRS, figures
 from studies.routing.shards import MEASURES, Arrays, read_shard
 from studies.routing.table import rows, saturation
 from studies.runs import RunFolder
@@ -18,7 +18,6 @@ MOST_NAMES = 2**12
 """Most layers, checkpoints or labels of a run that is drawn."""
 MOST_NUMBERS = 2**22
 """Most numbers of one array that is drawn."""
-_NOT_DRAWN = ("pairs", "pairs_expected")
 _STRANGE = (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
 """What arithmetic raises of numbers in another form."""
 
@@ -73,8 +72,9 @@ def _require_modest(arrays: Arrays) -> None:
     """
     for name, array in arrays.items():
         most = MOST_NAMES if array.ndim == 1 else MOST_NUMBERS
-        if name not in _NOT_DRAWN and array.size > most:
-            raise ValueError(f"{name} holds {array.size} numbers or names, more than the {most} of any model")
+        size = array[:MOST_LAYERS].size if name in PAIRS else array.size
+        if size > most:
+            raise ValueError(f"{name} holds {size} numbers or names, more than the {most} of any model")
 
 
 def _study(root: Path, name: str) -> Any:

@@ -14,10 +14,13 @@ from studies.routing.along import NO_STEP
 from studies.routing.command import LAST
 from studies.routing.shards import Arrays
 from studies.routing.specialising import IMAGE, MODALITY, SHOWN, TASK
+from viz.expert_shapes import evenly
 
 LABEL_LENGTH = 18
 """Characters of a checkpoint's name on an axis."""
 
+PAIRS = ("pairs", "pairs_expected")
+"""Arrays of layers, experts and experts, of which some layers are drawn."""
 LEAST_EXPECTED = 20
 """Tokens at which two experts have to be expected together: the ratio of fewer is mostly chance."""
 MOST_LAYERS = 6
@@ -60,14 +63,15 @@ def figures(arrays: Arrays, library: Any) -> Iterator[Figure]:
                 [SHOWN[kind] for kind in kinds],
             ),
         )
-    together = _together(arrays)
+    chosen = evenly(len(layers), MOST_LAYERS)
+    together = _together(arrays, chosen)
     if together is not None:
         yield Figure(
             "co-activation",
-            "How much oftener than by chance, given their loads, a token goes to both of two experts; 1 is twice as "
-            f"often. Grey: pairs expected at fewer than {LEAST_EXPECTED} tokens"
-            + (f"; {MOST_LAYERS} of {len(layers)} layers." if len(layers) > MOST_LAYERS else "."),
-            library.co_activation(together, layers, most=MOST_LAYERS),
+            "How much oftener a token goes to both of two experts than were experts called at random with their loads; "
+            f"1 is twice as often. Grey: pairs expected at fewer than {LEAST_EXPECTED} tokens"
+            + (f"; {len(chosen)} of {len(layers)} layers." if len(layers) > len(chosen) else "."),
+            library.co_activation(together, [layers[place] for place in chosen]),
         )
     if "overlap" in arrays:
         yield Figure(
@@ -117,11 +121,11 @@ def _image_minus_text(arrays: Arrays) -> Any:
     return loads[labels.index("image"), ..., 0] - loads[labels.index("text"), ..., 0]
 
 
-def _together(arrays: Arrays) -> Any:
+def _together(arrays: Arrays, chosen: list[int]) -> Any:
     """(layers, experts, experts) pairs over those expected; None where nothing is common enough to be drawn."""
-    if "pairs" not in arrays:
+    if not all(name in arrays for name in PAIRS):
         return None
-    expected = arrays["pairs_expected"]
+    found, expected = (arrays[name][chosen] for name in PAIRS)
     common = expected >= LEAST_EXPECTED
-    ratio = np.where(common, arrays["pairs"] / np.where(common, expected, 1.0), np.nan)
+    ratio = np.where(common, found / np.where(common, expected, 1.0), np.nan)
     return ratio if (ratio > 0).any() else None

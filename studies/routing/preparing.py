@@ -89,7 +89,7 @@ def prepare(config: RoutingConfig) -> Prepared:
     model = load(config.model, config)
     first = preflight(model, list(records.values()))
     _need_a_choice(config.model, first)
-    checkpoints = tuple(_checked(name, config, first, records) for name in config.checkpoints)
+    checkpoints = tuple(_checked(name, config, model, first, records) for name in config.checkpoints)
     facts = ImageFacts()
     batches = [batch.ids for batch in plan_batches(items(model, list(records.values()), facts), config.batch_size)]
     asked = draw_evenly({name: each.task for name, each in records.items()}, config.knockout, config.seed)
@@ -178,9 +178,13 @@ def open_folder(prepared: Prepared) -> "RunFolder":
 
 
 def _checked(
-    name: str, config: RoutingConfig, first: SavedRouting, records: dict[str, MultiImageQuestion]
+    name: str,
+    config: RoutingConfig,
+    model: "HookedModel",
+    first: SavedRouting,
+    records: dict[str, MultiImageQuestion],
 ) -> Checkpoint:
-    """A checkpoint whose routers and tokens are those of the model.
+    """A checkpoint whose routers are those of the model, and its tokens in one question that both have.
 
     Raises:
         InputError: If they are not; names both.
@@ -188,12 +192,12 @@ def _checked(
     from studies.auditing.inputs import file_digest, model_digest
 
     if not name.endswith(".npz"):
-        model = load(name, config)
+        other = load(name, config)
         (asked,) = first.names
-        theirs = recorded(model, [records[asked]])[1]
+        theirs = recorded(other, [records[asked]])[1]
         require_same_routers(first, theirs, config.model, name)
         require_same_tokens(first, theirs, config.model, name)
-        return Checkpoint(name, model_digest(model_source(name), model), None)
+        return Checkpoint(name, model_digest(model_source(name), other), None)
     saved = load_routing(name)
     require_same_routers(first, saved, config.model, name)
     common = [each for each in records if each in saved.names]
@@ -202,6 +206,6 @@ def _checked(
             f"{name} holds none of the {len(records)} questions drawn from {config.data} (it has "
             f"{saved.names[0]!r} and others): give the data and the --split that it was recorded on, or more --samples"
         )
-    if first.names[0] in saved.names:
-        require_same_tokens(first, saved.of_questions(first.names), config.model, name)
+    mine = first if first.names[0] in common else recorded(model, [records[common[0]]])[1]
+    require_same_tokens(mine, saved.of_questions(mine.names), config.model, name)
     return Checkpoint(name, file_digest(Path(name)), saved)

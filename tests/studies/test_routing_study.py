@@ -3,18 +3,22 @@
 import json
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from probes.experts.chance import pair_chances
 from probes.experts.effects import expert_effects
 from probes.experts.files import load_routing, save_routing
 from probes.model import HookedModel, Question
 from probes.routing import record_routing
 from studies.cli import main
 from studies.multi_image import read_questions
+from studies.routing.figures import LEAST_EXPECTED, figures
 from studies.routing.recording import probe_routing, recorded
 from studies.routing.shards import read_shard
 from studies.routing.table import HEADINGS
@@ -187,6 +191,31 @@ def test_knockouts_are_those_of_every_expert_asked_in_turn(made: Made) -> None:
     assert entry["estimate"]["value"] == pytest.approx(mean[33], abs=1e-5) and entry["estimate"]["n"] == 2
 
 
+def test_pairs_that_are_drawn_are_counted_over_those_expected(made: Made, plain: dict[str, Any]) -> None:
+    drawn: dict[str, Any] = {}
+    others = ("expert_load", "specialisation", "training_course", "expert_effects")
+    library = SimpleNamespace(
+        co_activation=lambda ratio, layers: drawn.update(ratio=ratio, layers=layers),
+        **{name: lambda *_, **__: None for name in others},
+    )
+    assert "co-activation" in [figure.name for figure in figures(made.arrays, library)]
+    assert drawn["layers"] == [1, 2]
+    compared = 0
+    for at, ratio in enumerate(drawn["ratio"]):
+        tokens = [set(token) for each in plain["choices"].values() for token in each[at].tolist()]
+        load = np.array([sum(expert in token for token in tokens) for expert in range(16)]) / len(tokens)
+        expected = pair_chances(load, 3) * len(tokens)
+        for first, second in combinations(range(16), 2):
+            if expected[first, second] >= LEAST_EXPECTED:
+                both = sum({first, second} <= token for token in tokens)
+                assert ratio[first, second] == pytest.approx(both / expected[first, second])
+                assert ratio[second, first] == pytest.approx(ratio[first, second])
+                compared += 1
+            else:
+                assert np.isnan(ratio[first, second])
+    assert 0 < compared < 2 * 120, "some pairs are common, and some are not"
+
+
 def test_the_folder_is_whole_and_the_report_opens_alone(made: Made) -> None:
     names = {path.stem for path in (made.out / "figures").iterdir()}
     assert names == {
@@ -259,6 +288,8 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(made: Mad
     out = tmp_path / "out"
     saved = load_routing(made.file)
     other = save_routing(tmp_path / "other.npz", replace(saved, ids=saved.ids + 1))
+    later = saved.of_questions(saved.names[3:])
+    partly = save_routing(tmp_path / "partly.npz", replace(later, ids=later.ids + 1))
     strange = save_routing(tmp_path / "strange.npz", replace(saved, names=tuple(f"x{name}" for name in saved.names)))
     (tmp_path / "broken.npz").write_bytes(made.file.read_bytes()[:-30])
     hybrid = save_model(tmp_path / "hybrid", "nemotron")
@@ -270,6 +301,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(made: Mad
         ),
         ([*made.words(out, calling_all(tmp_path / "all"))], "every token to all 16 experts, so there is no choice"),
         ([*made.words(out), "--checkpoints", str(other)], "as different tokens"),
+        ([*made.words(out), "--checkpoints", str(partly)], "as different tokens"),
         ([*made.words(out), "--checkpoints", str(strange)], "holds none of the 10 questions"),
         ([*made.words(out), "--checkpoints", str(tmp_path / "broken.npz")], "no saved routing"),
         ([*made.words(out), "--checkpoints", str(tmp_path / "none.npz")], "no such file"),

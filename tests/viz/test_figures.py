@@ -225,10 +225,14 @@ def test_pairs_are_drawn_in_doublings_layer_by_layer_and_end_where_the_scale_doe
         assert isinstance(drawn, np.ma.MaskedArray)
         np.testing.assert_allclose(drawn.filled(np.nan).reshape(4, 4), layer)
         np.testing.assert_allclose(np.array(trace.z, dtype=float), layer)
+        assert np.all(np.asarray(mesh.get_linewidth()) > 0) and trace.xgap == trace.ygap == 1
         assert mesh.get_clim() == (trace.zmin, trace.zmax) == (-3, 3), "zero is the middle, a pair never seen the end"
     assert doublings[0, 0, 1] == -3
 
 
 def test_of_many_layers_the_pairs_of_some_are_drawn_from_the_first_to_the_last() -> None:
-    figure = papers.co_activation(np.full((9, 4, 4), 1.5), range(10, 19), most=4)
+    ratio = np.full((9, 40, 40), 1.5)
+    figure, shown = papers.co_activation(ratio, range(10, 19), most=4), screens.co_activation(ratio, range(10, 19))
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [f"layer {n}" for n in (10, 13, 15, 18)]
+    assert [trace.name for trace in shown.data] == [f"layer {n}" for n in (10, 12, 13, 15, 16, 18)]
+    assert {trace.xgap for trace in shown.data} == {0}, "cells of many experts are not narrower than their gaps"

@@ -23,8 +23,8 @@ def test_a_planted_pair_is_found_with_its_ratio() -> None:
     indices = clustered(0)
     rng = np.random.default_rng(1)
     planted = np.stack([np.full(len(indices), 4), np.full(len(indices), 9), rng.integers(0, 4, len(indices))], axis=-1)
-    chosen = np.where(rng.random(len(indices))[:, None] < 0.4, planted, indices)
-    found = strongest_pair(chosen, EXPERTS, OWNERS, resamples=300)
+    chosen = np.where(rng.random(len(indices))[:, None] < 0.25, planted, indices)
+    found = strongest_pair(chosen, EXPERTS, OWNERS, common=25, resamples=300)
     assert found is not None and found.experts == (4, 9)
     whole = co_activation(chosen, EXPERTS).ratio[4, 9]
     assert found.ratio.value == pytest.approx(whole, rel=0.1)

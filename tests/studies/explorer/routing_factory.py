@@ -13,7 +13,7 @@ from studies.runs import Manifest, RunFolder
 from tests.studies.explorer.run_factory import HOSTILE
 
 LAYERS, EXPERTS, K = (1, 2, 4), 8, 2
-QUESTIONS, TOKENS = 12, 10
+QUESTIONS, TOKENS = 36, 10
 
 
 def make_evidence(seed: int = 0, checkpoints: int = 2) -> RoutingEvidence:

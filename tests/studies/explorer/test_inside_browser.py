@@ -68,8 +68,9 @@ def test_a_routing_run_is_opened_without_a_model_and_escaped(inside: Tab) -> Non
     expect(page.locator("#inside-run input")).to_have_value("mixture")
     expect(page.locator("#inside-run-card")).to_contain_text("<script>window.hacked=1</script>")
     expect(page.locator("#inside-run-card tbody tr")).to_have_count(3)
-    for place in range(5):
+    for place in range(6):
         expect(page.locator(f"#inside-figure-{place} .main-svg").first).to_be_visible()
-    expect(page.locator("#inside-caption-2")).to_contain_text("in common with the model")
+    expect(page.locator("#inside-caption-2")).to_contain_text("goes to both of two experts")
+    expect(page.locator("#inside-caption-3")).to_contain_text("in common with the model")
     inside.shot("inside-run")
     assert sideways(page) <= 0

@@ -15,7 +15,7 @@ from probes.mixers.readers import READERS
 from probes.model import Question
 from probes.state_space import trace_mixers
 from studies.explorer.inside_pages import experts_figure, factors_figure, insight_card, run_card, strip
-from studies.explorer.inside_view import HIDDEN_KINDS, _factors
+from studies.explorer.inside_view import HIDDEN_KINDS, RUN_FIGURES, _factors
 from studies.explorer.insight import MIXER_NAMES, Insight, look_inside
 from studies.explorer.looking import prompt_of
 from studies.explorer.routing_runs import read_routing_run, routing_run_names
@@ -24,7 +24,7 @@ from studies.routing.measures import measures
 from studies.routing.shards import read_shard, shard_bytes
 from tests.probes import hybrid_models
 from tests.probes.hooked import hooked
-from tests.studies.explorer.routing_factory import EXPERTS, LAYERS, K, make_evidence, make_routing_run
+from tests.studies.explorer.routing_factory import EXPERTS, LAYERS, QUESTIONS, K, make_evidence, make_routing_run
 from tests.studies.explorer.run_factory import HOSTILE, make_image, make_run
 
 IMAGES = [make_image(0), make_image(1)]
@@ -103,7 +103,7 @@ def test_routing_runs_are_found_read_and_escaped(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     assert routing_run_names(root) == ["mixture"]
     found = read_routing_run(root, "mixture")
-    assert len(found.figures) == 5
+    assert len(found.figures) == RUN_FIGURES, "the page has a place for every figure of a whole run"
     page = run_card(found)
     assert HOSTILE not in page and "&lt;script&gt;" in page and "<script" not in page
     for name, message in (("audit", "no routing run"), ("../..", "not below"), ("bad", "not a run manifest")):
@@ -118,7 +118,7 @@ def test_points_along_training_are_of_the_same_questions() -> None:
     names = whole.saved.names
     fewer = replace(whole, checkpoints=(first, second._replace(saved=second.saved.of_questions(names[:8]))))
     found = along_training(fewer, permutations=9, seed=0)
-    assert found.left_out and found.left_out[0].startswith("4 of 12 questions along training")
+    assert found.left_out and found.left_out[0].startswith(f"{QUESTIONS - 8} of {QUESTIONS} questions along training")
     same = replace(
         whole,
         saved=whole.saved.of_questions(names[:8]),
