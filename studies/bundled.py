@@ -8,8 +8,9 @@ _ASSETS = Path(__file__).resolve().parent / "assets"
 
 BUNDLED_MODEL = _ASSETS / "dense"
 """The dense model, with its processor."""
-BUNDLED_DECODERS = {name: _ASSETS / name for name in ("dots1", "nemotron-h")}
-"""The same with other decoders under the dense model's tower: mixtures of experts, and hybrids with Mamba-2 layers."""
+BUNDLED_DECODERS = {name: _ASSETS / name for name in ("dots1", "nemotron-h", "nemotron-h-latent")}
+"""The same with other decoders under the dense model's tower: a mixture of experts, and hybrids of Mamba-2,
+attention and experts, whose experts are latent in one."""
 BUNDLED_DATA = _ASSETS / "benchmark"
 """The multi-image benchmark."""
 BUNDLED_BACKBONES = _ASSETS / "shortcuts"

@@ -22,7 +22,7 @@ SEED = 0
 """The run of each decoder that is bundled: the first one, whatever the others came to."""
 KEPT_STEPS: dict[str, tuple[int, ...]] = {"dots1": (200, 1000)}
 """Earlier checkpoints that are bundled whole."""
-ROUTING_STEPS = (0, 100, 200, 400, 1000, 2000, 3000, 3500)
+ROUTING_STEPS = (0, 100, 200, 400, 1000, 2000, 3500)
 """Checkpoints of such a run whose routing is bundled: one for each doubling or so, as all would be too much."""
 
 

@@ -30,8 +30,8 @@ class RoutingConfig(QuestionOptions, ModelOptions):
     """
 
     model: str = "bundled-dots1"
-    """Folder or hub id of the model, whose processor must lie beside it; bundled-dots1 and bundled-nemotron-h come
-    along."""
+    """Folder or hub id of the model, whose processor must lie beside it; bundled-dots1, bundled-nemotron-h and
+    bundled-nemotron-h-latent come along."""
     data: str = BUNDLED
     """Folder, file or hub id of the questions; bundled is the benchmark that comes along."""
     out: Path = Path("runs/routing")
