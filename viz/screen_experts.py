@@ -54,7 +54,13 @@ def co_activation(ratio: npt.ArrayLike, layers: Sequence[int], *, most: int = 6,
     across = min(_PANELS_ACROSS, len(drawn.lift))
     down = -(-len(drawn.lift) // across)
     titles = [f"layer {layer}" for layer in drawn.layers]
-    panels = make_subplots(down, across, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.28 / down)
+    # None: a place without a layer has no axes, which would look like one without common pairs.
+    places: list[list[dict[str, Any] | None]] = [
+        [{} if row * across + column < len(titles) else None for column in range(across)] for row in range(down)
+    ]
+    panels = make_subplots(
+        down, across, subplot_titles=titles, specs=places, horizontal_spacing=0.08, vertical_spacing=0.28 / down
+    )
     figure = house_style(panels, title, 340 * down + 60)
     experts = list(range(drawn.lift.shape[1]))
     for place, (lift, layer) in enumerate(zip(drawn.lift, titles, strict=True)):

@@ -97,10 +97,10 @@ def pair_chance(loads: npt.ArrayLike, k: int, pair: tuple[int, int]) -> FloatArr
 
 def _load_of(calls: FloatArray, k: int) -> FloatArray:
     """(..., experts): how often each expert is in a set of k."""
-    before, behind = _running(calls, k), _running(calls[..., ::-1], k)[..., ::-1, :]
+    before, behind = _running(calls, k), _running(calls[..., ::-1], k)[::-1]
     # Sets that hold an expert hold k - 1 of those before and behind it.
-    others = np.einsum("...em,...em->...e", before[..., :-1, :k], behind[..., 1:, k - 1 :: -1][..., :k])
-    return np.asarray(calls * others / before[..., -1, k, None])
+    others = np.einsum("e...m,e...m->...e", before[:-1, ..., :k], behind[1:, ..., k - 1 :: -1])
+    return np.asarray(calls * others / before[-1, ..., k, None])
 
 
 def _pairs_of(calls: FloatArray, k: int) -> FloatArray:
@@ -108,20 +108,20 @@ def _pairs_of(calls: FloatArray, k: int) -> FloatArray:
     experts = len(calls)
     # Row i is without expert i: zero calls leave the count of the others.
     without = np.where(np.eye(experts, dtype=bool), 0.0, calls)
-    before, behind = _running(without, k), _running(without[:, ::-1], k)[:, ::-1]
-    others = np.einsum("iem,iem->ie", before[:, :-1, : k - 1], behind[:, 1:, k - 2 :: -1][..., : k - 1])
+    before, behind = _running(without, k), _running(without[:, ::-1], k)[::-1]
+    others = np.einsum("eim,eim->ie", before[:-1, :, : k - 1], behind[1:, :, k - 2 :: -1])
     both = calls[:, None] * calls[None, :] * others / _counts(calls, k)[k]
     return np.where(np.eye(experts, dtype=bool), np.nan, both)
 
 
 def _running(calls: FloatArray, most: int) -> FloatArray:
-    """(..., experts + 1, most + 1): probability that so many of the experts before each place are called."""
-    counts = np.zeros((*calls.shape[:-1], calls.shape[-1] + 1, most + 1))
-    counts[..., 0, 0] = 1.0
+    """(experts + 1, ..., most + 1): probability that so many of the experts before each place are called."""
+    counts = np.zeros((calls.shape[-1] + 1, *calls.shape[:-1], most + 1))
+    counts[0, ..., 0] = 1.0
     for place in range(calls.shape[-1]):
         call = calls[..., place, None]
-        counts[..., place + 1, :] = counts[..., place, :] * (1 - call)
-        counts[..., place + 1, 1:] += counts[..., place, :-1] * call
+        np.multiply(counts[place], 1 - call, out=counts[place + 1])
+        counts[place + 1, ..., 1:] += counts[place, ..., :-1] * call
     return counts
 
 

@@ -15,6 +15,8 @@ from probes.estimates import Estimate
 from probes.experts.chance import pair_chance
 from probes.experts.load import as_choices, called, co_activation
 
+_BLOCK = 2**21
+"""Numbers that chance of many draws takes at once."""
 COMMON = 10.0
 """Tokens that two experts have to be expected to share before their pair can be chosen."""
 
@@ -95,7 +97,9 @@ def _ratio(
         return np.asarray(np.divide(totals[..., -2], expected, out=np.full_like(expected, np.nan), where=expected > 0))
 
     value = float(ratio(sums.sum(axis=0)))
-    draws = np.concatenate([ratio(drawn) for drawn, _ in resampled_totals(sums, np.ones_like(sums), resamples, seed)])
+    drawn = np.concatenate([totals for totals, _ in resampled_totals(sums, np.ones_like(sums), resamples, seed)])
+    blocks = np.array_split(drawn, min(len(drawn), drawn.size * (chosen.shape[1] + 1) // _BLOCK + 1))
+    draws = np.concatenate([ratio(block) for block in blocks])
     if np.isnan(value) or np.isnan(draws).all():
         return Estimate(value, len(rows), -np.inf, np.inf, clusters)
     low, high = np.nanquantile(draws, [0.025, 0.975])

@@ -206,6 +206,6 @@ def _checked(
             f"{name} holds none of the {len(records)} questions drawn from {config.data} (it has "
             f"{saved.names[0]!r} and others): give the data and the --split that it was recorded on, or more --samples"
         )
-    mine = first if first.names[0] in common else recorded(model, [records[common[0]]])[1]
+    mine = first if first.names[0] in common else preflight(model, [records[each] for each in common])
     require_same_tokens(mine, saved.of_questions(mine.names), config.model, name)
     return Checkpoint(name, file_digest(Path(name)), saved)

@@ -235,4 +235,6 @@ def test_of_many_layers_the_pairs_of_some_are_drawn_from_the_first_to_the_last()
     figure, shown = papers.co_activation(ratio, range(10, 19), most=4), screens.co_activation(ratio, range(10, 19))
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [f"layer {n}" for n in (10, 13, 15, 18)]
     assert [trace.name for trace in shown.data] == [f"layer {n}" for n in (10, 12, 13, 15, 16, 18)]
+    five = screens.co_activation(ratio[:5], range(5))
+    assert len(list(five.select_xaxes())) == len(list(five.select_yaxes())) == 5, "no empty panel beside the last"
     assert {trace.xgap for trace in shown.data} == {0}, "cells of many experts are not narrower than their gaps"

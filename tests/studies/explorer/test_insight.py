@@ -145,6 +145,7 @@ def test_points_along_training_are_of_the_same_questions() -> None:
         (b"no archive", "cannot be read"),
         (shard_bytes({"layers": np.zeros(10**6, dtype=np.int8)}), "more than the 4096 of any model"),
         (shard_bytes({"load": np.zeros((2, 10**4, 300), dtype=np.int8)}), "more than the 4194304 of any model"),
+        (shard_bytes({"pairs": np.zeros((6, 900, 900), dtype=np.int8)}), "pairs holds 4860000 numbers"),
         (without_content("checkpoints", 10**12), "elements without content"),
         (shard_bytes({"layers": np.array([1, 2])}), "not what `sightcheck routing` writes"),
         (shard_bytes({"layers": np.array([{"a": 1}], dtype=object)}), "cannot be read"),
