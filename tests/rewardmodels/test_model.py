@@ -118,6 +118,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.slow
 def test_another_familys_checkpoint_loads_where_this_package_cannot_be_imported(tmp_path: Path) -> None:
     model = reward_model("llava")
     folder = tmp_path / "checkpoint"

@@ -122,7 +122,14 @@ def _margins(reward: RewardModel, pairs: list[PreferencePair]) -> torch.Tensor:
     return torch.tensor(chosen) - torch.tensor(rejected)
 
 
-@pytest.mark.parametrize("kind", ["plain", "copy", "lora", "plain-lora", "copied-lora", "groups", "contrast"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "plain",
+        "copied-lora",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("copy", "lora", "plain-lora", "groups", "contrast")),
+    ],
+)
 def test_a_resumed_run_gives_the_losses_of_an_unbroken_one(tmp_path: Path, kind: str) -> None:
     whole = trainer(tmp_path / "whole", kind, 10)
     whole.train()

@@ -69,6 +69,7 @@ def assert_same(root: Path, name: str) -> None:
     assert not [path for path in (root / name).rglob("*") if ".tmp-" in path.name or ".lock-" in path.name]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_by_any_number_of_processes_is_bit_equal(folder: Path) -> None:
     broken = launched(folder, "broken", killed=1)
     assert broken.returncode != 0

@@ -191,6 +191,7 @@ def test_each_arm_trains_what_it_says(tmp_path: Path, arm: str) -> None:
     assert moved and moved <= trained and {name for name in trained if "lora_B" in name} <= moved
 
 
+@pytest.mark.slow
 def test_a_small_bench_runs_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,6 +231,7 @@ def test_a_small_bench_runs_and_writes_json(
     assert "LoRA branch" in shown.out
 
 
+@pytest.mark.slow
 def test_a_training_over_its_memory_limit_is_a_printed_result(capsys: pytest.CaptureFixture[str]) -> None:
     config = replace(SMALL, memory_limit=2**20, text_hidden=512, text_tokens=256)
     run_of = process.in_process(config, "memory", "trl")

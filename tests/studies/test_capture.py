@@ -105,6 +105,7 @@ def test_the_memory_predicted_is_what_attention_holds() -> None:
     assert predicted_bytes(CaptureBench(), CellKey("anchor", 16384, 0)) < 2**24
 
 
+@pytest.mark.slow
 def test_a_small_capture_runs_in_processes_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = replace(SMALL, out=tmp_path / "new" / "bench.json")
     found = run_capture(config)

@@ -324,6 +324,7 @@ def test_degradation_is_of_each_seed_and_its_interval_over_seeds() -> None:
     assert (alone.value, alone.low, alone.high) == (50.0, -100.0, 100.0), "one seed shows no spread"
 
 
+@pytest.mark.slow
 def test_runs_are_kept_gone_on_with_and_summarised(
     halves: Halves, items: list[Item], answers: runs.Answers, tmp_path: Path, capsys: Any
 ) -> None:

@@ -64,6 +64,7 @@ def test_its_card_is_valid_and_says_what_ran(trained: Path) -> None:
     assert str(ROOT) not in text.split("## Load it")[1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_losses(data: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     code = (

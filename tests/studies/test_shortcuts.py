@@ -129,7 +129,10 @@ def test_prepared_pairs_score_as_the_reward_model_does(start: RewardModel) -> No
     assert texts[(pairs[0].chosen.text, pairs[0].rejected.text)] == pytest.approx(float(again[0]), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["SFC", "SFC^0.5", "1 - p", "product of experts"])
+@pytest.mark.parametrize(
+    "name",
+    ["SFC", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SFC^0.5", "1 - p", "product of experts"))],
+)
 def test_the_recorded_proxy_gives_the_losses_of_training_both_at_once(
     start: RewardModel, tmp_path: Path, name: str
 ) -> None:
@@ -164,6 +167,7 @@ def _inputs_only(batch: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in batch.items() if key not in ("group", "index")}
 
 
+@pytest.mark.slow
 def test_a_run_depends_on_its_seed_and_settings_only(start: RewardModel) -> None:
     data = prepare(start, "opening", 0.98, 0.0, 1, SMALL)
     first, again = (train_method(start, data, method("plain"), 1, SMALL, None, STEPS) for _ in range(2))
@@ -231,6 +235,7 @@ def test_chosen_methods_alone_are_run_with_what_they_are_compared_with() -> None
     assert all(each.strength < 1 for each in tasks(("fallible",)))
 
 
+@pytest.mark.slow
 def test_a_task_leaves_whole_runs_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("seeing", "blind"):
         untaught().save_pretrained(tmp_path / "backbones" / name)
@@ -342,6 +347,7 @@ def test_the_bundled_backbones_are_what_they_are_called(tmp_path: Path) -> None:
     assert max(right["unaligned"], right["blind"]) < 0.65
 
 
+@pytest.mark.slow
 def test_the_quick_table_is_of_its_own_margins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_quick(tmp_path, SMALL, steps=12) == 0
     written = json.loads((tmp_path / "quick.json").read_text())
@@ -357,6 +363,7 @@ def test_the_quick_table_is_of_its_own_margins(tmp_path: Path, capsys: pytest.Ca
     assert margins_of[TEXT_ONLY]["as in training"] == margins_of[TEXT_ONLY]["as in training, images blank"]
 
 
+@pytest.mark.slow
 def test_teaching_teaches() -> None:
     teaching = Teaching(tower_steps=60, tower_batch=32, pair_steps=40, pair_batch=16, views=2)
     said: list[str] = []

@@ -60,6 +60,7 @@ def logged(trainer: Trainer) -> list[dict[str, float]]:
     return [entry for entry in trainer.state.log_history if "focus_on_target" in entry]
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_the_callback(setting: Setting, tmp_path: Path) -> None:
     plain, _ = train(setting, tmp_path)
     calls = count()
