@@ -102,6 +102,7 @@ def test_on_text_its_losses_are_trls_own(tmp_path: Path, margins: bool, center: 
     assert losses(ours.state.log_history)[0] != losses(ours.state.log_history)[-1]
 
 
+@pytest.mark.slow
 def test_images_reach_the_model_and_are_learned(tmp_path: Path) -> None:
     reward = RewardModel.from_base(BUNDLED, dtype=torch.float32)
     pairs = drawn_pairs(64, words=2, ending="")

@@ -56,6 +56,7 @@ class Losses(TrainerCallback):  # type: ignore[misc]
         self.order.append(self.name)
 
 
+@pytest.mark.slow
 def test_trainers_take_their_steps_in_turn_and_train_as_they_do_alone(tmp_path: Path) -> None:
     alone = build_trainer(SMALL, "text", 4, tmp_path)
     alone.train()

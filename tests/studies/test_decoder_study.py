@@ -90,6 +90,7 @@ def hybrid() -> HookedModel:
     return HookedModel(built.model, built.processor)
 
 
+@pytest.mark.slow
 def test_every_path_is_the_knock_out_of_its_layers(hybrid: HookedModel) -> None:
     from probes.interventions import knockout_effects
     from probes.mixers.knockout import joint_knockout_effects, mixer_knockout_effects
