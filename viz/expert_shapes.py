@@ -11,6 +11,7 @@ from viz.shapes import FigureError, FloatArray, heat, numbers
 MOST_DOUBLINGS = 3.0
 """Pairs called eight times as often as expected, or an eighth as often, end the scale: beyond are those never seen."""
 _MOST_RULED = 32
+_PANELS_ACROSS = 3
 
 
 class Loads(NamedTuple):
@@ -68,6 +69,12 @@ class Pairs(NamedTuple):
     """Name of the scale, which says where it was cut."""
     ruled: bool
     """Whether there is room for lines between cells."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of panels, one for each layer, the last row perhaps not full."""
+        across = min(_PANELS_ACROSS, len(self.lift))
+        return -(-len(self.lift) // across), across
 
 
 def loads(load: npt.ArrayLike, layers: Sequence[int], difference: npt.ArrayLike | None) -> Loads:

@@ -15,7 +15,6 @@ from viz.paper_parts import add_colorbar, add_legend, add_title, dress, label_ax
 from viz.shapes import FloatArray, color_limits
 
 _MOST_ROWS, _MOST_COLUMNS = 24, 12
-_PANELS_ACROSS = 3
 
 
 def expert_load(
@@ -71,8 +70,7 @@ def co_activation(ratio: npt.ArrayLike, layers: Sequence[int], *, most: int = 6,
         FigureError: if shapes do not match, or nothing is finite and above zero.
     """
     drawn = expert_shapes.pairs(ratio, layers, most)
-    across = min(_PANELS_ACROSS, len(drawn.lift))
-    down = -(-len(drawn.lift) // across)
+    down, across = drawn.grid
     width = min(style.PAGE_WIDTH, 2.1 * across + 1.1)
     figure = Figure(figsize=(width, 2.15 * down + 0.35), layout="constrained")
     panels = list(figure.subplots(down, across, squeeze=False).flat)

@@ -13,8 +13,6 @@ from viz import expert_shapes, style
 from viz.screen_parts import heat_trace, house_style, new_figure, unit_axis
 from viz.shapes import FloatArray, color_limits
 
-_PANELS_ACROSS = 3
-
 
 def expert_load(
     load: npt.ArrayLike,
@@ -51,8 +49,7 @@ def co_activation(ratio: npt.ArrayLike, layers: Sequence[int], *, most: int = 6,
         FigureError: if shapes do not match, or nothing is finite and above zero.
     """
     drawn = expert_shapes.pairs(ratio, layers, most)
-    across = min(_PANELS_ACROSS, len(drawn.lift))
-    down = -(-len(drawn.lift) // across)
+    down, across = drawn.grid
     titles = [f"layer {layer}" for layer in drawn.layers]
     # None: a place without a layer has no axes, which would look like one without common pairs.
     places: list[list[dict[str, Any] | None]] = [

@@ -41,8 +41,7 @@ def call_probabilities(loads: npt.ArrayLike, k: int) -> FloatArray:
     goal, free = _settled(load, k)
     calls = goal.copy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        odds = np.where(free, goal / (1 - goal), 0.0)
-        wanted = odds.copy()
+        odds = wanted = np.where(free, goal / (1 - goal), 0.0)
         for _ in range(_MOST_STEPS):
             found = _load_of(calls, k)
             if np.abs(found - goal).max(initial=0.0) < _CLOSE:
@@ -92,7 +91,7 @@ def pair_chance(loads: npt.ArrayLike, k: int, pair: tuple[int, int]) -> FloatArr
     calls = call_probabilities(loads, k)
     others = np.delete(calls, pair, axis=-1)
     both = calls[..., pair[0]] * calls[..., pair[1]]
-    return np.asarray(both * _counts(others, k)[..., k - 2] / _counts(calls, k)[..., k])
+    return np.asarray(both * _running(others, k)[-1, ..., k - 2] / _running(calls, k)[-1, ..., k])
 
 
 def _load_of(calls: FloatArray, k: int) -> FloatArray:
@@ -110,7 +109,7 @@ def _pairs_of(calls: FloatArray, k: int) -> FloatArray:
     without = np.where(np.eye(experts, dtype=bool), 0.0, calls)
     before, behind = _running(without, k), _running(without[:, ::-1], k)[::-1]
     others = np.einsum("eim,eim->ie", before[:-1, :, : k - 1], behind[1:, :, k - 2 :: -1])
-    both = calls[:, None] * calls[None, :] * others / _counts(calls, k)[k]
+    both = calls[:, None] * calls[None, :] * others / _running(calls, k)[-1, k]
     return np.where(np.eye(experts, dtype=bool), np.nan, both)
 
 
@@ -122,16 +121,4 @@ def _running(calls: FloatArray, most: int) -> FloatArray:
         call = calls[..., place, None]
         np.multiply(counts[place], 1 - call, out=counts[place + 1])
         counts[place + 1, ..., 1:] += counts[place, ..., :-1] * call
-    return counts
-
-
-def _counts(calls: FloatArray, most: int) -> FloatArray:
-    """(..., most + 1): probability that so many experts are called."""
-    counts = np.zeros((*calls.shape[:-1], most + 1))
-    counts[..., 0] = 1.0
-    for place in range(calls.shape[-1]):
-        call = calls[..., place, None]
-        more = counts[..., :-1] * call
-        counts = counts * (1 - call)
-        counts[..., 1:] += more
     return counts
